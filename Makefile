@@ -1,0 +1,43 @@
+# make demo | test | lint | style | bench: each makes the environment first when it is missing or out of date.
+# VENV=path puts the environment elsewhere; EXTRA=cuda130 takes another build of DALI; PYTHON=python3.12 another Python.
+VENV ?= .venv
+EXTRA ?= cuda110
+PYTHON ?= python3
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(EXTRA)
+SOURCES := configs engine models pipeline preprocess tests train.py eval.py demo.py
+
+.PHONY: demo test lint style bench env
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 1,2p Makefile
+
+env: $(STAMP)
+
+# The environment matches as long as what it was made from does not change.
+$(STAMP): setup.cfg pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; Python 3.10 to 3.12 is needed" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 12) and f"error: {sys.executable} is Python {v[0]}.{v[1]}; DALI needs 3.10 to 3.12: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA),dev]'
+	touch $@
+
+demo: env
+	$(BIN)/python demo.py
+
+test: env
+	$(BIN)/python -m pytest
+
+lint: env
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+style: env
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: env
+	$(BIN)/python -m pipeline.profile -c configs/demo.yaml --baselines
