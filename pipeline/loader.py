@@ -1,0 +1,298 @@
+"""Batches of clip pairs, epoch after epoch: schedule, reader and DALI graphs put together."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali.plugin.pytorch import feed_ndarray
+from nvidia.dali.tensors import TensorCPU, TensorListCPU
+from torch import Tensor
+
+from configs.errors import UserError
+from pipeline.batch import Batch, assemble_flow, assemble_rgb
+from pipeline.format import ShardError, open_split
+from pipeline.graph import ANCHOR, COLOR, GAIN, JPEG, SHAPE, GraphOptions, define_graph
+from pipeline.prepare import Prepared, Preparer
+from pipeline.reader import ClipReader, Jpeg
+from pipeline.sampler import Slot, View, ViewOptions
+from pipeline.schedule import Schedule
+
+_ASSEMBLE = {"rgb": assemble_rgb, "flow": assemble_flow}
+
+
+class ClipLoader:
+    """Iterates over a packed split; one iter() is one epoch, the next iter() is the next epoch.
+
+    Order, crop, mirror and time jitter of a clip depend on (seed, epoch, clip) alone. In training (`train=True`) an
+    epoch is a new permutation of the split in full batches; else it is every clip once, in file order, centre crop,
+    the last batch short. Ranks share an epoch without overlap.
+
+    Args:
+        split_dir: a folder that preprocess/pack.py has finished.
+        batch_size: clips a batch of this rank; a step of all ranks takes batch_size * world_size.
+        num_frames: T; the stored frames of a clip are sampled evenly, or jittered (`temporal`).
+        crop_size: H = W, pixels.
+        device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one: where frames are decoded.
+        num_threads: decoding threads, shared out between the streams (at least one each).
+        streams: which streams are decoded; the other one is None in the batches and its bytes are not read.
+        temporal, mirror, scale, color: see ViewOptions.
+        rescale_flow: where a window is resized, scale the flow's values with it.
+        prefetch: batches decoded ahead.
+        on_corrupt: "error", or "skip": train on the next clip of the order instead (never in evaluation).
+
+    Attributes:
+        clip_ids: the narration ids of the split; batch.clips are positions in it.
+        labels: int64 [N], their classes.
+        skipped: ids of the clips that on_corrupt="skip" has replaced, one entry a time.
+
+    Raises:
+        UserError: the split is missing, damaged, smaller than a step, or `device` cannot be had.
+    """
+
+    def __init__(
+        self,
+        split_dir: str | Path,
+        batch_size: int = 8,
+        num_frames: int = 16,
+        crop_size: int = 224,
+        train: bool = True,
+        seed: int = 0,
+        device: str = "cpu",
+        num_threads: int = 2,
+        rank: int = 0,
+        world_size: int = 1,
+        *,
+        streams: Sequence[str] = ("rgb", "flow"),
+        temporal: Literal["uniform", "jitter"] = "uniform",
+        mirror: float = 0.5,
+        scale: tuple[float, float] = (1.0, 1.0),
+        color: float = 0.0,
+        rescale_flow: bool = False,
+        prefetch: int = 2,
+        on_corrupt: Literal["error", "skip"] = "error",
+    ) -> None:
+        split = open_split(split_dir)
+        self.split_dir = Path(split_dir)
+        self.table = split.table
+        self.clip_ids = [clip_id.decode() for clip_id in split.table.clip_id.tolist()]
+        self.labels = split.table.label
+        self.device = _torch_device(device)
+        self.options = ViewOptions(num_frames, crop_size, temporal, mirror, (scale[0], scale[1]), color)
+        self.skipped: list[str] = []
+        self._schedule = Schedule(len(self.clip_ids), batch_size, rank, world_size, seed, train)
+        self._check_size()
+        self._identity = _identity(split.index["fingerprint"], self._schedule, self.options)
+        self._preparer = Preparer(
+            ClipReader(split, streams), self.options, self._schedule, replace_corrupt=train and on_corrupt == "skip"
+        )
+        self._prefetch = prefetch
+        self._in_flight: deque[Prepared] = deque()
+        self._ahead: Iterator[Slot] = iter(())
+        self._decoders = {
+            stream: _Decoder(options, self.device, threads, prefetch)
+            for (stream, options), threads in zip(
+                self._graphs(streams, rescale_flow).items(), _share(num_threads, len(streams)), strict=True
+            )
+        }
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch on this rank."""
+        return sum(1 for _ in self._schedule.slots(self.epoch, 0))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of the next epoch, or what is left of the one that load_state_dict() put us in."""
+        for slot in self._schedule.run_epoch():
+            yield self._next_batch(slot)
+
+    def __enter__(self) -> "ClipLoader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that we are in, or that comes next."""
+        return self._schedule.epoch
+
+    def close(self) -> None:
+        """Free the decoders and their threads; the loader cannot be used afterwards."""
+        self._decoders.clear()
+        self._in_flight.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where we are, counting the batches that were handed out; plain numbers and strings."""
+        return {"epoch": self.epoch, "position": self._schedule.position, "identity": self._identity}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on at `state`: the next iter() yields what is left of its epoch, on any number of ranks.
+
+        Raises:
+            UserError: the state is of another split, seed or view, for which its position means nothing.
+        """
+        saved, ours = state["identity"], self._identity
+        if saved != ours:
+            different = "; ".join(
+                f"{key} was {saved.get(key)!r}, is {ours[key]!r}" for key in ours if saved.get(key) != ours[key]
+            )
+            raise UserError(f"{self.split_dir}: the saved position is that of another loader: {different}")
+        self._schedule.move(state["epoch"], state["position"])
+
+    def _check_size(self) -> None:
+        schedule = self._schedule
+        step = schedule.batch_size * schedule.world_size
+        if schedule.train and schedule.num_clips < step:
+            raise UserError(
+                f"{self.split_dir}: {schedule.num_clips} clips do not fill one step of {step} "
+                f"({schedule.batch_size} on each of {schedule.world_size} ranks); lower loader.batch_size"
+            )
+
+    def _graphs(self, streams: Sequence[str], rescale_flow: bool) -> dict[str, GraphOptions]:
+        height, width = int(self.table.height.max()), int(self.table.width.max())
+        crop = self.options.crop_size
+        resize = self.options.scale != (1.0, 1.0) or min(self.table.height.min(), self.table.width.min()) < crop
+        frames = self._schedule.batch_size * self.options.num_frames
+        graphs = {
+            "rgb": GraphOptions(False, frames, height * width * 3, crop, resize, color=self.options.color > 0),
+            "flow": GraphOptions(True, 2 * frames, height * width, crop, resize, gain=resize and rescale_flow),
+        }
+        return {stream: graphs[stream] for stream in streams}
+
+    def _next_batch(self, wanted: Slot) -> Batch:
+        """The batch of `wanted`: the next in flight, unless an epoch was left in the middle or a state was loaded."""
+        while self._in_flight and not self._in_flight[0].slot.is_same(wanted):
+            self._discard()
+        if not self._in_flight:
+            self._ahead = self._schedule.slots_from(wanted)
+            for _ in range(self._prefetch):
+                self._send(next(self._ahead))
+        batch = self._receive()
+        self._send(next(self._ahead))
+        return batch
+
+    def _send(self, slot: Slot) -> None:
+        prepared = self._preparer.prepare(slot)
+        self._in_flight.append(prepared)
+        for stream, decoder in self._decoders.items():
+            decoder.send(prepared.jpegs[stream], prepared.views)
+
+    def _receive(self) -> Batch:
+        prepared = self._in_flight[0]
+        streams: dict[str, Tensor] = {}
+        for stream, decoder in self._decoders.items():
+            with decoder.receive(self._names(prepared.views)) as frames:
+                streams[stream] = _ASSEMBLE[stream](frames, prepared.views)
+        self._in_flight.popleft()
+        self.skipped += prepared.replaced
+        clips = np.array([view.clip for view in prepared.views])
+        return Batch(
+            rgb=streams.get("rgb"),
+            flow=streams.get("flow"),
+            labels=torch.from_numpy(self.labels[clips]).to(self.device),
+            clips=torch.from_numpy(clips).to(self.device),
+            views=prepared.views,
+        )
+
+    def _discard(self) -> None:
+        prepared = self._in_flight.popleft()
+        for decoder in self._decoders.values():
+            with decoder.receive(self._names(prepared.views)):
+                pass
+
+    def _names(self, views: Sequence[View]) -> str:
+        return ", ".join(self.clip_ids[view.clip] for view in views)
+
+
+class _Decoder:
+    """One running DALI pipeline: batches of JPEGs are sent in, and received decoded in the same order."""
+
+    def __init__(self, options: GraphOptions, device: torch.device, num_threads: int, prefetch: int) -> None:
+        self._options = options
+        self._device = device
+        device_id = device.index if device.type == "cuda" else None
+        self._pipe = define_graph(options, device_id=device_id, num_threads=num_threads, prefetch=prefetch)
+        self._pipe.build()
+        self._unscheduled = prefetch  # DALI's first run starts as many batches as it works ahead
+
+    def send(self, jpegs: list[Jpeg], views: Sequence[View]) -> None:
+        """Begin to decode the views' windows of `jpegs`: T of every view in turn, for flow all u's and then all v's."""
+        # A list of arrays would go through DALI's checks of every item, which cost three times what feeding does.
+        self._pipe.feed_input(JPEG, TensorListCPU([TensorCPU(jpeg) for jpeg in jpegs]))
+        for name, values in self._arguments(views).items():  # each [B, ...]
+            frames = np.repeat(values, len(views[0].frames), axis=0)  # [B * T, ...]
+            self._pipe.feed_input(name, np.concatenate([frames] * (len(jpegs) // len(frames))))
+        if self._unscheduled > 0:
+            self._unscheduled -= 1
+        if self._unscheduled == 0:
+            self._pipe.schedule_run()
+
+    @contextmanager
+    def receive(self, clips: str) -> Iterator[Tensor]:
+        """Lend the next batch's frames, uint8 [samples, H, W, C], in DALI's own memory: gone after the with block."""
+        try:
+            outputs = self._pipe.share_outputs()
+        except RuntimeError as error:
+            raise ShardError(
+                f"DALI cannot decode one of the clips {clips}: {_first_line(error)}; "
+                "python preprocess/pack.py -c ... --verify says which"
+            ) from None
+        try:
+            yield self._borrow(outputs[0].as_tensor())
+        finally:
+            self._pipe.release_outputs()
+
+    def _borrow(self, frames: Any) -> Tensor:
+        if self._device.type == "cpu":
+            return torch.from_numpy(np.asarray(frames))
+        copy = torch.empty(frames.shape(), dtype=torch.uint8, device=self._device)
+        # DALI copies on torch's stream, so that what torch does next with the frames comes after.
+        feed_ndarray(frames, copy, cuda_stream=torch.cuda.current_stream(self._device))
+        return copy
+
+    def _arguments(self, views: Sequence[View]) -> dict[str, NDArray[Any]]:
+        options = self._options
+        sides = np.array([view.side for view in views])
+        arguments: dict[str, NDArray[Any]] = {
+            ANCHOR: np.array([(view.top, view.left) for view in views], dtype=np.int32),
+            SHAPE: np.stack([sides, sides], axis=1).astype(np.int32),
+        }
+        if options.color:
+            factors = np.array([view.color for view in views], dtype=np.float32)
+            arguments |= dict(zip(COLOR, factors.T, strict=True))
+        if options.gain:
+            arguments[GAIN] = (options.crop_size / sides).astype(np.float32)
+        return arguments
+
+
+def _torch_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cpu":
+        return device
+    count = torch.cuda.device_count()
+    index = device.index if device.index is not None else torch.cuda.current_device() if count else 0
+    if index >= count:
+        raise UserError(f"loader.device: found {name!r}, but torch sees {count} GPUs; allowed: cpu, auto, cuda:0 ...")
+    return torch.device("cuda", index)
+
+
+def _share(num_threads: int, num_streams: int) -> list[int]:
+    """Threads of each stream: RGB, the first, decodes about as long as u and v together."""
+    return [max(1, (num_threads + num_streams - 1 - index) // num_streams) for index in range(num_streams)]
+
+
+def _identity(split: str, schedule: Schedule, options: ViewOptions) -> dict[str, Any]:
+    """What the order of clips and their views follow from, beside epoch and position; plain numbers and strings."""
+    views = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
+    return {"split": split, "seed": schedule.seed, "train": schedule.train, **views}
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if "ritical error" not in line), str(error))

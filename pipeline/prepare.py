@@ -1,0 +1,78 @@
+"""From a slot of the schedule to what the decoders need: each clip's view and bytes."""
+
+from dataclasses import dataclass
+
+from pipeline.reader import COLUMNS, ClipReader, CorruptClipError, Jpeg
+from pipeline.sampler import Slot, View, ViewOptions, draw_view, epoch_order
+from pipeline.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch before decoding.
+
+    Attributes:
+        slot: which batch it is.
+        views: how each of its B clips is seen.
+        jpegs: for "rgb" B * T files, clip after clip; for "flow" B * T files of u and then as many of v.
+        replaced: ids of the corrupt clips that others stand in for.
+    """
+
+    slot: Slot
+    views: tuple[View, ...]
+    jpegs: dict[str, list[Jpeg]]
+    replaced: list[str]
+
+
+class Preparer:
+    """Draws views and reads bytes; with `replace_corrupt`, the next clip of the order stands in for a corrupt one."""
+
+    def __init__(self, reader: ClipReader, options: ViewOptions, schedule: Schedule, *, replace_corrupt: bool) -> None:
+        self._reader = reader
+        self._options = options
+        self._schedule = schedule
+        self._replace_corrupt = replace_corrupt
+
+    def prepare(self, slot: Slot) -> Prepared:
+        """Views and bytes of the slot's clips.
+
+        Raises:
+            CorruptClipError: a clip's bytes do not match their CRC, and nothing may stand in for it.
+        """
+        replaced: list[str] = []
+        clips = [self._read(slot, position, replaced) for position in range(len(slot.clips))]
+        jpegs = {
+            stream: [
+                jpeg for column in range(len(COLUMNS[stream])) for _, files in clips for jpeg in files[stream][column]
+            ]
+            for stream in self._reader.columns
+        }
+        return Prepared(slot, tuple(view for view, _ in clips), jpegs, replaced)
+
+    def _read(self, slot: Slot, position: int, replaced: list[str]) -> tuple[View, dict[str, list[list[Jpeg]]]]:
+        """The clip at `position` of the slot, or the first after it in the epoch's order that is not corrupt."""
+        clip = int(slot.clips[position])
+        for attempt in range(1, self._schedule.num_clips + 1):
+            view = self._view(slot.epoch, clip)
+            try:
+                return view, self._reader.read(clip, view.frames)
+            except CorruptClipError:
+                if not self._replace_corrupt or attempt == self._schedule.num_clips:
+                    raise
+            replaced.append(self._reader.table.clip_id[clip].decode())
+            order = epoch_order(self._schedule.num_clips, seed=self._schedule.seed, epoch=slot.epoch, train=True)
+            clip = int(order[(slot.start + position + attempt) % len(order)])
+        raise AssertionError("a split has clips")
+
+    def _view(self, epoch: int, clip: int) -> View:
+        table = self._reader.table
+        return draw_view(
+            clip,
+            self._options,
+            num_stored=int(table.first_frame[clip + 1] - table.first_frame[clip]),
+            height=int(table.height[clip]),
+            width=int(table.width[clip]),
+            seed=self._schedule.seed,
+            epoch=epoch,
+            train=self._schedule.train,
+        )

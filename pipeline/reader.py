@@ -1,0 +1,95 @@
+"""The bytes of a clip's JPEGs: checked views into the mapped shards, nothing copied."""
+
+import mmap
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from crc32c import crc32c
+from numpy.typing import NDArray
+
+from pipeline.format import STREAMS, ShardError, Split, record_payload
+
+Jpeg = NDArray[np.uint8]  # the bytes of one file
+COLUMNS = {"rgb": (0,), "flow": (1, 2)}  # columns of the frame table, by model stream
+
+
+class CorruptClipError(ShardError):
+    """The bytes of a clip are not those that were packed."""
+
+
+class ClipReader:
+    """Reads clips of a split; safe to share between threads, as it changes nothing but its table of maps."""
+
+    def __init__(self, split: Split, streams: Sequence[str]) -> None:
+        self.table = split.table
+        self.columns = {stream: COLUMNS[stream] for stream in streams}
+        self._paths = split.shard_paths
+        self._maps: dict[int, Jpeg] = {}
+
+    def read(self, clip: int, frames: NDArray[np.int64]) -> dict[str, list[list[Jpeg]]]:
+        """The JPEGs of `frames` (positions among the clip's stored frames): for "rgb" one list, for "flow" u's and v's.
+
+        Raises:
+            CorruptClipError: a CRC does not match. A record that is read whole is checked by its own CRC, a part of
+                one by the CRCs of its frames, so that no byte is read only to be checked.
+        """
+        shard = int(self.table.record_shard[clip])
+        data = self._map(shard)
+        rows = self.table.first_frame[clip] + frames
+        if self._reads_whole_record(clip, frames):
+            self._check_record(clip, data)
+        else:
+            self._check_frames(clip, data, np.unique(rows))
+        return {
+            stream: [self._views(data, rows, column) for column in columns] for stream, columns in self.columns.items()
+        }
+
+    def _views(self, data: Jpeg, rows: NDArray[np.int64], column: int) -> list[Jpeg]:
+        begins = self.table.offset[rows, column]
+        ends = begins + self.table.size[rows, column]
+        return [data[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+
+    def _reads_whole_record(self, clip: int, frames: NDArray[np.int64]) -> bool:
+        num_stored = self.table.first_frame[clip + 1] - self.table.first_frame[clip]
+        return len(self.columns) == len(COLUMNS) and len(frames) >= num_stored and len(set(frames)) == num_stored
+
+    def _check_record(self, clip: int, data: Jpeg) -> None:
+        begin = int(self.table.record_offset[clip])
+        try:
+            record_payload(data[begin : begin + int(self.table.record_size[clip])].data)
+        except ValueError as error:
+            raise self._corrupt(clip, "its record", error) from None
+
+    def _check_frames(self, clip: int, data: Jpeg, rows: NDArray[np.int64]) -> None:
+        for column in self._all_columns:
+            stored = self.table.crc[rows, column].tolist()
+            for row, view, crc in zip(rows.tolist(), self._views(data, rows, column), stored, strict=True):
+                if crc32c(view.data) != crc:
+                    frame = row - int(self.table.first_frame[clip])
+                    raise self._corrupt(clip, f"{STREAMS[column]}/{frame:03d}")
+
+    @cached_property
+    def _all_columns(self) -> list[int]:
+        return [column for columns in self.columns.values() for column in columns]
+
+    def _corrupt(self, clip: int, what: str, why: object = "the CRC does not match") -> CorruptClipError:
+        path, offset = self._paths[int(self.table.record_shard[clip])], int(self.table.record_offset[clip])
+        return CorruptClipError(
+            f"{path}: clip {self.table.clip_id[clip].decode()} at byte {offset}: {what} is damaged: {why}; "
+            f"copy the file again, or remove {path.parent} and pack it anew"
+        )
+
+    def _map(self, shard: int) -> Jpeg:
+        if shard not in self._maps:
+            self._maps[shard] = _map_file(self._paths[shard])
+        return self._maps[shard]
+
+
+def _map_file(path: Path) -> Jpeg:
+    try:
+        with open(path, "rb") as file:
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+    except (OSError, ValueError) as error:
+        raise ShardError(f"{path}: cannot map the shard: {error}") from None

@@ -1,0 +1,146 @@
+"""Which clips come next and how each is seen: a pure function of (seed, epoch, clip)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What a random stream is for. SeedSequence pads its entropy with zeros, so (seed, epoch) and (seed, epoch, 0) would be
+# one stream; a tag that is never zero keeps the streams apart.
+_ORDER, _VIEW = 1, 2
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """What of each clip is seen; the augmentations act in training alone.
+
+    Attributes:
+        num_frames: T, frames a clip.
+        crop_size: pixels, height and width of what comes out.
+        temporal: "uniform", or "jitter": one frame at random in each of T equal parts of the stored frames.
+        mirror: probability of a horizontal mirror.
+        scale: (low, high), side of the crop as a fraction of the frame's short side; (1, 1) is off.
+        color: strength s of the colour jitter: brightness, contrast and saturation factors within [1 - s, 1 + s].
+    """
+
+    num_frames: int = 16
+    crop_size: int = 224
+    temporal: Literal["uniform", "jitter"] = "uniform"
+    mirror: float = 0.5
+    scale: tuple[float, float] = (1.0, 1.0)
+    color: float = 0.0
+
+
+@dataclass(frozen=True)
+class View:
+    """How one clip is seen: one decision, used by both streams.
+
+    Attributes:
+        clip: position in the split.
+        frames: int64 [T], positions among the clip's stored frames.
+        top, left, side: the square window in the frame's own pixels, resized to crop_size where side differs from it.
+        mirror: whether the window is mirrored left to right (and u inverted).
+        color: factors of brightness, contrast and saturation of RGB.
+    """
+
+    clip: int
+    frames: NDArray[np.int64]
+    top: int
+    left: int
+    side: int
+    mirror: bool
+    color: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One batch of one rank, part of a step that all ranks take together.
+
+    Attributes:
+        epoch: the epoch whose order is taken from.
+        step_start, step_end: the positions in that order which all ranks' batches cover together.
+        start: the position of this rank's first clip.
+        clips: int64 [B], this rank's clips.
+    """
+
+    epoch: int
+    step_start: int
+    step_end: int
+    start: int
+    clips: NDArray[np.int64]
+
+    def is_same(self, other: "Slot") -> bool:
+        """Whether both are the same batch."""
+        return (self.epoch, self.step_start) == (other.epoch, other.step_start)
+
+
+def epoch_order(num_clips: int, *, seed: int, epoch: int, train: bool) -> NDArray[np.int64]:
+    """The clips of an epoch in order, int64 [num_clips]: a permutation in training, file order else."""
+    if not train:
+        return np.arange(num_clips)
+    return np.random.default_rng((seed, epoch, _ORDER)).permutation(num_clips)
+
+
+def epoch_slots(
+    order: NDArray[np.int64], *, epoch: int, position: int, batch_size: int, rank: int, world_size: int, train: bool
+) -> Iterator[Slot]:
+    """The batches of one rank from `position` (clips of the epoch that all ranks have seen together) on.
+
+    A step takes the next batch_size * world_size clips of the order, each rank its own run of batch_size. Training
+    leaves out what does not fill a step; else every clip comes once, so the last batch may be short, or none.
+    """
+    step = batch_size * world_size
+    stop = len(order) - step + 1 if train else len(order)
+    for begin in range(position, stop, step):
+        end = min(begin + step, len(order))
+        start = min(begin + rank * batch_size, end)
+        clips = order[start : min(start + batch_size, end)]
+        if len(clips):
+            yield Slot(epoch, begin, end, start, clips)
+
+
+def draw_view(
+    clip: int, options: ViewOptions, *, num_stored: int, height: int, width: int, seed: int, epoch: int, train: bool
+) -> View:
+    """How `clip`, stored as `num_stored` frames of height x width pixels, is seen in `epoch`."""
+    if not train:
+        side = min(options.crop_size, height, width)
+        frames = uniform_frames(num_stored, options.num_frames)
+        return View(clip, frames, (height - side) // 2, (width - side) // 2, side, False, (1.0, 1.0, 1.0))
+    rng = np.random.default_rng((seed, epoch, _VIEW, clip))
+    # Everything is drawn, whatever is switched on: an option changes what it names and nothing else.
+    scale, down, right, mirror, *color = rng.random(7)
+    side = _side(options, height, width, scale)
+    strength = options.color
+    return View(
+        clip,
+        jittered_frames(num_stored, rng.random(options.num_frames))
+        if options.temporal == "jitter"
+        else uniform_frames(num_stored, options.num_frames),
+        top=int(down * (height - side + 1)),
+        left=int(right * (width - side + 1)),
+        side=side,
+        mirror=bool(mirror < options.mirror),
+        color=tuple(1 + strength * (2 * draw - 1) for draw in color),
+    )
+
+
+def uniform_frames(num_stored: int, num_frames: int) -> NDArray[np.int64]:
+    """`num_frames` evenly spaced positions in [0, num_stored), as the published code takes them; int64 [T]."""
+    return np.linspace(0, num_stored - 1, num_frames).astype(np.int64)
+
+
+def jittered_frames(num_stored: int, draws: NDArray[np.float64]) -> NDArray[np.int64]:
+    """One position in each of T equal parts of [0, num_stored), at `draws` in [0, 1) of the part; int64 [T]."""
+    parts = (np.arange(len(draws)) + draws) * (num_stored / len(draws))
+    return np.minimum(parts.astype(np.int64), num_stored - 1)
+
+
+def _side(options: ViewOptions, height: int, width: int, draw: float) -> int:
+    short = min(height, width)
+    if options.scale == (1.0, 1.0):
+        return min(options.crop_size, short)
+    low, high = options.scale
+    return max(1, round(short * (low + (high - low) * draw)))

@@ -1,0 +1,65 @@
+"""Where in which epoch a loader is, and the batches that come next: two integers, saved and restored exactly."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.sampler import Slot, epoch_order, epoch_slots
+
+
+@dataclass
+class Schedule:
+    """The batches of one rank, epoch after epoch.
+
+    Attributes:
+        num_clips: clips of the split.
+        batch_size: clips a batch of this rank.
+        epoch: the epoch that we are in, or that comes next.
+        position: how many of its clips all ranks together have been handed.
+    """
+
+    num_clips: int
+    batch_size: int
+    rank: int
+    world_size: int
+    seed: int
+    train: bool
+    epoch: int = 0
+    position: int = 0
+    _begun: bool = False
+
+    def run_epoch(self) -> Iterator[Slot]:
+        """The slots of the next epoch, or of what is left of the one that move() put us in.
+
+        A slot counts as handed out when it is yielded.
+        """
+        if self._begun:  # the epoch before was left in the middle
+            self.move(self.epoch + 1, 0)
+        self._begun = True
+        for slot in self.slots(self.epoch, self.position):
+            self.position = slot.step_end
+            yield slot
+        self.move(self.epoch + 1, 0)
+
+    def move(self, epoch: int, position: int) -> None:
+        """Make the next run_epoch() begin at `position` of `epoch`."""
+        self.epoch, self.position, self._begun = epoch, position, False
+
+    def slots(self, epoch: int, position: int) -> Iterator[Slot]:
+        """The slots of `epoch` from `position` on."""
+        order = epoch_order(self.num_clips, seed=self.seed, epoch=epoch, train=self.train)
+        return epoch_slots(
+            order,
+            epoch=epoch,
+            position=position,
+            batch_size=self.batch_size,
+            rank=self.rank,
+            world_size=self.world_size,
+            train=self.train,
+        )
+
+    def slots_from(self, slot: Slot) -> Iterator[Slot]:
+        """`slot` and all that follow it, over the ends of epochs, so that decoding runs ahead across them."""
+        epoch, position = slot.epoch, slot.step_start
+        while True:
+            yield from self.slots(epoch, position)
+            epoch, position = epoch + 1, 0

@@ -1,0 +1,71 @@
+"""Fixtures shared by all tests: packed splits of small real videos, and the skipping of what needs a GPU."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from preprocess import pack
+from tests.trees import Video, write_annotations, write_video
+
+ROOT = Path(__file__).parents[1]
+VIDEOS = [Video("P01_01"), Video("P02_101", tar=True), Video("P03_02", tar=True), Video("P04_103")]
+
+Packer = Callable[..., Path]
+
+
+def pytest_configure() -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    torch.set_num_threads(2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pack_split(folder: Path, videos: list[Video], *overrides: str) -> Path:
+    """Write the videos under `folder`, pack them as its train split, and return the split's folder."""
+    for video in videos:
+        write_video(folder / "frames", video)
+    annotations = write_annotations(folder / "train.csv", videos)
+    code = pack.main(
+        [
+            *("-c", str(ROOT / "configs" / "xnorm.yaml"), "data.preset=none", "data.workers=1"),
+            f"data.frames={folder / 'frames'}",
+            f"data.annotations={{train: [{annotations}]}}",
+            f"data.shards={folder / 'shards'}",
+            *overrides,
+        ]
+    )
+    assert code == 0
+    return folder / "shards" / "train"
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with frames/, train.csv and shards/train: eight clips of 64 x 96 pixels, 16 stored frames each."""
+    folder = tmp_path_factory.mktemp("tree")
+    pack_split(folder, VIDEOS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def split(tree: Path) -> Path:
+    """The packed split of `tree`."""
+    return tree / "shards" / "train"
+
+
+@pytest.fixture(scope="session")
+def packer(tmp_path_factory: pytest.TempPathFactory) -> Packer:
+    """Pack other videos: packer([Video(...)], "data.frames_per_clip=all") returns the split's folder."""
+
+    def make(videos: list[Video], *overrides: str) -> Path:
+        return pack_split(tmp_path_factory.mktemp("packed"), videos, *overrides)
+
+    return make

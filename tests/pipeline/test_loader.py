@@ -1,0 +1,389 @@
+"""The loader against an independent decoder, and what its users rely on: order, ranks, resuming, augmentation, faults."""
+
+import csv
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from configs.errors import UserError
+from pipeline.batch import Batch
+from pipeline.format import ShardError, open_split
+from pipeline.loader import ClipLoader
+from pipeline.sampler import View
+from tests.conftest import VIDEOS, Packer
+from tests.trees import Video
+
+SMALL = {"batch_size": 2, "num_frames": 16, "crop_size": 48}
+Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # [3, T, H, W] and [2, T, H, W]
+
+
+@pytest.fixture(scope="module")
+def sources(tree: Path) -> dict[str, Clip]:
+    """Every stored frame of every clip, decoded by OpenCV from the source files."""
+    rows = csv.DictReader((tree / "train.csv").open())
+    return {row["narration_id"]: source_clip(tree, row) for row in rows}
+
+
+def source_clip(tree: Path, row: dict[str, str]) -> Clip:
+    video = next(video for video in VIDEOS if video.id == row["video_id"])
+    numbers = np.linspace(int(row["start_frame"]), int(row["stop_frame"]), 16).astype(int)
+    flow_numbers = (numbers - 1) // video.stride + 1
+    rgb = np.stack([decode(tree, video, "rgb_frames", "", n)[..., ::-1] for n in numbers])  # BGR to RGB
+    planes = [np.stack([decode(tree, video, "flow_frames", f"{p}/", n) for n in flow_numbers]) for p in "uv"]
+    return np.moveaxis(rgb, -1, 0), np.stack(planes)
+
+
+def decode(tree: Path, video: Video, kind: str, plane: str, number: int) -> NDArray[np.uint8]:
+    name = f"{plane}frame_{number:010d}.jpg"
+    folder = tree / "frames" / video.participant / kind / video.id
+    if video.tar:
+        with tarfile.open(f"{folder}.tar") as archive:
+            member = archive.extractfile(f"./{name}")
+            assert member is not None
+            data = member.read()
+    else:
+        data = (folder / name).read_bytes()
+    mode = cv2.IMREAD_GRAYSCALE if plane else cv2.IMREAD_COLOR
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+    return np.asarray(image, dtype=np.uint8)
+
+
+def seen(source: Clip, view: View) -> Clip:
+    """What a view without resizing shows of a clip."""
+    rows, columns = slice(view.top, view.top + view.side), slice(view.left, view.left + view.side)
+    rgb, flow = (stream[:, view.frames][:, :, rows, columns] for stream in source)
+    if view.mirror:
+        rgb, flow = rgb[..., ::-1], flow[..., ::-1].copy()
+        flow[0] = 255 - flow[0]
+    return rgb, flow
+
+
+def assert_equal_to_sources(batch: Batch, loader: ClipLoader, sources: dict[str, Clip]) -> None:
+    assert batch.rgb is not None
+    assert batch.flow is not None
+    for index, view in enumerate(batch.views):
+        rgb, flow = seen(sources[loader.clip_ids[view.clip]], view)
+        np.testing.assert_array_equal(batch.rgb[index].numpy(), rgb)
+        np.testing.assert_array_equal(batch.flow[index].numpy(), flow)
+
+
+def pixels(loader: ClipLoader, epochs: int = 1) -> dict[tuple[int, int], bytes]:
+    """(epoch, clip) -> all pixels of both streams."""
+    found = {}
+    for epoch in range(epochs):
+        for batch in loader:
+            assert batch.rgb is not None
+            assert batch.flow is not None
+            for index, clip in enumerate(batch.clips.tolist()):
+                found[epoch, clip] = batch.rgb[index].numpy().tobytes() + batch.flow[index].numpy().tobytes()
+    return found
+
+
+# What comes out
+
+
+def test_a_batch_has_the_shapes_types_and_memory_that_the_contract_names(split: Path) -> None:
+    with ClipLoader(split, **SMALL) as loader:
+        batch = next(iter(loader))
+    assert batch.rgb is not None
+    assert batch.flow is not None
+    assert (batch.rgb.shape, batch.rgb.dtype) == ((2, 3, 16, 48, 48), torch.uint8)
+    assert (batch.flow.shape, batch.flow.dtype) == ((2, 2, 16, 48, 48), torch.uint8)
+    assert batch.rgb.is_contiguous(memory_format=torch.channels_last_3d)
+    assert batch.flow.is_contiguous()
+    assert batch.labels.dtype == batch.clips.dtype == torch.int64
+    assert batch.labels.tolist() == loader.labels[batch.clips].tolist()
+
+
+def test_evaluation_equals_an_independent_decoder_pixel_for_pixel(split: Path, sources: dict[str, Clip]) -> None:
+    with ClipLoader(split, 3, 16, 56, train=False) as loader:
+        batches = list(loader)
+    for batch in batches:
+        assert_equal_to_sources(batch, loader, sources)
+        assert {(view.top, view.left) for view in batch.views} == {((64 - 56) // 2, (96 - 56) // 2)}
+    assert [len(batch) for batch in batches] == [3, 3, 2]
+    assert [clip for batch in batches for clip in batch.clips.tolist()] == list(range(8))
+
+
+def test_training_equals_an_independent_decoder_pixel_for_pixel(split: Path, sources: dict[str, Clip]) -> None:
+    mirrored = []
+    with ClipLoader(split, **SMALL, seed=1) as loader:
+        for batch in [batch for _ in range(3) for batch in loader]:
+            assert_equal_to_sources(batch, loader, sources)
+            mirrored += [view.mirror for view in batch.views]
+    assert set(mirrored) == {True, False}
+
+
+def test_fewer_frames_than_stored_are_spread_evenly(split: Path, sources: dict[str, Clip]) -> None:
+    with ClipLoader(split, 2, 8, 48, train=False) as loader:
+        batch = next(iter(loader))
+    assert batch.views[0].frames.tolist() == [0, 2, 4, 6, 8, 10, 12, 15]
+    assert_equal_to_sources(batch, loader, sources)
+
+
+def test_jitter_takes_the_same_moments_of_both_streams(packer: Packer, tmp_path: Path) -> None:
+    split = packer(
+        [Video("P01_01", 40, clips=((1, 40, 0),)), Video("P01_102", 40, clips=((1, 40, 1),))],
+        "data.frames_per_clip=all",
+    )
+    table = open_split(split).table
+    moments = set()
+    with ClipLoader(split, 1, 8, 48, temporal="jitter") as loader:
+        for batch in [batch for _ in range(4) for batch in loader]:
+            view = batch.views[0]
+            assert (view.frames // 5 == np.arange(8)).all()  # one of each eighth of forty frames
+            rows = table.first_frame[view.clip] + view.frames
+            stride = 2 if loader.clip_ids[view.clip].startswith("P01_01_") else 1
+            assert (table.flow_index[rows] == (table.rgb_index[rows] - 1) // stride + 1).all()
+            moments.add(tuple(view.frames.tolist()))
+    assert len(moments) == 8
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_one_stream_alone_is_the_same_pixels_without_the_other(split: Path, stream: str) -> None:
+    with ClipLoader(split, **SMALL) as both, ClipLoader(split, **SMALL, streams=(stream,)) as alone:
+        for expected, batch in zip(both, alone, strict=True):
+            other = "flow" if stream == "rgb" else "rgb"
+            assert getattr(batch, other) is None
+            assert torch.equal(getattr(batch, stream), getattr(expected, stream))
+
+
+# Order, ranks, resuming
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 4}, {"num_threads": 1}, {"prefetch": 1}, {"prefetch": 4}, {"on_corrupt": "skip"}]
+)
+def test_pixels_depend_on_seed_epoch_and_clip_alone(split: Path, change: dict[str, int]) -> None:
+    with ClipLoader(split, **SMALL) as first, ClipLoader(split, **(SMALL | change)) as second:
+        assert pixels(first, 2) == pixels(second, 2)
+
+
+def test_ranks_share_the_steps_of_a_single_rank(split: Path) -> None:
+    with ClipLoader(split, 4, 8, 48) as single:
+        expected = pixels(single, 2)
+    shares = []
+    for rank in range(2):
+        with ClipLoader(split, 2, 8, 48, rank=rank, world_size=2) as loader:
+            shares.append(pixels(loader, 2))
+    assert not shares[0].keys() & shares[1].keys()
+    assert shares[0] | shares[1] == expected
+
+
+def test_epochs_differ(split: Path) -> None:
+    with ClipLoader(split, **SMALL) as loader:
+        orders = [[clip for batch in loader for clip in batch.clips.tolist()] for _ in range(3)]
+        assert loader.epoch == 3
+    assert all(sorted(order) == list(range(8)) for order in orders)
+    assert len({tuple(order) for order in orders}) > 1
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3, 4])
+@pytest.mark.parametrize("train", [True, False])
+def test_resuming_in_mid_epoch_equals_never_stopping(split: Path, taken: int, train: bool) -> None:
+    def contents(batches: Iterator[Batch]) -> list[tuple[list[int], bytes]]:
+        return [(b.clips.tolist(), b.rgb.numpy().tobytes()) for b in batches if b.rgb is not None]
+
+    with ClipLoader(split, **SMALL, train=train) as whole:
+        expected = contents(iter(whole)) + contents(iter(whole))
+    with ClipLoader(split, **SMALL, train=train) as first:
+        before = contents(islice(first, taken))
+        state = first.state_dict()
+    with ClipLoader(split, **SMALL, train=train) as second:
+        second.load_state_dict(state)
+        after = contents(iter(second)) + (contents(iter(second)))
+    assert before + after == expected
+
+
+def test_a_state_may_be_loaded_while_batches_are_in_flight(split: Path) -> None:
+    with ClipLoader(split, **SMALL) as loader:
+        state = loader.state_dict()
+        expected = [batch.clips.tolist() for batch in loader]
+        next(iter(loader))
+        loader.load_state_dict(state)
+        assert [batch.clips.tolist() for batch in loader] == expected
+
+
+def test_an_epoch_left_in_the_middle_is_followed_by_the_next(split: Path) -> None:
+    with ClipLoader(split, **SMALL) as loader, ClipLoader(split, **SMALL) as other:
+        next(iter(loader))
+        list(other)
+        assert [b.clips.tolist() for b in loader] == [b.clips.tolist() for b in other]
+
+
+def test_resuming_on_other_ranks_goes_on_with_the_unseen_clips(split: Path) -> None:
+    with ClipLoader(split, 4, 8, 48) as loader:
+        before = next(iter(loader)).clips.tolist()
+        state = loader.state_dict()
+    after = []
+    for rank in range(2):
+        with ClipLoader(split, 2, 8, 48, rank=rank, world_size=2) as loader:
+            loader.load_state_dict(state)
+            after += [clip for batch in loader for clip in batch.clips.tolist()]
+    assert sorted(before + after) == list(range(8))
+
+
+def test_the_state_of_another_seed_is_refused(split: Path) -> None:
+    with ClipLoader(split, **SMALL, seed=1) as one, ClipLoader(split, **SMALL, seed=2) as two:
+        with pytest.raises(UserError, match="seed was 1, is 2"):
+            two.load_state_dict(one.state_dict())
+
+
+# Sizes and augmentations
+
+
+def test_frames_smaller_than_the_crop_are_scaled_up(packer: Packer) -> None:
+    split = packer([Video("P01_01", height=40, width=96), Video("P02_01", height=64, width=96)])
+    with ClipLoader(split, 4, 16, 56, train=False) as loader:
+        batch = next(iter(loader))
+    assert batch.rgb is not None
+    assert [view.side for view in batch.views] == [40, 40, 56, 56]
+    assert batch.rgb.shape[-2:] == (56, 56)
+
+
+def test_scaling_up_equals_an_independent_bilinear_resize(packer: Packer) -> None:
+    split = packer([Video("P01_01", height=40, width=96)])
+    with ClipLoader(split, 1, 16, 40, train=False) as plain, ClipLoader(split, 1, 16, 56, train=False) as scaled:
+        source, batch = next(iter(plain)), next(iter(scaled))
+    assert source.rgb is not None
+    assert batch.rgb is not None
+    for time in range(16):
+        frame = source.rgb[0, :, time].permute(1, 2, 0).numpy()
+        expected = cv2.resize(frame, (56, 56), interpolation=cv2.INTER_LINEAR)
+        found = batch.rgb[0, :, time].permute(1, 2, 0).numpy()
+        assert np.abs(expected.astype(int) - found.astype(int)).max() <= 1
+
+
+def test_scale_jitter_resizes_windows_of_many_sides(split: Path) -> None:
+    with ClipLoader(split, 2, 8, 48, scale=(0.5, 1.0), mirror=0.0) as loader:
+        batches = [batch for _ in range(3) for batch in loader]
+    assert len({view.side for batch in batches for view in batch.views}) > 5
+    assert all(32 <= view.side <= 64 for batch in batches for view in batch.views)
+    assert all(batch.flow is not None and batch.flow.shape[-2:] == (48, 48) for batch in batches)
+
+
+def test_flow_values_follow_the_scale_only_on_demand(split: Path) -> None:
+    with (
+        ClipLoader(split, 1, 8, 64, scale=(0.5, 0.5), mirror=0.0) as as_it_is,
+        ClipLoader(split, 1, 8, 64, scale=(0.5, 0.5), mirror=0.0, rescale_flow=True) as rescaled,
+    ):
+        for kept, scaled in zip(as_it_is, rescaled, strict=True):  # a window of 32 pixels, enlarged twice
+            assert kept.flow is not None
+            assert scaled.flow is not None
+            expected = ((kept.flow.double() - 127.5) * 2 + 127.5).clamp(0, 255)
+            assert (scaled.flow - expected).abs().max() <= 0.5
+            assert torch.equal(kept.rgb, scaled.rgb)
+
+
+def test_colour_jitter_changes_rgb_alone_and_a_clip_as_one(split: Path) -> None:
+    with ClipLoader(split, **SMALL) as plain, ClipLoader(split, **SMALL, color=0.4) as jittered:
+        for before, after in zip(plain, jittered, strict=True):
+            assert before.rgb is not None
+            assert after.rgb is not None
+            assert torch.equal(before.flow, after.flow)
+            assert not torch.equal(before.rgb, after.rgb)
+            for index, view in enumerate(after.views):
+                expected = color_twist(before.rgb[index].double(), *view.color)
+                assert (after.rgb[index] - expected).abs().mean() < 1
+
+
+def color_twist(rgb: torch.Tensor, brightness: float, contrast: float, saturation: float) -> torch.Tensor:
+    """Saturation about the luma of ITU-R BT.601, then contrast about 128, then brightness; rgb [3, T, H, W]."""
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.double).view(3, 1, 1, 1)
+    gray = (rgb * weights).sum(0, keepdim=True)
+    saturated = gray + saturation * (rgb - gray)
+    return (brightness * (128 + contrast * (saturated - 128))).clamp(0, 255)
+
+
+# Faults
+
+
+@pytest.fixture
+def damaged(split: Path, tmp_path: Path) -> Path:
+    """A copy of the split with one byte changed: in the RGB of the seventh frame of the fourth clip."""
+    copy = tmp_path / "train"
+    shutil.copytree(split, copy)
+    table = open_split(copy).table
+    data = bytearray((copy / "00000.tfrecord").read_bytes())
+    data[int(table.offset[table.first_frame[3] + 6, 0]) + 100] ^= 1
+    (copy / "00000.tfrecord").write_bytes(data)
+    return copy
+
+
+@pytest.mark.parametrize(("num_frames", "where"), [(16, "its record"), (8, "rgb/006")])
+def test_a_changed_byte_stops_with_the_clip(damaged: Path, num_frames: int, where: str) -> None:
+    with ClipLoader(damaged, 2, num_frames, 48, train=False) as loader:
+        with pytest.raises(ShardError, match=rf"00000\.tfrecord: clip {loader.clip_ids[3]} .*: {where} is damaged"):
+            list(loader)
+
+
+def test_damage_in_bytes_that_are_not_read_is_harmless(damaged: Path, split: Path) -> None:
+    with (
+        ClipLoader(damaged, **SMALL, train=False, streams=("flow",)) as one,
+        ClipLoader(split, **SMALL, train=False, streams=("flow",)) as two,
+    ):
+        assert all(torch.equal(a.flow, b.flow) for a, b in zip(one, two, strict=True))
+
+
+def test_skip_trains_on_the_next_of_the_order_and_counts(damaged: Path, split: Path) -> None:
+    with ClipLoader(damaged, 2, 16, 48, on_corrupt="skip") as loader:
+        handed_out = [clip for batch in loader for clip in batch.clips.tolist()]
+        assert set(loader.skipped) == {loader.clip_ids[3]}
+    with ClipLoader(split, **SMALL) as untouched:
+        order = [clip for batch in untouched for clip in batch.clips.tolist()]
+    place = order.index(3)
+    assert handed_out == [*order[:place], order[(place + 1) % 8], *order[place + 1 :]]
+
+
+def test_evaluation_never_skips(damaged: Path) -> None:
+    with ClipLoader(damaged, 2, 16, 48, train=False, on_corrupt="skip") as loader, pytest.raises(ShardError):
+        list(loader)
+
+
+def test_a_split_without_an_index_is_not_a_split(tmp_path: Path) -> None:
+    with pytest.raises(ShardError, match=r"pack\.py"):
+        ClipLoader(tmp_path)
+
+
+def test_a_split_smaller_than_a_step_says_what_to_lower(split: Path) -> None:
+    with pytest.raises(UserError, match=r"8 clips do not fill one step of 16 \(8 on each of 2 ranks\)"):
+        ClipLoader(split, 8, world_size=2)
+
+
+def test_a_gpu_that_is_not_there_is_named(split: Path) -> None:
+    with pytest.raises(UserError, match="cuda:7"):
+        ClipLoader(split, device="cuda:7", **SMALL)
+
+
+def test_closing_frees_the_threads(split: Path) -> None:
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    before = threads()
+    loader = ClipLoader(split, **SMALL, num_threads=4)
+    next(iter(loader))
+    assert threads() > before
+    loader.close()
+    assert threads() == before
+    assert threading.active_count() == 1
+
+
+@pytest.mark.gpu
+def test_gpu_batches_are_those_of_the_cpu(split: Path) -> None:
+    with ClipLoader(split, **SMALL) as cpu, ClipLoader(split, **SMALL, device="cuda") as gpu:
+        for expected, batch in zip(cpu, gpu, strict=True):
+            assert batch.clips.tolist() == expected.clips.tolist()
+            for ours, theirs in ((batch.rgb, expected.rgb), (batch.flow, expected.flow)):
+                assert ours is not None
+                assert theirs is not None
+                assert ours.is_cuda
+                assert (ours.cpu().double() - theirs.double()).abs().mean() < 1

@@ -1,0 +1,159 @@
+"""Which clips come next and how each is seen."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pipeline.sampler import (
+    View,
+    ViewOptions,
+    draw_view,
+    epoch_order,
+    epoch_slots,
+    jittered_frames,
+    uniform_frames,
+)
+
+OPTIONS = ViewOptions(num_frames=8, crop_size=56)
+
+
+def view(clip: int = 0, options: ViewOptions = OPTIONS, *, seed: int = 0, epoch: int = 0, **changes: int) -> View:
+    shape = {"num_stored": 16, "height": 64, "width": 96} | changes
+    return draw_view(clip, options, seed=seed, epoch=epoch, train=True, **shape)
+
+
+def taken(num_clips: int, epoch: int = 0, position: int = 0, **sizes: int) -> list[list[int]]:
+    sizes = {"batch_size": 4, "rank": 0, "world_size": 1, "train": True} | sizes
+    order = epoch_order(num_clips, seed=0, epoch=epoch, train=bool(sizes["train"]))
+    return [slot.clips.tolist() for slot in epoch_slots(order, epoch=epoch, position=position, **sizes)]
+
+
+def test_imports_neither_torch_nor_dali() -> None:
+    code = "import sys, pipeline.sampler, pipeline.reader; print('torch' in sys.modules, 'nvidia' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_training_epochs_are_different_permutations() -> None:
+    orders = [epoch_order(50, seed=3, epoch=epoch, train=True).tolist() for epoch in range(3)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_seed_and_epoch_are_not_added_up() -> None:
+    assert (
+        epoch_order(50, seed=0, epoch=3, train=True).tolist() != epoch_order(50, seed=3, epoch=0, train=True).tolist()
+    )
+
+
+def test_the_view_of_clip_zero_is_not_drawn_from_the_stream_of_the_order() -> None:
+    order_draws = np.random.default_rng((5, 6, 1)).random(2)
+    view_draws = np.random.default_rng((5, 6, 2, 0)).random(2)
+    assert not np.array_equal(order_draws, view_draws)
+
+
+def test_ranks_share_an_epoch_without_overlap_and_see_the_steps_of_one_rank() -> None:
+    single = taken(21, batch_size=4)
+    ranks = [taken(21, batch_size=2, rank=rank, world_size=2) for rank in range(2)]
+    assert [a + b for a, b in zip(*ranks, strict=True)] == single
+    assert len(single) == 5  # 21 clips fill five steps of four
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("num_clips", [1, 7, 8, 25])
+def test_evaluation_takes_every_clip_once_without_padding(world_size: int, num_clips: int) -> None:
+    ranks = [taken(num_clips, batch_size=3, rank=r, world_size=world_size, train=False) for r in range(world_size)]
+    batches = [batch for rank in ranks for batch in rank]
+    assert sorted(clip for batch in batches for clip in batch) == list(range(num_clips))
+    assert all(batches)
+
+
+def test_a_position_goes_on_where_it_left_whatever_the_batch_size_and_ranks() -> None:
+    before = taken(24, batch_size=4)[:2]
+    after = [taken(24, position=8, batch_size=4, rank=rank, world_size=2) for rank in range(2)]
+    clips = [clip for batch in before + after[0] + after[1] for clip in batch]
+    assert sorted(clips) == list(range(24))
+
+
+def test_a_view_depends_on_seed_epoch_and_clip_alone() -> None:
+    def key(v: View) -> tuple[object, ...]:
+        return v.top, v.left, v.mirror
+
+    assert key(view(5)) == key(view(5))
+    keys = {key(view(5)), key(view(6)), key(view(5, seed=1)), key(view(5, epoch=1))}
+    assert len(keys) == 4
+
+
+def test_an_option_changes_what_it_names_and_nothing_else() -> None:
+    plain = view(3)
+    jittered = view(3, ViewOptions(8, 56, temporal="jitter", color=0.4))
+    assert (plain.top, plain.left, plain.side, plain.mirror) == (
+        jittered.top,
+        jittered.left,
+        jittered.side,
+        jittered.mirror,
+    )
+    assert plain.color == (1.0, 1.0, 1.0)
+    assert all(0.6 <= factor <= 1.4 for factor in jittered.color)
+    assert len(set(jittered.color)) == 3
+
+
+def test_crops_reach_every_place_and_stay_inside() -> None:
+    views = [view(clip) for clip in range(2000)]
+    assert {v.top for v in views} == set(range(64 - 56 + 1))
+    assert {v.left for v in views} == set(range(96 - 56 + 1))
+    assert {v.side for v in views} == {56}
+
+
+def test_mirror_probability() -> None:
+    share = np.mean([view(clip, ViewOptions(8, 56, mirror=0.25)).mirror for clip in range(4000)])
+    assert abs(share - 0.25) < 0.03  # four standard deviations
+    assert not any(view(clip, ViewOptions(8, 56, mirror=0.0)).mirror for clip in range(100))
+    assert all(view(clip, ViewOptions(8, 56, mirror=1.0)).mirror for clip in range(100))
+
+
+def test_scale_draws_the_side_from_the_short_side() -> None:
+    sides = [view(clip, ViewOptions(8, 56, scale=(0.5, 1.0))).side for clip in range(2000)]
+    assert min(sides) == 32
+    assert max(sides) == 64
+
+
+def test_a_frame_smaller_than_the_crop_gives_its_largest_square() -> None:
+    small = view(0, height=40, width=96)
+    assert (small.top, small.side) == (0, 40)
+    assert 0 <= small.left <= 56
+
+
+def test_evaluation_is_a_centre_crop() -> None:
+    centre = draw_view(
+        7,
+        ViewOptions(8, 56, "jitter", 1.0, (0.5, 0.8), 0.9),
+        num_stored=16,
+        height=64,
+        width=96,
+        seed=9,
+        epoch=4,
+        train=False,
+    )
+    assert (centre.top, centre.left, centre.side, centre.mirror) == (4, 20, 56, False)
+    assert centre.color == (1.0, 1.0, 1.0)
+    assert centre.frames.tolist() == [0, 2, 4, 6, 8, 10, 12, 15]  # linspace(0, 15, 8) = 0, 2.14, 4.29, ... truncated
+
+
+def test_uniform_frames_are_those_of_the_published_code() -> None:
+    assert uniform_frames(16, 16).tolist() == list(range(16))
+    assert uniform_frames(5, 8).tolist() == [0, 0, 1, 1, 2, 2, 3, 4]
+
+
+def test_jitter_takes_one_frame_of_each_equal_part() -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.array([jittered_frames(40, rng.random(8)) for _ in range(500)])
+    assert (drawn // 5 == np.arange(8)).all()  # eight parts of five frames
+    assert set(drawn[:, 3].tolist()) == {15, 16, 17, 18, 19}
+
+
+def test_jitter_of_fewer_frames_than_asked_for_repeats_them_in_order() -> None:
+    drawn = jittered_frames(5, np.full(8, 0.999))
+    assert drawn.tolist() == [0, 1, 1, 2, 3, 3, 4, 4]
