@@ -1,0 +1,342 @@
+"""The bytes of a shard set, declared once for writer and reader: records, frame table, index (docs/format.md)."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import struct
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from crc32c import crc32c
+from numpy.typing import NDArray
+
+from configs.errors import UserError
+
+FORMAT = "clip-shards"
+VERSION = 1
+STREAMS = ("rgb", "flow_u", "flow_v")
+INDEX_NAME = "index.json"
+TABLE_NAME = "frames.npz"
+SHARD_NAME = re.compile(r"[0-9]{5,}\.tfrecord")
+
+# TFRecord framing, little-endian: uint64 length, uint32 masked CRC of the length, payload, uint32 masked CRC of it.
+RECORD_HEADER = struct.Struct("<QI")
+RECORD_FOOTER = struct.Struct("<I")
+RECORD_FRAMING = RECORD_HEADER.size + RECORD_FOOTER.size
+MAX_PAYLOAD = 2**31 - 1  # protobuf parses no message that is longer
+
+# The wire tags of tf.train.Example: field number << 3 | 2 (length-delimited).
+_FIELD_1, _FIELD_2, _FIELD_3 = b"\x0a", b"\x12", b"\x1a"
+
+
+class ShardError(UserError):
+    """A shard set that is missing, unfinished or damaged; the message names the file and the way out."""
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """Where everything lies: N clips, F stored frames, 3 JPEGs a frame in the order of STREAMS."""
+
+    clip_id: NDArray[np.bytes_]  # [N] utf-8
+    video_id: NDArray[np.bytes_]  # [N] utf-8
+    participant_id: NDArray[np.bytes_]  # [N] utf-8
+    label: NDArray[np.int64]  # [N]
+    start_frame: NDArray[np.int64]  # [N] the segment in the video, 1-based, both ends inclusive
+    stop_frame: NDArray[np.int64]  # [N]
+    height: NDArray[np.int32]  # [N] pixels
+    width: NDArray[np.int32]  # [N]
+    record_shard: NDArray[np.int32]  # [N] position in index.json's list of shards
+    record_offset: NDArray[np.int64]  # [N] bytes from the start of the shard
+    record_size: NDArray[np.int64]  # [N] bytes, framing included
+    first_frame: NDArray[np.int64]  # [N + 1] clip i has the rows first_frame[i]:first_frame[i + 1] of the arrays below
+    rgb_index: NDArray[np.int32]  # [F] number of the RGB file, 1-based
+    flow_index: NDArray[np.int32]  # [F] number of the u and v files, 1-based
+    offset: NDArray[np.int64]  # [F, 3] of the JPEG, bytes from the start of the shard
+    size: NDArray[np.int32]  # [F, 3] bytes
+    crc: NDArray[np.uint32]  # [F, 3] CRC-32C of the JPEG's bytes, not masked
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.clip_id)
+
+    def frames(self, clip: int) -> slice:
+        """Rows of one clip in the arrays that have a row a stored frame."""
+        return slice(int(self.first_frame[clip]), int(self.first_frame[clip + 1]))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by name, in the order in which they are stored."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def write(self, file: BinaryIO | io.BytesIO) -> None:
+        """Write as an uncompressed .npz; equal tables give equal bytes (NumPy dates every member 1980-01-01)."""
+        np.savez(file, **self.arrays())  # type: ignore[arg-type]
+
+    @classmethod
+    def read(cls, data: bytes) -> FrameTable:
+        """Parse the bytes of an .npz that `write` made; ValueError on anything else."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as members:
+                arrays = {field.name: members[field.name] for field in fields(cls)}
+        except (OSError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, struct.error, SyntaxError) as error:
+            raise ValueError(f"not a frame table: {error}") from error
+        for name, (dtype, shape) in _table_layout(arrays).items():
+            found = arrays[name]
+            if found.shape != shape or (found.dtype.kind != "S" if dtype is None else found.dtype != dtype):
+                raise ValueError(f"{name} is {found.dtype} {list(found.shape)}, expected {dtype or 'S'} {list(shape)}")
+        return cls(**arrays)
+
+    def check(self, shard_bytes: Sequence[int]) -> None:
+        """ValueError unless every row points inside its shard, and every JPEG inside its clip's record."""
+        if len(self) == 0:
+            raise ValueError("no clips")
+        counts = np.diff(self.first_frame)
+        if self.first_frame[0] != 0 or self.first_frame[-1] != len(self.rgb_index) or (counts < 1).any():
+            raise ValueError("first_frame does not cut the frames into clips of at least one")
+        if (self.record_shard < 0).any() or (self.record_shard >= len(shard_bytes)).any():
+            raise ValueError("record_shard names a shard that the index does not have")
+        ends = np.asarray(shard_bytes, np.int64)[self.record_shard]
+        if (self.record_offset < 0).any() or (self.record_size < RECORD_FRAMING).any():
+            raise ValueError("a record begins before its shard or is shorter than its framing")
+        if (self.record_size > ends).any() or (self.record_offset > ends - self.record_size).any():
+            raise ValueError("a record ends behind its shard")
+        low = np.repeat(self.record_offset + RECORD_HEADER.size, counts)[:, None]
+        high = np.repeat(self.record_offset + self.record_size - RECORD_FOOTER.size, counts)[:, None]
+        if (self.size < 1).any() or (self.offset < low).any() or (self.offset > high - self.size).any():
+            raise ValueError("a JPEG lies outside its record")
+        if (self.height < 1).any() or (self.width < 1).any() or (self.label < 0).any():
+            raise ValueError("a height, width or label is out of range")
+
+
+def _table_layout(arrays: dict[str, NDArray[Any]]) -> dict[str, tuple[type[np.generic] | None, tuple[int, ...]]]:
+    """Dtype (None: bytes of any width) and shape of every array, with N and F taken from two of them."""
+    clips, frames = (arrays["clip_id"].size,), arrays["rgb_index"].size
+    layout: dict[str, tuple[type[np.generic] | None, tuple[int, ...]]] = dict.fromkeys(
+        ("clip_id", "video_id", "participant_id"), (None, clips)
+    )
+    for name in ("label", "start_frame", "stop_frame", "record_offset", "record_size"):
+        layout[name] = (np.int64, clips)
+    for name in ("height", "width", "record_shard"):
+        layout[name] = (np.int32, clips)
+    layout["first_frame"] = (np.int64, (clips[0] + 1,))
+    layout |= {"rgb_index": (np.int32, (frames,)), "flow_index": (np.int32, (frames,))}
+    per_jpeg = (frames, len(STREAMS))
+    return layout | {"offset": (np.int64, per_jpeg), "size": (np.int32, per_jpeg), "crc": (np.uint32, per_jpeg)}
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, opened and checked: <shards>/<split>."""
+
+    dir: Path
+    index: dict[str, Any]
+    table: FrameTable
+    shard_paths: list[Path]
+
+
+def open_split(split_dir: str | Path) -> Split:
+    """Open a split: its index, frame table, and the presence and size of its shards; ShardError if anything is off."""
+    folder = Path(split_dir)
+    index = read_index(folder)
+    table = _read_table(folder, index)
+    shard_paths = [folder / shard["name"] for shard in index["shards"]]
+    for path, shard in zip(shard_paths, index["shards"], strict=True):
+        found = path.stat().st_size if path.is_file() else None
+        if found != shard["bytes"]:
+            state = "is missing" if found is None else f"has {found} bytes, the index says {shard['bytes']}"
+            raise ShardError(f"{path}: {state}; copy it again, or remove {folder} and pack it anew")
+    return Split(folder, index, table, shard_paths)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Read and check index.json: checksum, format, version, and the shape of what the reader relies on."""
+    path = folder / INDEX_NAME
+    try:
+        index = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ShardError(
+            f"{folder}: no {INDEX_NAME} here, so this is not a packed split, or not a finished one; "
+            "run `python preprocess/pack.py -c CONFIG` (again), or set data.shards to where it is"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ShardError(f"{path}: damaged, not JSON ({error}); {_remedy(folder)}") from None
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise ShardError(f"{path}: not the index of a split (no format {FORMAT!r}); {_remedy(folder)}")
+    if index.get("version") != VERSION:
+        raise ShardError(f"{path}: version {index.get('version')!r}, this code reads {VERSION}; {_remedy(folder)}")
+    if index.get("checksum") != index_checksum(index):
+        raise ShardError(f"{path}: damaged, its checksum does not match its content; {_remedy(folder)}")
+    if not _index_is_sound(index):
+        raise ShardError(f"{path}: does not have the entries of docs/format.md; {_remedy(folder)}")
+    return index
+
+
+def index_checksum(index: dict[str, Any]) -> int:
+    """CRC-32C of the index without its checksum, as JSON with sorted keys and no white space."""
+    rest = {key: value for key, value in index.items() if key != "checksum"}
+    return crc32c(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _index_is_sound(index: dict[str, Any]) -> bool:
+    try:
+        shards, frames = index["shards"], index["frames"]
+        names = [shard["name"] for shard in shards]
+        counts = [index["num_clips"], index["num_frames"], frames["bytes"], frames["crc32c"]]
+        counts += [shard[key] for shard in shards for key in ("bytes", "crc32c", "clips")]
+        safe = all(SHARD_NAME.fullmatch(name) for name in names) and frames["name"] == TABLE_NAME
+        return safe and len(set(names)) == len(names) and all(type(n) is int and 0 <= n < 2**63 for n in counts)
+    except (KeyError, TypeError):
+        return False
+
+
+def _read_table(folder: Path, index: dict[str, Any]) -> FrameTable:
+    path = folder / TABLE_NAME
+    expected = index["frames"]
+    found = path.stat().st_size if path.is_file() else None
+    if found != expected["bytes"]:
+        state = "is missing" if found is None else f"has {found} bytes, the index says {expected['bytes']}"
+        raise ShardError(f"{path}: {state}; {_remedy(folder)}")
+    data = path.read_bytes()
+    if crc32c(data) != expected["crc32c"]:
+        raise ShardError(f"{path}: damaged, its CRC does not match the index; {_remedy(folder)}")
+    try:
+        table = FrameTable.read(data)
+        table.check([shard["bytes"] for shard in index["shards"]])
+        if (len(table), len(table.rgb_index)) != (index["num_clips"], index["num_frames"]):
+            raise ValueError("the index counts other clips or frames")
+    except ValueError as error:
+        raise ShardError(f"{path}: {error}; {_remedy(folder)}") from None
+    return table
+
+
+def _remedy(folder: Path) -> str:
+    return f"copy it again, or remove {folder} and pack it anew"
+
+
+def masked_crc(crc: int) -> int:
+    """TFRecord's masking of a CRC-32C: rotated right by 15 bits, plus a constant."""
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def record_payload(record: bytes | memoryview) -> memoryview:
+    """Take the framing off one whole record, both CRCs checked; ValueError says which part is wrong."""
+    view = memoryview(record)
+    if len(view) < RECORD_FRAMING:
+        raise ValueError(f"{len(view)} bytes are shorter than a record's framing")
+    length, length_crc = RECORD_HEADER.unpack_from(view)
+    if masked_crc(crc32c(view[:8])) != length_crc:
+        raise ValueError("the CRC of the record's length does not match")
+    if length != len(view) - RECORD_FRAMING:
+        raise ValueError(f"the record says {length} bytes, its place holds {len(view) - RECORD_FRAMING}")
+    payload = view[RECORD_HEADER.size : -RECORD_FOOTER.size]
+    if masked_crc(crc32c(payload)) != RECORD_FOOTER.unpack(view[-RECORD_FOOTER.size :])[0]:
+        raise ValueError("the CRC of the record's payload does not match")
+    return payload
+
+
+@dataclass(frozen=True)
+class ClipFields:
+    """What a record says of its clip beside the JPEGs."""
+
+    clip_id: str
+    video_id: str
+    participant_id: str
+    label: int
+    start_frame: int
+    stop_frame: int
+    height: int
+    width: int
+    rgb_index: Sequence[int]  # [T] numbers of the RGB files
+    flow_index: Sequence[int]  # [T] numbers of the u and v files
+
+
+def encode_record(clip: ClipFields, jpegs: Sequence[Sequence[bytes]]) -> tuple[bytes, NDArray[np.int64]]:
+    """Frame one clip as a whole TFRecord; also where each JPEG lies in it, [T, 3] bytes from the record's start."""
+    chunks, offsets = encode_example(clip, jpegs)
+    crc = 0
+    for chunk in chunks:
+        crc = crc32c(chunk, crc)
+    length = struct.pack("<Q", sum(map(len, chunks)))
+    header = length + RECORD_FOOTER.pack(masked_crc(crc32c(length)))
+    return b"".join([header, *chunks, RECORD_FOOTER.pack(masked_crc(crc))]), offsets + RECORD_HEADER.size
+
+
+def encode_example(clip: ClipFields, jpegs: Sequence[Sequence[bytes]]) -> tuple[list[bytes], NDArray[np.int64]]:
+    """Encode one clip as tf.train.Example; jpegs is [T][3] in the order of STREAMS.
+
+    Returns the message in chunks, to be joined once, and where each JPEG lies in it [T, 3]. Features stand in the
+    order of their names, so that equal clips give equal bytes.
+    """
+    features: dict[str, tuple[bytes, bytes]] = {}  # name -> (what stands before the value, the value)
+    for name in ("clip_id", "video_id", "participant_id"):
+        features[name] = _bytes_feature(name, getattr(clip, name).encode())
+    for name in ("label", "start_frame", "stop_frame", "height", "width"):
+        features[name] = _int64_feature(name, [getattr(clip, name)])
+    features["rgb_index"] = _int64_feature("rgb_index", clip.rgb_index)
+    features["flow_index"] = _int64_feature("flow_index", clip.flow_index)
+    places = {}
+    for row, column, name in _jpeg_names(len(jpegs)):
+        features[name] = _bytes_feature(name, jpegs[row][column])
+        places[name] = (row, column)
+
+    length = sum(len(prefix) + len(value) for prefix, value in features.values())
+    chunks = [_FIELD_1 + _varint(length)]
+    position = len(chunks[0])
+    offsets = np.zeros((len(jpegs), len(STREAMS)), np.int64)
+    for name in sorted(features):
+        prefix, value = features[name]
+        if name in places:
+            offsets[places[name]] = position + len(prefix)
+        chunks += prefix, value
+        position += len(prefix) + len(value)
+    if position > MAX_PAYLOAD:
+        raise UserError(
+            f"clip {clip.clip_id}: {position} bytes are more than a record can hold ({MAX_PAYLOAD}); "
+            "lower data.frames_per_clip or cut the segment"
+        )
+    return chunks, offsets
+
+
+def _jpeg_names(num_frames: int) -> Iterator[tuple[int, int, str]]:
+    """(frame, column, feature name); numbers as wide as the last one needs, at least 3, so that names sort by time."""
+    width = max(3, len(str(num_frames - 1)))
+    for frame in range(num_frames):
+        for column, stream in enumerate(STREAMS):
+            yield frame, column, f"{stream}/{frame:0{width}d}"
+
+
+def _bytes_feature(name: str, value: bytes) -> tuple[bytes, bytes]:
+    """Map entry {1: name, 2: Feature {1: BytesList {1: value}}}, cut in front of the value, which comes last."""
+    item = _FIELD_1 + _varint(len(value))
+    items = _FIELD_1 + _varint(len(item) + len(value)) + item
+    return _entry(name, items, len(value)), value
+
+
+def _int64_feature(name: str, values: Sequence[int]) -> tuple[bytes, bytes]:
+    """Map entry {1: name, 2: Feature {3: Int64List {1: values, packed}}}."""
+    packed = b"".join(map(_varint, values))
+    item = _FIELD_1 + _varint(len(packed))
+    items = _FIELD_3 + _varint(len(item) + len(packed)) + item
+    return _entry(name, items, len(packed)), packed
+
+
+def _entry(name: str, items: bytes, value_size: int) -> bytes:
+    key = name.encode()
+    start = _FIELD_1 + _varint(len(key)) + key + _FIELD_2 + _varint(len(items) + value_size) + items
+    return _FIELD_1 + _varint(len(start) + value_size) + start
+
+
+def _varint(value: int) -> bytes:
+    """Base-128 digits, the lowest first; a negative number as 64-bit two's complement."""
+    value = int(value) & 0xFFFFFFFFFFFFFFFF
+    digits = bytearray()
+    while value > 0x7F:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)

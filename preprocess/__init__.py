@@ -1,0 +1,1 @@
+"""From frames on a disk to shards: annotations, frame choice, JPEG checks, writing."""

@@ -1,0 +1,126 @@
+"""Command line: packs the frames of every split that the config names into shards, or plans or verifies that."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from configs.errors import UserError, exit_code_of
+from configs.load import load_config
+from configs.schema import DataSection
+from preprocess.annotations import Clip, read_split
+from preprocess.job import pack_split, plan_split
+from preprocess.presets import select
+from preprocess.progress import say
+from preprocess.report import show_outcome, show_plan
+from preprocess.verify import verify_split
+from preprocess.workers import Workers
+
+DEFAULT_CONFIG = "configs/xnorm.yaml"
+INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
+
+DESCRIPTION = """\
+Pack the labelled clips of each split into a few large shards, JPEG bytes untouched.
+Safe to run again after any interruption: what is complete is kept, what is not is redone.
+"""
+EXAMPLES = """\
+examples:
+  python preprocess/pack.py -c configs/xnorm.yaml --plan
+  python preprocess/pack.py -c configs/xnorm.yaml data.frames=/data/epic data.workers=8
+  python preprocess/pack.py -c configs/xnorm.yaml --verify
+  python preprocess/pack.py 'data.annotations={train: [a.csv, b.csv], val: [c.csv]}' data.preset=none
+
+exit codes: 0 done, 1 the work failed or something is wrong, 2 the command or config is wrong
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code says how it went."""
+    arguments = _parser().parse_intermixed_args(argv)
+    try:
+        return exit_code_of(lambda: _run(arguments))
+    except KeyboardInterrupt:
+        print("\ninterrupted; complete shards are kept, the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("pack.py", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=layout)
+    parser.add_argument("-c", "--config", default=DEFAULT_CONFIG, help=f"YAML file; default: {DEFAULT_CONFIG}")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--plan", action="store_true", help="say what there is and what would be packed; write nothing")
+    modes.add_argument("--verify", action="store_true", help="re-read every record and list what is wrong")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="replace a value of the config, read as YAML"
+    )
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    data = load_config(arguments.config, arguments.overrides).data
+    try:
+        with Workers(data.workers) as workers:
+            if arguments.verify:
+                return _verify(data, workers)
+            return _plan(data, workers) if arguments.plan else _pack(data, workers)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{where}{error.strerror or error}; what was complete before is still there") from None
+
+
+def read_splits(data: DataSection) -> dict[str, list[Clip]]:
+    """The clips of each split that the config names."""
+    splits = {}
+    rows: dict[tuple[Path, ...], list[Clip]] = {}  # a preset can cut several splits from the same files
+    for split, paths in data.annotations.splits().items():
+        files = tuple(paths)
+        rows[files] = rows.get(files) or read_split(paths, split)
+        splits[split] = select(rows[files], data.preset, split)
+        if not splits[split]:
+            where = ", ".join(map(str, paths))
+            hint = "data.preset=none takes all"
+            raise UserError(f"{where}: no row belongs to the {split} split of preset {data.preset!r}; {hint}")
+    return splits
+
+
+def _pack(data: DataSection, workers: Workers) -> int:
+    failed = []
+    for split, clips in read_splits(data).items():
+        try:
+            show_outcome(split, pack_split(split, clips, data, workers))
+        except UserError as error:  # the other splits can still be packed
+            failed.append(str(error))
+    if failed:
+        raise UserError("\n       ".join(failed))
+    return 0
+
+
+def _plan(data: DataSection, workers: Workers) -> int:
+    splits = read_splits(data)
+    show_plan(splits, {split: plan_split(clips, data, workers) for split, clips in splits.items()}, data)
+    return 0
+
+
+def _verify(data: DataSection, workers: Workers) -> int:
+    num_wrong = 0
+    for name in data.annotations.splits():
+        split, wrong = verify_split(data.shards / name, workers)
+        for line in wrong:
+            say(f"{name}: {line}")
+        if split is not None and not wrong:
+            jpegs = 3 * split.index["num_frames"]
+            say(f"{name}: {split.index['num_clips']:,} clips, {jpegs:,} JPEGs: every byte is as it was packed")
+        num_wrong += len(wrong)
+    if num_wrong:
+        raise UserError(
+            f"{num_wrong} things are wrong; copy those files again, or remove the split's folder and pack it anew"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

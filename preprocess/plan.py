@@ -1,0 +1,175 @@
+"""Which files each clip stores and which shard each clip goes to: fixed before a byte is read."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.format import MAX_PAYLOAD, STREAMS, VERSION
+from preprocess.annotations import Clip
+from preprocess.frames import Source, SourceError, Stream, Video, choose_frames, open_video
+from preprocess.presets import stride_of_id
+
+JPEG_OVERHEAD = 32  # bytes of the record around a JPEG, about; shards need not know better
+_STREAM_NAMES = ("RGB", "flow u", "flow v")
+
+
+class Problem(NamedTuple):
+    """Why a clip cannot be packed."""
+
+    clip_id: str
+    file: str
+    why: str
+
+
+@dataclass(frozen=True)
+class PlannedClip:
+    """One clip and the places of the JPEGs it stores."""
+
+    clip: Clip
+    sources: tuple[Source, Source, Source]  # in the order of STREAMS
+    rgb_index: NDArray[np.int64]  # [T] numbers of the RGB files
+    flow_index: NDArray[np.int64]  # [T] numbers of the u and v files
+    offsets: NDArray[np.int64]  # [T, 3] bytes into the .tar, 0 for files
+    sizes: NDArray[np.int64]  # [T, 3] bytes
+
+    @property
+    def num_bytes(self) -> int:
+        """About what the record will take."""
+        return int(self.sizes.sum()) + JPEG_OVERHEAD * self.sizes.size
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """The clips of one video, to be found on the disk."""
+
+    root: str
+    clips: tuple[Clip, ...]  # all of the same video
+    num_frames: int | None  # stored frames a clip; None: all
+
+
+@dataclass
+class VideoPlan:
+    """What was found of one video."""
+
+    participant_id: str
+    video_id: str
+    num_clips: int
+    stride: int | None
+    stride_from: str
+    num_rgb: int | None = None  # None: there are no (usable) frames
+    num_flow: int | None = None
+    kind: str = ""  # folder, .tar, or both
+    num_clamped: int = 0  # stored frames that stand behind the last flow frame
+    clips: list[PlannedClip] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def video_tasks(root: str, clips: Sequence[Clip], num_frames: int | None) -> list[VideoTask]:
+    """Group the clips by video, in the order in which videos first occur."""
+    groups: dict[tuple[str, str], list[Clip]] = {}
+    for clip in clips:
+        groups.setdefault((clip.participant_id, clip.video_id), []).append(clip)
+    return [VideoTask(root, tuple(group), num_frames) for group in groups.values()]
+
+
+def plan_video(task: VideoTask) -> VideoPlan:
+    """Find a video's frames and those of each clip; what is missing is listed, not raised."""
+    first = task.clips[0]
+    of_id = stride_of_id(first.video_id)
+    plan = VideoPlan(first.participant_id, first.video_id, len(task.clips), of_id, "id" if of_id else "unknown")
+    try:
+        video = open_video(task.root, first.participant_id, first.video_id)
+    except SourceError as error:
+        plan.problems = [_problem(clip, error, task.root) for clip in task.clips]
+        return plan
+    plan.stride, plan.stride_from = video.stride, video.stride_from
+    plan.num_rgb, plan.num_flow = video.rgb.last, video.last_flow
+    plan.kind = " and ".join(sorted({".tar" if stream.source.is_tar else "folder" for stream in video.streams}))
+    for clip in task.clips:
+        try:
+            planned = _plan_clip(video, clip, task.num_frames)
+        except SourceError as error:
+            plan.problems.append(_problem(clip, error, task.root))
+        else:
+            plan.clips.append(planned)
+            plan.num_clamped += int(((planned.rgb_index - 1) // video.stride + 1 > video.last_flow).sum())
+    return plan
+
+
+def relative(file: str, root: str) -> str:
+    """A file's name below the root of the frames, so that it is the same wherever that root is."""
+    return file[len(root) :].lstrip("/") if file.startswith(root) else file
+
+
+def _problem(clip: Clip, error: SourceError, root: str) -> Problem:
+    return Problem(clip.clip_id, relative(error.file, root), error.why)
+
+
+def _plan_clip(video: Video, clip: Clip, num_frames: int | None) -> PlannedClip:
+    last = video.rgb.last
+    if clip.stop_frame > last:
+        why = f"frames {clip.start_frame}..{clip.stop_frame} are wanted, the last RGB frame is {last}"
+        raise SourceError(video.rgb.source.path, why)
+    ends = np.array([clip.start_frame, clip.stop_frame])
+    flow_ends = video.flow_of(ends)
+    if (clip.start_frame - 1) // video.stride + 1 > video.last_flow:
+        why = f"the whole clip stands behind the last flow frame, {video.last_flow} (stride {video.stride})"
+        raise SourceError(video.streams[1].source.path, why)
+    for stream, name, wanted in zip(video.streams, _STREAM_NAMES, (ends, flow_ends, flow_ends), strict=True):
+        _refuse_gaps(stream, name, int(wanted[0]), int(wanted[1]))
+    rgb = choose_frames(clip.start_frame, clip.stop_frame, num_frames)
+    flow = video.flow_of(rgb)
+    places = [stream.locate(wanted) for stream, wanted in zip(video.streams, (rgb, flow, flow), strict=True)]
+    offsets, sizes = (np.stack(columns, axis=1) for columns in zip(*places, strict=True))  # each [T, 3]
+    if sizes.sum() + 2 * JPEG_OVERHEAD * sizes.size > MAX_PAYLOAD:
+        why = f"{sizes.sum()} bytes in {len(rgb)} frames are more than a record can hold; lower data.frames_per_clip"
+        raise SourceError(video.rgb.source.path, why)
+    return PlannedClip(clip, _sources(video), rgb, flow, offsets, sizes)
+
+
+def _sources(video: Video) -> tuple[Source, Source, Source]:
+    rgb, u, v = video.streams
+    return rgb.source, u.source, v.source
+
+
+def _refuse_gaps(stream: Stream, name: str, first: int, last: int) -> None:
+    missing = stream.num_missing(first, last)
+    if missing:
+        which = stream.first_missing(first, last)
+        why = f"is missing ({missing} of the clip's {name} frames {first}..{last} are)"
+        raise SourceError(stream.source.name(which), why)
+
+
+def cut_shards(clips: Iterable[PlannedClip], shard_bytes: int) -> list[list[PlannedClip]]:
+    """Cut clips into shards of at most about `shard_bytes`, in order; a clip larger than that has one of its own."""
+    shards: list[list[PlannedClip]] = []
+    room = 0
+    for clip in clips:
+        if not shards or clip.num_bytes > room:
+            shards.append([])
+            room = shard_bytes
+        shards[-1].append(clip)
+        room -= clip.num_bytes
+    return shards
+
+
+def shard_digest(clips: Sequence[PlannedClip], options: str) -> str:
+    """Names all that decides a shard's bytes but the pictures themselves; equal digests need no second packing."""
+    digest = hashlib.sha256(f"{VERSION} {STREAMS} {options}".encode())
+    for planned in clips:
+        digest.update(repr(tuple(planned.clip)).encode())
+        for array in (planned.rgb_index, planned.flow_index, planned.sizes):
+            digest.update(array.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def clips_digest(clips: Iterable[Clip]) -> str:
+    """Names the annotations of a split, whatever files and columns they came from."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        digest.update(repr(tuple(clip)).encode())
+    return digest.hexdigest()

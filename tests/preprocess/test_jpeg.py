@@ -1,0 +1,69 @@
+"""What is a sound JPEG, and what others are called."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from preprocess.jpeg import check_jpeg
+
+BOTH = pytest.mark.parametrize("decode", [False, True], ids=["header", "decode"])
+
+
+def jpeg(mode: str = "RGB", size: tuple[int, int] = (96, 64), **options: object) -> bytes:
+    channels = {"L": (), "RGB": (3,), "CMYK": (4,)}[mode]
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], *channels), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels, mode).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+@BOTH
+def test_size_and_channels_are_those_of_the_picture(decode: bool) -> None:
+    assert check_jpeg(jpeg(), decode) == (64, 96, 3)
+    assert check_jpeg(jpeg("L", (17, 9)), decode) == (9, 17, 1)
+    assert check_jpeg(jpeg(progressive=True), decode) == (64, 96, 3)
+    assert check_jpeg(jpeg(comment="x" * 60_000, exif=b"Exif\0\0" + b"y" * 999), decode) == (64, 96, 3)
+    assert check_jpeg(jpeg("CMYK"), decode).channels == 4
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (b"", "is empty"),
+        (b"this is a text file called .jpg", "is no JPEG"),
+        (jpeg()[:-1], "is cut off"),
+        (jpeg()[: len(jpeg()) // 2], "is cut off"),
+        (b"\xff\xd8\xff\xd9", "no frame header"),
+        (b"\xff\xd8" + b"\xff" * 99 + b"\xff\xd9", "no frame header"),
+        (b"\xff\xd8" + b"\0" * 99 + b"\xff\xd9", "no frame header"),
+        (b"\xff\xd8\xff\xc0\0\x11\x08\xff\xff\xff\xff\x03" + b"\0" * 9 + b"\xff\xd9", "says that it is 65535x65535"),
+        (b"\xff\xd8\xff\xc0\0\x11\x08\0\0\0\x10\x03" + b"\0" * 9 + b"\xff\xd9", "says that it is 16x0"),
+        (b"\xff\xd8\xff\xc0\0\x11\x0c\0\x10\0\x10\x03" + b"\0" * 9 + b"\xff\xd9", "3 channels of 12 bits"),
+        (b"\xff\xd8\xff\xc9\0\x11\x08\0\x10\0\x10\x03" + b"\0" * 9 + b"\xff\xd9", "lossless or arithmetic"),
+    ],
+)
+def test_what_is_wrong_is_said(data: bytes, match: str, decode: bool) -> None:
+    with pytest.raises(ValueError, match=match):
+        check_jpeg(data, decode)
+
+
+def test_a_picture_whose_tables_are_gone_does_not_decode() -> None:
+    whole = jpeg()
+    tables = whole.index(b"\xff\xc4")  # the first Huffman table; the frame header stands before it
+    damaged = whole[: tables + 4] + b"\xee" * 100 + whole[tables + 104 :]
+    assert check_jpeg(damaged, decode=False) == (64, 96, 3)
+    with pytest.raises(ValueError, match="does not decode"):
+        check_jpeg(damaged, decode=True)
+
+
+@BOTH
+def test_no_change_of_one_byte_is_worse_than_a_message(decode: bool) -> None:
+    whole = jpeg(size=(24, 16))
+    for position in range(len(whole)):
+        try:
+            check_jpeg(whole[:position] + bytes([whole[position] ^ 0x5A]) + whole[position + 1 :], decode)
+        except ValueError:
+            continue

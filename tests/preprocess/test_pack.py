@@ -1,0 +1,365 @@
+"""Packing from frames on the disk to a split: what is stored, what is refused, what is kept."""
+
+import csv
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs.errors import UserError
+from pipeline.format import open_split
+from preprocess import job, pack
+from tests.trees import HEADER, Video, write_annotations, write_video
+
+REAL = Path(__file__).parents[2] / "../shared/data"
+VIDEOS = [Video("P01_01"), Video("P02_101", tar=True), Video("P03_02", tar=True)]
+
+
+class Tree:
+    """A folder with frames and annotations, and the command that packs them."""
+
+    def __init__(self, folder: Path, videos: list[Video]) -> None:
+        self.folder, self.split = folder, folder / "shards" / "train"
+        for video in videos:
+            write_video(folder / "frames", video)
+        self.annotations = write_annotations(folder / "train.csv", videos)
+        (folder / "config.yaml").write_text("name: test\n")
+
+    def arguments(self, *more: str) -> list[str]:
+        paths = f"data.frames={self.folder / 'frames'}", f"data.shards={self.folder / 'shards'}"
+        annotations = f"data.annotations={{train: [{self.annotations}]}}"
+        return [
+            "-c",
+            str(self.folder / "config.yaml"),
+            "data.preset=none",
+            "data.workers=1",
+            annotations,
+            *paths,
+            *more,
+        ]
+
+    def pack(self, *more: str) -> int:
+        return pack.main(self.arguments(*more))
+
+    def bytes(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted(self.split.iterdir())}
+
+    def frame(self, stream: str = "rgb_frames/P01_01", number: int = 1) -> Path:
+        return self.folder / "frames" / "P01" / stream / f"frame_{number:010d}.jpg"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path, VIDEOS)
+
+
+@pytest.fixture
+def big_tree(tmp_path: Path) -> Tree:
+    """Thirty overlapping clips, about 5 MiB: six shards of 1 MiB."""
+    clips = tuple((1 + n % 21, 20 + n % 21, n % 3) for n in range(30))
+    return Tree(tmp_path, [Video("P01_01", height=128, width=160, clips=clips)])
+
+
+def test_what_is_stored_are_the_files_own_bytes(tree: Tree) -> None:
+    assert tree.pack() == 0
+    split = open_split(tree.split)
+    table, shard = split.table, split.shard_paths[0].read_bytes()
+    assert table.clip_id.tolist() == [f"{video.id}_{n}".encode() for video in VIDEOS for n in (0, 1)]
+    assert table.label.tolist() == [0, 1] * 3
+    assert table.rgb_index[16:32].tolist() == (21 + np.linspace(0, 19, 16).astype(int)).tolist()
+    for row in range(32):  # the folder of P01_01
+        sources = ("rgb_frames/P01_01", "flow_frames/P01_01/u", "flow_frames/P01_01/v")
+        for column, stream in enumerate(sources):
+            number = int((table.rgb_index if column == 0 else table.flow_index)[row])
+            begin, size = int(table.offset[row, column]), int(table.size[row, column])
+            assert shard[begin : begin + size] == tree.frame(stream, number).read_bytes()
+    assert split.index["geometry"] == [{"height": 64, "width": 96, "clips": 6}]
+    assert split.index["classes"] == {"0": 3, "1": 3}
+    assert split.index["left_out"] == []
+    assert sorted(path.name for path in tree.split.iterdir()) == [
+        *("00000.idx", "00000.tfrecord", "frames.npz", "index.json"),
+    ]
+
+
+def test_all_frames_of_a_segment_can_be_stored(tree: Tree) -> None:
+    assert tree.pack("data.frames_per_clip=all") == 0
+    table = open_split(tree.split).table
+    assert np.diff(table.first_frame).tolist() == [20] * 6
+    assert table.rgb_index[:40].tolist() == list(range(1, 41))
+    assert table.flow_index[:40].tolist() == [n for n in range(1, 21) for _ in range(2)]
+
+
+def test_folders_and_tars_give_the_same_bytes(tmp_path: Path) -> None:
+    trees = [Tree(tmp_path / str(tar), [replace(video, tar=tar) for video in VIDEOS]) for tar in (False, True)]
+    assert [tree.pack() for tree in trees] == [0, 0]
+    assert trees[0].bytes() == trees[1].bytes()
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_the_bytes_do_not_depend_on_the_number_of_workers(
+    big_tree: Tree, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert big_tree.pack("data.shard_mib=1") == 0
+    alone = big_tree.bytes()
+    assert len(open_split(big_tree.split).shard_paths) > 4
+    shutil.rmtree(big_tree.split)
+    monkeypatch.setattr(job, "SMALL_JOB_BYTES", 0)
+    assert big_tree.pack("data.shard_mib=1", f"data.workers={workers}") == 0
+    assert big_tree.bytes() == alone
+
+
+def test_shards_stay_near_their_size_and_hold_whole_clips(big_tree: Tree) -> None:
+    assert big_tree.pack("data.shard_mib=1") == 0
+    shards = open_split(big_tree.split).index["shards"]
+    assert all(shard["bytes"] < 1.1 * 2**20 for shard in shards)
+    assert all(shard["bytes"] > 0.8 * 2**20 for shard in shards[:-1])
+    assert sum(shard["clips"] for shard in shards) == 30
+
+
+def test_several_files_make_one_split_and_other_splits_are_skipped(tree: Tree) -> None:
+    second = write_annotations(tree.folder / "more.csv", [Video("P01_01", clips=((5, 30, 7),))])
+    text = second.read_text().replace("P01_01_0", "P01_01_x")
+    second.write_text(text)
+    assert tree.pack(f"data.annotations={{train: [{tree.annotations}, {second}], test: [{second}]}}") == 0
+    assert open_split(tree.split).table.clip_id.tolist()[-1] == b"P01_01_x"
+    assert sorted(path.name for path in tree.split.parent.iterdir()) == ["test", "train"]
+
+
+def write_picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (96, 64), **options: object) -> None:
+    stream = io.BytesIO()
+    Image.new(mode, size, 77).save(stream, "JPEG", **options)
+    path.write_bytes(stream.getvalue())
+
+
+def test_everything_wrong_is_listed_at_once_and_nothing_is_packed(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree.frame(number=1).write_bytes(tree.frame(number=1).read_bytes()[:-9])
+    tree.frame(number=3).write_text("a text file called .jpg")
+    write_picture(tree.frame(number=4), "CMYK")
+    write_picture(tree.frame(number=21), "RGB", (97, 64))
+    write_picture(tree.frame("flow_frames/P01_01/u", 12), "RGB")
+    write_picture(tree.frame(number=31), "L")
+    shutil.rmtree(tree.folder / "frames/P03")
+    assert tree.pack() == 1
+    error = capsys.readouterr().err
+    for line in (
+        "train: 4 of 6 clips cannot be packed:",
+        "clip P01_01_0: P01/rgb_frames/P01_01/frame_0000000001.jpg is cut off",
+        "clip P01_01_0: P01/rgb_frames/P01_01/frame_0000000003.jpg is no JPEG",
+        "frame_0000000004.jpg has channels: 4 (CMYK); allowed for rgb: 3 (colour)",
+        "clip P01_01_1: P01/flow_frames/P01_01/u/frame_0000000012.jpg has channels: 3 (colour); allowed for flow_u: 1",
+        "is 96x64, the clip's first frame is 97x64",
+        "frame_0000000031.jpg has channels: 1 (grayscale); allowed for rgb: 3",
+        "clips P03_02_0, P03_02_1: P03/rgb_frames/P03_02 is missing, as a folder and as a .tar",
+        "data.on_bad_clip=skip",
+    ):
+        assert line in error
+    assert "Traceback" not in error
+    assert not (tree.split / "index.json").exists()
+    assert not list(tree.split.glob(".*"))
+
+
+def test_a_progressive_jpeg_is_accepted(tree: Tree) -> None:
+    write_picture(tree.frame(number=1), progressive=True)
+    assert tree.pack() == 0
+
+
+def test_the_header_check_leaves_decoding_out(tree: Tree) -> None:
+    data = tree.frame().read_bytes()
+    tables = data.index(b"\xff\xc4")
+    tree.frame().write_bytes(data[: tables + 4] + b"\xee" * 100 + data[tables + 104 :])
+    assert tree.pack("data.check=header") == 0
+    shutil.rmtree(tree.split)
+    assert tree.pack("data.check=decode") == 1
+
+
+def test_bad_clips_can_be_left_out_and_are_listed(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    tree.frame(number=1).write_text("no picture")
+    shutil.rmtree(tree.folder / "frames/P03")
+    assert tree.pack("data.on_bad_clip=skip") == 0
+    assert "left out 3 bad clips" in capsys.readouterr().out
+    split = open_split(tree.split)
+    assert split.table.clip_id.tolist() == [b"P01_01_1", b"P02_101_0", b"P02_101_1"]
+    assert [entry["clip_id"] for entry in split.index["left_out"]] == ["P01_01_0", "P03_02_0", "P03_02_1"]
+    assert split.index["left_out"][0] == {
+        "clip_id": "P01_01_0",
+        "file": "P01/rgb_frames/P01_01/frame_0000000001.jpg",
+        "why": "is no JPEG (it does not start with ff d8)",
+    }
+    assert tree.pack("data.on_bad_clip=skip", "--verify") == 0
+    assert tree.pack() == 1  # the split that is there lacks clips, which on_bad_clip=error does not want
+    assert "complete, but without 3 bad clips" in capsys.readouterr().err
+
+
+def test_a_split_of_bad_clips_alone_is_refused(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(tree.folder / "frames")
+    assert tree.pack("data.on_bad_clip=skip") == 1
+    assert "train: 6 of 6 clips cannot be packed" in capsys.readouterr().err
+
+
+def test_a_complete_split_is_kept(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tree.pack() == 0
+    before = {path: path.stat().st_mtime_ns for path in tree.split.iterdir()}
+    shutil.rmtree(tree.folder / "frames")
+    assert tree.pack() == 0
+    assert {path: path.stat().st_mtime_ns for path in tree.split.iterdir()} == before
+    assert "complete, kept as it is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "match"),
+    [
+        ("data.frames_per_clip=8", "data.frames_per_clip was 16, is 8"),
+        ("data.shard_mib=1", "data.shard_mib was 256, is 1"),
+        ("data.annotations={train: [OTHER]}", "its clips were others (data.annotations)"),
+    ],
+)
+def test_a_complete_split_of_something_else_is_not_touched(
+    tree: Tree, capsys: pytest.CaptureFixture[str], override: str, match: str
+) -> None:
+    assert tree.pack() == 0
+    before = tree.bytes()
+    other = write_annotations(tree.folder / "other.csv", VIDEOS[:1])
+    assert tree.pack(override.replace("OTHER", str(other))) == 1
+    error = capsys.readouterr().err
+    assert match in error
+    assert f"remove {tree.split} to pack it anew" in error
+    assert tree.bytes() == before
+
+
+def test_a_complete_split_that_lost_a_shard_is_packed_again(tree: Tree) -> None:
+    assert tree.pack() == 0
+    whole = tree.bytes()
+    (tree.split / "00000.tfrecord").unlink()
+    assert tree.pack() == 0
+    assert tree.bytes() == whole
+
+
+def test_complete_shards_are_kept_when_packing_goes_on(big_tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert big_tree.pack("data.shard_mib=1") == 0
+    whole = big_tree.bytes()
+    shutil.rmtree(big_tree.split)
+    write, written = job.write_shard, []
+
+    def stop_at_the_third(task: job.ShardTask) -> object:
+        written.append(task.number)
+        if len(written) == 3:
+            raise UserError("stopped here")
+        return write(task)
+
+    monkeypatch.setattr(job, "write_shard", stop_at_the_third)
+    assert big_tree.pack("data.shard_mib=1") == 1
+    (big_tree.split / ".00005.tfrecord.999.tmp").write_text("what a dead run left")
+    assert big_tree.pack("data.shard_mib=1") == 0
+    assert written == [0, 1, 2, *range(2, len(written) - 1)]
+    assert big_tree.bytes() == whole
+
+
+def test_a_mended_file_costs_its_own_shard_only(big_tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = big_tree.frame(number=40)
+    good = frame.read_bytes()
+    frame.write_bytes(b"\0\0" + good[2:])
+    assert big_tree.pack("data.shard_mib=1") == 1
+    kept = len(list(big_tree.split.glob("*.part.npz")))
+    assert kept > 0
+    frame.write_bytes(good)
+    write, written = job.write_shard, []
+    monkeypatch.setattr(job, "write_shard", lambda task: written.append(task.number) or write(task))
+    assert big_tree.pack("data.shard_mib=1") == 0
+    assert len(written) == len(open_split(big_tree.split).shard_paths) - kept
+
+
+def test_two_packers_do_not_share_a_split(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    tree.split.mkdir(parents=True)
+    with job.locked(tree.split):
+        assert tree.pack() == 1
+    assert f"{tree.split}: another process is packing this split" in capsys.readouterr().err
+    assert tree.pack() == 0
+
+
+def test_the_plan_writes_nothing_and_says_what_there_is(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(tree.folder / "frames/P03")
+    assert tree.pack("--plan") == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert not tree.split.parent.exists()
+    assert "train 6 3 1 288 about " in out  # clips, videos, one of them without frames, 6 * 16 * 3 JPEGs
+    assert "P01_01 train folder counts and id 2 2 40 20 0" in out
+    assert "P02_101 train .tar counts and id 1 2 40 40 0" in out
+    assert "P03_02 train missing id 2 2 - - -" in out
+    assert "clips P03_02_0, P03_02_1: P03/rgb_frames/P03_02 is missing" in out
+
+
+def test_the_plan_does_without_frames(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(tree.folder / "frames")
+    assert tree.pack("--plan") == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "is not there; what follows is known from the annotations alone" in out
+    assert "train 6 3 3 288 unknown" in out
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the annotations of EPIC-KITCHENS-100")
+def test_the_plan_counts_the_real_annotations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, test = (REAL / "epic_annotations" / f"EPIC_100_{name}.csv" for name in ("train", "validation"))
+    annotations = f"data.annotations={{train: [{train}], val: [{train}], test: [{test}]}}"
+    tree = Tree(tmp_path, [])
+    assert tree.pack("--plan", "data.preset=xnorm-verbs", annotations) == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for start in ("train 11,186 58 58", "val 1,908 15 15", "test 2,115 "):
+        assert start in out
+
+
+def test_wrong_annotations_and_configs_are_named(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    with open(tree.annotations, "a", newline="") as file:
+        csv.writer(file).writerow(["x", "P01", "../P01_01", 1, 9, 0])
+    assert tree.pack() == 1
+    assert "train.csv:8: video_id: found '../P01_01'" in capsys.readouterr().err
+    assert tree.pack("data.annotations={train: [nowhere.csv]}") == 2
+    assert "data.annotations.train: nowhere.csv: cannot be read" in capsys.readouterr().err
+    assert tree.pack("data.framse=x") == 2
+    tree.annotations.write_text(",".join(HEADER) + "\nx,P01,P01_01,1,9,0\n")
+    capsys.readouterr()
+    assert tree.pack("data.preset=xnorm-verbs") == 1
+    assert "no row belongs to the train split of preset 'xnorm-verbs'" in capsys.readouterr().err
+
+
+def test_shards_that_cannot_be_written_are_one_message(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    tree.split.parent.write_text("a file where a folder should be")
+    assert tree.pack() == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tree.split}")
+    assert "Not a directory" in error
+
+
+def test_a_file_that_shrinks_while_it_is_packed_is_a_bad_clip(
+    tree: Tree, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = job.write_shard
+    size = tree.frame().stat().st_size
+
+    def shrink_first(task: job.ShardTask) -> object:
+        tree.frame().write_bytes(b"short")
+        return write(task)
+
+    monkeypatch.setattr(job, "write_shard", shrink_first)
+    assert tree.pack() == 1
+    assert f"has 5 bytes, {size} a moment ago" in capsys.readouterr().err
+
+
+def test_the_index_names_what_the_split_was_packed_from(tree: Tree) -> None:
+    assert tree.pack("data.frames_per_clip=8", "data.check=header") == 0
+    index = json.loads((tree.split / "index.json").read_text())
+    assert index["split"] == "train"
+    assert index["options"] == {
+        "frames_per_clip": 8,
+        "preset": "none",
+        "shard_mib": 256,
+        "check": "header",
+        "on_bad_clip": "error",
+    }
+    assert len(index["fingerprint"]) == 64
