@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nvidia.dali import fn, types
+from nvidia.dali import fn, tfrecord, types
 from nvidia.dali.pipeline import Pipeline
 
 JPEG, ANCHOR, SHAPE = "jpeg", "anchor", "shape"  # inputs of every graph
@@ -84,3 +84,40 @@ def _decode(jpeg: Any, anchor: Any, shape: Any, options: GraphOptions, device: s
 
 def _factor(name: str) -> Any:
     return fn.external_source(name=name, dtype=types.FLOAT, ndim=0)
+
+
+def define_tfrecord_graph(
+    shards: list[str], indices: list[str], *, batch_size: int, num_frames: int, crop_size: int, num_threads: int
+) -> Pipeline:
+    """The same clips by DALI's own reader, to compare with: a decoder a frame, fn.stack, float output.
+
+    Its outputs are rgb [B, T, 3, H, W] and flow [B, T, 2, H, W], float32 in [-1, 1].
+    """
+    names = [[f"{column}/{frame:03d}" for frame in range(num_frames)] for column in ("rgb", "flow_u", "flow_v")]
+    pipe = Pipeline(batch_size=batch_size, num_threads=num_threads, device_id=None, seed=0, prefetch_queue_depth=2)
+    with pipe:
+        records: Any = fn.readers.tfrecord(
+            path=shards,
+            index_path=indices,
+            features={name: tfrecord.FixedLenFeature([], tfrecord.string, "") for row in names for name in row},
+            random_shuffle=True,
+        )
+        window = {
+            "crop": [crop_size, crop_size],
+            **{key: fn.random.uniform(range=[0.0, 1.0]) for key in ("crop_pos_x", "crop_pos_y")},
+        }
+        mirror = fn.random.coin_flip()
+        rgb, u, v = (
+            fn.stack(*[_decode_frame(records[name], window, gray=row != 0) for name in names[row]], axis_name="F")
+            for row in range(3)
+        )
+        scale = {"std": [ZERO_MOTION], "mirror": mirror, "output_layout": "FCHW", "dtype": types.FLOAT}
+        u, v = (fn.crop_mirror_normalize(plane, mean=[ZERO_MOTION], **scale) for plane in (u, v))
+        u = u * (1 - 2 * mirror)  # u is inverted by a mirror
+        rgb = fn.crop_mirror_normalize(rgb, mean=[ZERO_MOTION], **scale)
+        pipe.set_outputs(rgb, fn.cat(u, v, axis=1))
+    return pipe
+
+
+def _decode_frame(jpeg: Any, window: dict[str, Any], *, gray: bool) -> Any:
+    return fn.decoders.image_crop(jpeg, output_type=types.GRAY if gray else types.RGB, **window)

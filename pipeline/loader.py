@@ -15,9 +15,10 @@ from nvidia.dali.tensors import TensorCPU, TensorListCPU
 from torch import Tensor
 
 from configs.errors import UserError
+from configs.schema import Config
 from pipeline.batch import Batch, assemble_flow, assemble_rgb
-from pipeline.format import ShardError, open_split
-from pipeline.graph import ANCHOR, COLOR, GAIN, JPEG, SHAPE, GraphOptions, define_graph
+from pipeline.format import ShardError, Split, open_split
+from pipeline.graph import ANCHOR, COLOR, GAIN, JPEG, SHAPE, GraphOptions, define_graph, define_tfrecord_graph
 from pipeline.prepare import Prepared, Preparer
 from pipeline.reader import ClipReader, Jpeg
 from pipeline.sampler import Slot, View, ViewOptions
@@ -50,6 +51,7 @@ class ClipLoader:
         clip_ids: the narration ids of the split; batch.clips are positions in it.
         labels: int64 [N], their classes.
         skipped: ids of the clips that on_corrupt="skip" has replaced, one entry a time.
+        schedule, preparer, decoders, prefetch: the parts that a batch goes through, for those who measure them.
 
     Raises:
         UserError: the split is missing, damaged, smaller than a step, or `device` cannot be had.
@@ -85,29 +87,43 @@ class ClipLoader:
         self.device = _torch_device(device)
         self.options = ViewOptions(num_frames, crop_size, temporal, mirror, (scale[0], scale[1]), color)
         self.skipped: list[str] = []
-        self._schedule = Schedule(len(self.clip_ids), batch_size, rank, world_size, seed, train)
+        self.schedule = Schedule(len(self.clip_ids), batch_size, rank, world_size, seed, train)
         self._check_size()
-        self._identity = _identity(split.index["fingerprint"], self._schedule, self.options)
-        self._preparer = Preparer(
-            ClipReader(split, streams), self.options, self._schedule, replace_corrupt=train and on_corrupt == "skip"
+        self._identity = _identity(split.index["checksum"], self.schedule, self.options)
+        self.preparer = Preparer(
+            ClipReader(split, streams), self.options, self.schedule, replace_corrupt=train and on_corrupt == "skip"
         )
-        self._prefetch = prefetch
+        self.prefetch = prefetch
         self._in_flight: deque[Prepared] = deque()
         self._ahead: Iterator[Slot] = iter(())
-        self._decoders = {
-            stream: _Decoder(options, self.device, threads, prefetch)
+        self.decoders = {
+            stream: StreamDecoder(options, self.device, threads, prefetch)
             for (stream, options), threads in zip(
                 self._graphs(streams, rescale_flow).items(), _share(num_threads, len(streams)), strict=True
             )
         }
 
+    @classmethod
+    def from_config(cls, config: Config, split: str, **changes: Any) -> "ClipLoader":
+        """The loader of a split as a config describes it, for one rank unless `changes` say otherwise."""
+        options = {
+            "batch_size": config.loader.batch_size,
+            "seed": config.seed,
+            "device": config.loader.device,
+            "num_threads": config.loader.num_threads,
+            "prefetch": config.loader.prefetch,
+            "on_corrupt": config.loader.on_corrupt,
+            **dict(config.clip),
+        }
+        return cls(config.data.shards / split, **(options | changes))
+
     def __len__(self) -> int:
         """Batches of a whole epoch on this rank."""
-        return sum(1 for _ in self._schedule.slots(self.epoch, 0))
+        return sum(1 for _ in self.schedule.slots(self.epoch, 0))
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches of the next epoch, or what is left of the one that load_state_dict() put us in."""
-        for slot in self._schedule.run_epoch():
+        for slot in self.schedule.run_epoch():
             yield self._next_batch(slot)
 
     def __enter__(self) -> "ClipLoader":
@@ -119,16 +135,16 @@ class ClipLoader:
     @property
     def epoch(self) -> int:
         """The epoch that we are in, or that comes next."""
-        return self._schedule.epoch
+        return self.schedule.epoch
 
     def close(self) -> None:
         """Free the decoders and their threads; the loader cannot be used afterwards."""
-        self._decoders.clear()
+        self.decoders.clear()
         self._in_flight.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Where we are, counting the batches that were handed out; plain numbers and strings."""
-        return {"epoch": self.epoch, "position": self._schedule.position, "identity": self._identity}
+        return {"epoch": self.epoch, "position": self.schedule.position, "identity": self._identity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on at `state`: the next iter() yields what is left of its epoch, on any number of ranks.
@@ -142,10 +158,22 @@ class ClipLoader:
                 f"{key} was {saved.get(key)!r}, is {ours[key]!r}" for key in ours if saved.get(key) != ours[key]
             )
             raise UserError(f"{self.split_dir}: the saved position is that of another loader: {different}")
-        self._schedule.move(state["epoch"], state["position"])
+        self.schedule.move(state["epoch"], state["position"])
+
+    def load(self, clips: Sequence[int], epoch: int) -> Batch:
+        """The given clips (positions in clip_ids) as `epoch` shows them; the order of epochs is not touched."""
+        while self._in_flight:
+            self._discard()
+        slot = Slot(epoch, step_start=0, step_end=0, start=0, clips=np.asarray(clips))
+        for _ in range(self.prefetch):
+            self._send(slot)
+        batch = self._receive()
+        while self._in_flight:
+            self._discard()
+        return batch
 
     def _check_size(self) -> None:
-        schedule = self._schedule
+        schedule = self.schedule
         step = schedule.batch_size * schedule.world_size
         if schedule.train and schedule.num_clips < step:
             raise UserError(
@@ -157,7 +185,7 @@ class ClipLoader:
         height, width = int(self.table.height.max()), int(self.table.width.max())
         crop = self.options.crop_size
         resize = self.options.scale != (1.0, 1.0) or min(self.table.height.min(), self.table.width.min()) < crop
-        frames = self._schedule.batch_size * self.options.num_frames
+        frames = self.schedule.batch_size * self.options.num_frames
         graphs = {
             "rgb": GraphOptions(False, frames, height * width * 3, crop, resize, color=self.options.color > 0),
             "flow": GraphOptions(True, 2 * frames, height * width, crop, resize, gain=resize and rescale_flow),
@@ -169,24 +197,24 @@ class ClipLoader:
         while self._in_flight and not self._in_flight[0].slot.is_same(wanted):
             self._discard()
         if not self._in_flight:
-            self._ahead = self._schedule.slots_from(wanted)
-            for _ in range(self._prefetch):
+            self._ahead = self.schedule.slots_from(wanted)
+            for _ in range(self.prefetch):
                 self._send(next(self._ahead))
         batch = self._receive()
         self._send(next(self._ahead))
         return batch
 
     def _send(self, slot: Slot) -> None:
-        prepared = self._preparer.prepare(slot)
+        prepared = self.preparer.prepare(slot)
         self._in_flight.append(prepared)
-        for stream, decoder in self._decoders.items():
+        for stream, decoder in self.decoders.items():
             decoder.send(prepared.jpegs[stream], prepared.views)
 
     def _receive(self) -> Batch:
         prepared = self._in_flight[0]
         streams: dict[str, Tensor] = {}
-        for stream, decoder in self._decoders.items():
-            with decoder.receive(self._names(prepared.views)) as frames:
+        for stream, decoder in self.decoders.items():
+            with decoder.receive(self._names(prepared.views)) as frames, _one_thread():
                 streams[stream] = _ASSEMBLE[stream](frames, prepared.views)
         self._in_flight.popleft()
         self.skipped += prepared.replaced
@@ -201,7 +229,7 @@ class ClipLoader:
 
     def _discard(self) -> None:
         prepared = self._in_flight.popleft()
-        for decoder in self._decoders.values():
+        for decoder in self.decoders.values():
             with decoder.receive(self._names(prepared.views)):
                 pass
 
@@ -209,7 +237,7 @@ class ClipLoader:
         return ", ".join(self.clip_ids[view.clip] for view in views)
 
 
-class _Decoder:
+class StreamDecoder:
     """One running DALI pipeline: batches of JPEGs are sent in, and received decoded in the same order."""
 
     def __init__(self, options: GraphOptions, device: torch.device, num_threads: int, prefetch: int) -> None:
@@ -270,6 +298,17 @@ class _Decoder:
         return arguments
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Copy without OpenMP, whose idle threads would spin on the cores that the decoders need."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
+
+
 def _torch_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -288,7 +327,7 @@ def _share(num_threads: int, num_streams: int) -> list[int]:
     return [max(1, (num_threads + num_streams - 1 - index) // num_streams) for index in range(num_streams)]
 
 
-def _identity(split: str, schedule: Schedule, options: ViewOptions) -> dict[str, Any]:
+def _identity(split: int, schedule: Schedule, options: ViewOptions) -> dict[str, Any]:
     """What the order of clips and their views follow from, beside epoch and position; plain numbers and strings."""
     views = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
     return {"split": split, "seed": schedule.seed, "train": schedule.train, **views}
@@ -296,3 +335,23 @@ def _identity(split: str, schedule: Schedule, options: ViewOptions) -> dict[str,
 
 def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if "ritical error" not in line), str(error))
+
+
+def tfrecord_batches(
+    split: Split, *, batch_size: int, num_frames: int, crop_size: int, num_threads: int
+) -> Iterator[int]:
+    """Batches by DALI's own TFRecord reader, to compare with; yields the number of clips of each, epoch after epoch."""
+    indices = [str(path.with_suffix(".idx")) for path in split.shard_paths]
+    pipe = define_tfrecord_graph(
+        [str(path) for path in split.shard_paths],
+        indices,
+        batch_size=batch_size,
+        num_frames=num_frames,
+        crop_size=crop_size,
+        num_threads=num_threads,
+    )
+    pipe.build()
+    while True:
+        rgb, flow = pipe.run()
+        pair = [torch.from_numpy(np.array(output.as_tensor())) for output in (rgb, flow)]  # DALI's memory is lent
+        yield len(pair[0])

@@ -28,7 +28,7 @@ class Preparer:
     """Draws views and reads bytes; with `replace_corrupt`, the next clip of the order stands in for a corrupt one."""
 
     def __init__(self, reader: ClipReader, options: ViewOptions, schedule: Schedule, *, replace_corrupt: bool) -> None:
-        self._reader = reader
+        self.reader = reader
         self._options = options
         self._schedule = schedule
         self._replace_corrupt = replace_corrupt
@@ -45,7 +45,7 @@ class Preparer:
             stream: [
                 jpeg for column in range(len(COLUMNS[stream])) for _, files in clips for jpeg in files[stream][column]
             ]
-            for stream in self._reader.columns
+            for stream in self.reader.columns
         }
         return Prepared(slot, tuple(view for view, _ in clips), jpegs, replaced)
 
@@ -55,17 +55,17 @@ class Preparer:
         for attempt in range(1, self._schedule.num_clips + 1):
             view = self._view(slot.epoch, clip)
             try:
-                return view, self._reader.read(clip, view.frames)
+                return view, self.reader.read(clip, view.frames)
             except CorruptClipError:
                 if not self._replace_corrupt or attempt == self._schedule.num_clips:
                     raise
-            replaced.append(self._reader.table.clip_id[clip].decode())
+            replaced.append(self.reader.table.clip_id[clip].decode())
             order = epoch_order(self._schedule.num_clips, seed=self._schedule.seed, epoch=slot.epoch, train=True)
             clip = int(order[(slot.start + position + attempt) % len(order)])
         raise AssertionError("a split has clips")
 
     def _view(self, epoch: int, clip: int) -> View:
-        table = self._reader.table
+        table = self.reader.table
         return draw_view(
             clip,
             self._options,

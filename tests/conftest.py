@@ -17,8 +17,9 @@ Packer = Callable[..., Path]
 
 
 def pytest_configure() -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "2")
-    torch.set_num_threads(2)
+    # Small models on shared cores: a second thread costs more than it brings.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

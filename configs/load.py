@@ -1,0 +1,129 @@
+"""From YAML files and command-line overrides to a validated Config, with messages that name the key and its origin."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from configs.errors import ConfigError
+from configs.methods import METHODS, unknown_fusion, unknown_option
+from configs.schema import Config
+
+BASE = Path(__file__).with_name("base.yaml")
+COMMAND_LINE = "command line"
+Tree = dict[str, Any]
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read base.yaml, then the file at `path`, then `section.key=value` overrides; the later replaces the earlier.
+
+    Sections are merged key by key; the value of a key is replaced whole, a mapping too.
+
+    Raises:
+        ConfigError: a file that is missing or no YAML mapping, an unknown key, a value out of range; one message
+            for all of them, a line each, with where it was set, what was found and what is allowed.
+    """
+    path = Path(path)
+    tree = _read(BASE)
+    origin: dict[str, str] = {}  # dotted key -> the file or command line that set it
+    for section, content in _read(path).items():
+        origin |= _merge(tree, section, content, str(path))
+    for override in overrides:
+        key, value = _parse_override(override)
+        origin |= _set(tree, key, value)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n       ".join(_messages(error, tree, origin, str(path)))) from None
+
+
+def _read(path: Path) -> Tree:
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except OSError as error:
+        known = ", ".join(sorted(f"configs/{name.name}" for name in BASE.parent.glob("*.yaml") if name != BASE))
+        raise ConfigError(f"{path}: cannot read the config ({error.strerror}); the project's own: {known}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{path}: expected a mapping of sections, found {type(content).__name__}")
+    return content
+
+
+def _parse_override(override: str) -> tuple[list[str], Any]:
+    name, separator, text = override.partition("=")
+    if not separator or not re.fullmatch(r"[A-Za-z_][\w.]*", name):
+        raise ConfigError(f"{COMMAND_LINE}: {override!r}: overrides are written section.key=value")
+    try:
+        return name.split("."), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{COMMAND_LINE}: {name}: {text!r} is not valid YAML: {error}") from None
+
+
+def _merge(tree: Tree, section: str, content: Any, source: str) -> dict[str, str]:
+    """Put a file's section into `tree`; return where each of its keys came from."""
+    if not isinstance(content, Mapping) or not isinstance(tree.get(section), dict):
+        tree[section] = content
+        return {section: source}
+    tree[section] |= content
+    return {f"{section}.{key}": source for key in content}
+
+
+def _set(tree: Tree, key: Sequence[str], value: Any) -> dict[str, str]:
+    for depth, part in enumerate(key[:-1]):
+        if tree.get(part) is None:  # `data.annotations.val=...` where the file has no such mapping yet
+            tree[part] = {}
+        if not isinstance(tree[part], dict):
+            raise ConfigError(f"{COMMAND_LINE}: {'.'.join(key)}: {'.'.join(key[: depth + 1])} is no section")
+        tree = tree[part]
+    tree[key[-1]] = value
+    return {".".join(key): COMMAND_LINE}
+
+
+def _messages(error: ValidationError, tree: Tree, origin: dict[str, str], path: str) -> Iterable[str]:
+    for problem in error.errors():
+        key = _key(problem["loc"])
+        name = ".".join(key)
+        where = next((origin[p] for p in (".".join(key[:n]) for n in range(len(key), 0, -1)) if p in origin), path)
+        if problem["type"] == "extra_forbidden":
+            message = _unknown(key, tree)
+        elif problem["type"] == "missing":
+            message = "missing"
+        elif problem["type"] == "union_tag_invalid":
+            name, message = f"{name}.fusion", unknown_fusion(tree["model"].get("fusion"))
+        elif problem["type"] == "value_error":
+            message = str(problem["ctx"]["error"])
+        else:
+            message = f"found {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        yield f"{where}: {name}: {message}" if name else f"{where}: {message}"
+
+
+def _key(location: tuple[int | str, ...]) -> list[str]:
+    """A config key from pydantic's location, without the tags of unions and the positions in lists."""
+    key = [part for part in location if isinstance(part, str)]
+    if key[:1] == ["model"] and len(key) > 1 and key[1] in METHODS:
+        del key[1]
+    return [part for part in key if re.fullmatch(r"\w+", part) and part not in ("int", "constrained")]
+
+
+def _unknown(key: Sequence[str], tree: Tree) -> str:
+    if key[0] == "model" and len(key) == 2:
+        return unknown_option(tree["model"]["fusion"], key[1])
+    known = _known_keys(key, tree)
+    close = difflib.get_close_matches(key[-1], known, n=1)
+    return "unknown key; " + (f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}")
+
+
+def _known_keys(key: Sequence[str], tree: Tree) -> list[str]:
+    """The names allowed beside the last part of `key`."""
+    model: Any = Config
+    for part in key[:-1]:
+        model = METHODS[tree["model"]["fusion"]] if part == "model" else model.model_fields[part].annotation
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

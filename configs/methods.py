@@ -1,0 +1,197 @@
+"""The options of each method: one class a method, told apart by `fusion`; a method knows its own keys and no others."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from configs.errors import ConfigError
+
+I3D_STAGES = (
+    "Conv3d_1a_7x7",
+    "MaxPool3d_2a_3x3",
+    "Conv3d_2b_1x1",
+    "Conv3d_2c_3x3",
+    "MaxPool3d_3a_3x3",
+    "Mixed_3b",
+    "Mixed_3c",
+    "MaxPool3d_4a_3x3",
+    "Mixed_4b",
+    "Mixed_4c",
+    "Mixed_4d",
+    "Mixed_4e",
+    "Mixed_4f",
+    "MaxPool3d_5a_2x2",
+    "Mixed_5b",
+    "Mixed_5c",
+)
+
+
+class Options(BaseModel):
+    """A group of keys; unknown ones are refused, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Pretrained(Options):
+    """Files of Kinetics weights, one a stream; null starts from random weights."""
+
+    rgb: Path | None = Field(None, description="rgb_imagenet.pt")
+    flow: Path | None = Field(None, description="flow_imagenet.pt")
+
+
+class CommonOptions(Options):
+    """What every method has: two I3D trunks (or one), a hidden layer, a classification head."""
+
+    fusion: str = Field(description="the method")
+    num_classes: int = Field(8, gt=1, description="number of labels; labels run from 0 to num_classes - 1")
+    hidden_size: int = Field(128, gt=0, description="size of a stream's embedding and of the head's hidden layers")
+    dropout: float = Field(0.1, ge=0, lt=1, description="probability of dropping a feature before each linear layer")
+    width: float = Field(1.0, gt=0, le=4, description="channels as a multiple of I3D's; below 1 for tests and demos")
+    batchnorm_momentum: float = Field(
+        0.01, gt=0, le=1, description="share of each batch in BatchNorm's running statistics; 0.1 for short trainings"
+    )
+    freeze_trunk: bool = Field(False, description="keep the trunks as loaded, their BatchNorm in eval mode")
+    pretrained: Pretrained = Field(Pretrained(), description="weights that the trunks start from, a file a stream")
+
+    @field_validator("pretrained", mode="before")
+    @classmethod
+    def _null_is_none_of_them(cls, pretrained: Any) -> Any:
+        return {} if pretrained is None else pretrained
+
+    @model_validator(mode="after")
+    def _published_width(self) -> "CommonOptions":
+        if self.width != 1 and (self.pretrained.rgb or self.pretrained.flow):
+            raise ValueError(
+                f"pretrained weights fit width 1.0 alone, found width {self.width:g}; set model.width=1.0 or "
+                "model.pretrained={rgb: null, flow: null}"
+            )
+        return self
+
+
+class RgbOptions(CommonOptions):
+    """RGB alone."""
+
+    fusion: Literal["rgb"] = "rgb"
+
+    @field_validator("pretrained")
+    @classmethod
+    def _no_flow(cls, pretrained: Pretrained) -> Pretrained:
+        return _unused(pretrained, "flow", fusion="rgb")
+
+
+class FlowOptions(CommonOptions):
+    """Optical flow alone."""
+
+    fusion: Literal["flow"] = "flow"
+
+    @field_validator("pretrained")
+    @classmethod
+    def _no_rgb(cls, pretrained: Pretrained) -> Pretrained:
+        return _unused(pretrained, "rgb", fusion="flow")
+
+
+class EarlyOptions(CommonOptions):
+    """Both embeddings side by side into one head."""
+
+    fusion: Literal["early"] = "early"
+
+
+class TwoHeadOptions(CommonOptions):
+    """A head a stream, whose logits are averaged."""
+
+    rgb_weight: float = Field(0.5, ge=0, le=1, description="weight of the RGB head's logits; flow has the rest")
+
+
+class LateOptions(TwoHeadOptions):
+    """A network a stream; their logits averaged."""
+
+    fusion: Literal["late"] = "late"
+
+
+class XNormOptions(TwoHeadOptions):
+    """X-Norm: the two trunks exchange normalisation parameters on the way; their logits averaged."""
+
+    fusion: Literal["xnorm"] = "xnorm"
+    exchange_after: tuple[str, ...] = Field(
+        ("Mixed_3b", "Mixed_4d", "Mixed_5c"), min_length=1, description="stages of I3D followed by an exchange"
+    )
+    exchange_order: Literal["parallel", "sequential"] = Field(
+        "parallel", description="flow takes its parameters from RGB as it was before the exchange, or after it"
+    )
+    param_pool: Literal["none", "global"] = Field(
+        "none", description="none: parameters for each point of time and space; global: one vector a clip"
+    )
+
+    @field_validator("exchange_after")
+    @classmethod
+    def _known_stages_in_order(cls, stages: tuple[str, ...]) -> tuple[str, ...]:
+        for stage in stages:
+            if stage not in I3D_STAGES:
+                close = difflib.get_close_matches(stage, I3D_STAGES, n=1)
+                hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(I3D_STAGES)}"
+                raise ValueError(f"unknown stage '{stage}'; {hint}")
+        in_order = [stage for stage in I3D_STAGES if stage in stages]
+        if list(stages) != in_order:
+            raise ValueError(f"found {list(stages)}; allowed: each stage once, as the network has them: {in_order}")
+        return stages
+
+
+def _unused(pretrained: Pretrained, stream: str, fusion: str) -> Pretrained:
+    if getattr(pretrained, stream) is not None:
+        raise ValueError(f"'{stream}' has no effect when fusion is '{fusion}'; set it to null")
+    return pretrained
+
+
+METHODS: dict[str, type[CommonOptions]] = {
+    "rgb": RgbOptions,
+    "flow": FlowOptions,
+    "early": EarlyOptions,
+    "late": LateOptions,
+    "xnorm": XNormOptions,
+}
+MethodOptions = Annotated[
+    RgbOptions | FlowOptions | EarlyOptions | LateOptions | XNormOptions, Field(discriminator="fusion")
+]
+
+
+def parse_options(fusion: str, **options: Any) -> CommonOptions:
+    """The options of one method, from keywords.
+
+    Raises:
+        ConfigError: an unknown method or option, or a value out of range; the message has the nearest known name.
+    """
+    if fusion not in METHODS:
+        raise ConfigError(f"model.fusion: {unknown_fusion(fusion)}")
+    try:
+        return METHODS[fusion].model_validate({"fusion": fusion, **options})
+    except ValidationError as error:
+        raise ConfigError("; ".join(_message(fusion, problem) for problem in error.errors())) from None
+
+
+def unknown_fusion(fusion: object) -> str:
+    """Why `fusion` is refused, and the way out."""
+    close = difflib.get_close_matches(str(fusion), METHODS, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return f"found {fusion!r}, allowed: {', '.join(METHODS)}{hint}"
+
+
+def unknown_option(fusion: str, key: str) -> str:
+    """Why `key` is refused beside this `fusion`, and the way out."""
+    owners = [name for name, options in METHODS.items() if key in options.model_fields]
+    if owners:
+        return f"has no effect when fusion is '{fusion}' (it belongs to {', '.join(owners)}); remove it"
+    known = METHODS[fusion].model_fields
+    close = difflib.get_close_matches(key, known, n=1)
+    return "unknown key; " + (f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}")
+
+
+def _message(fusion: str, problem: Any) -> str:
+    path = [part for part in problem["loc"] if isinstance(part, str)]
+    name = ".".join(["model", *path])
+    if problem["type"] == "extra_forbidden" and len(path) == 1:
+        return f"{name}: {unknown_option(fusion, path[0])}"
+    if problem["type"] == "value_error":
+        return f"{name}: {problem['ctx']['error']}"
+    return f"{name}: found {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

@@ -1,0 +1,106 @@
+"""What can be configured: every key with its type, range and meaning; the defaults stand in base.yaml."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from configs.methods import MethodOptions, Options
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Annotations(Options):
+    """The CSV files of each split; a split that is not named does not exist."""
+
+    train: list[Path] | None = Field(None, min_length=1)
+    val: list[Path] | None = Field(None, min_length=1)
+    test: list[Path] | None = Field(None, min_length=1)
+
+    def splits(self) -> dict[str, list[Path]]:
+        """The named splits and their files, in the order train, val, test."""
+        return {name: files for name, files in self if files is not None}
+
+
+class DataSection(Options):
+    """Where the frames and annotations are, and what the shards hold."""
+
+    frames: Path = Field(description="root of <participant>/{rgb_frames,flow_frames}/<video>[.tar]")
+    annotations: Annotations
+    preset: Literal["xnorm-verbs", "none"] = Field(description="which rows belong to which split")
+    shards: Path = Field(description="root of <split>/00000.tfrecord ...")
+    frames_per_clip: PositiveInt | Literal["all"] = Field(description="stored frames a clip, evenly spaced")
+    check: Literal["decode", "header"] = Field(description="how each JPEG is checked as it is packed")
+    on_bad_clip: Literal["error", "skip"] = Field(description="stop at bad clips, or leave them out and list them")
+    shard_mib: PositiveInt = Field(description="size of a shard in MiB; clips stay whole")
+    workers: int = Field(ge=0, description="packing processes; 0: as many as there are cores")
+
+
+class ClipSection(Options):
+    """What of a clip the model sees, and how it is augmented in training."""
+
+    num_frames: int = Field(ge=8, description="T, frames a clip")
+    crop_size: int = Field(ge=32, description="H = W in pixels")
+    temporal: Literal["uniform", "jitter"] = Field(description="evenly spaced, or one at random in each equal part")
+    mirror: Fraction = Field(description="probability of a horizontal mirror")
+    scale: tuple[float, float] = Field(description="crop side as a fraction of the short side; [1, 1]: off")
+    color: float = Field(ge=0, lt=1, description="strength of the colour jitter of RGB; 0: off")
+    rescale_flow: bool = Field(description="scale flow values with the picture when a crop is resized")
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"found [{scale[0]}, {scale[1]}]; allowed: [low, high] with 0 < low <= high <= 1")
+        return scale
+
+
+class LoaderSection(Options):
+    """How batches are made."""
+
+    batch_size: PositiveInt = Field(description="clips a step over all ranks together")
+    num_threads: PositiveInt = Field(description="decoding threads a process")
+    device: Literal["auto", "cpu", "cuda"] = Field(description="where JPEGs are decoded; auto: where the model is")
+    prefetch: PositiveInt = Field(description="batches decoded ahead")
+    on_corrupt: Literal["error", "skip"] = Field(description="stop at a corrupt clip, or train on the next instead")
+
+
+class TrainSection(Options):
+    """The optimisation."""
+
+    epochs: PositiveInt
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    clip_norm: float = Field(gt=0, description="largest norm of the whole gradient")
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(description="auto: bf16 or fp16 on a GPU, fp32 on a CPU")
+    compile: bool = Field(description="torch.compile the model")
+    device: Literal["auto", "cpu", "cuda"] = Field(description="where the model runs; auto: a GPU where there is one")
+    lr_patience: int = Field(ge=0, description="epochs without a better validation accuracy before the rate drops")
+    lr_factor: float = Field(gt=0, lt=1, description="what the rate is multiplied by when it drops")
+    stop_patience: PositiveInt = Field(description="epochs without a better validation accuracy before training stops")
+    log_every: PositiveInt = Field(description="steps between lines of metrics.jsonl")
+    checkpoint_every: PositiveInt = Field(description="steps between writes of last.pt within an epoch")
+
+
+class Config(Options):
+    """One training run and the data it needs."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run's folder")
+    seed: int = Field(ge=0, lt=2**32)
+    runs: Path = Field(description="where run folders are made")
+    data: DataSection
+    clip: ClipSection
+    loader: LoaderSection
+    model: MethodOptions
+    train: TrainSection
+
+    @model_validator(mode="after")
+    def _jitter_has_room(self) -> "Config":
+        stored = self.data.frames_per_clip
+        if self.clip.temporal == "jitter" and stored != "all" and stored <= self.clip.num_frames:
+            raise ValueError(
+                f"clip.temporal: 'jitter' has no effect when data.frames_per_clip ({stored}) is not larger than "
+                f"clip.num_frames ({self.clip.num_frames}); set data.frames_per_clip=all or clip.temporal=uniform"
+            )
+        return self

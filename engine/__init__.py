@@ -1,0 +1,1 @@
+"""Training and evaluation: the loop, what it stands on, and what it writes."""

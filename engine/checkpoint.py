@@ -1,0 +1,63 @@
+"""Checkpoints: tensors and plain values in a file that appears whole or not at all, and that is never unpickled."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.errors import UserError
+from configs.files import atomic_write
+from configs.schema import Config
+from models.checkpoint import read_checkpoint
+
+State = dict[str, Any]
+
+
+def save_checkpoint(path: Path, state: State) -> None:
+    """Write `state` (dicts and lists of tensors, numbers, strings, None) to `path`; it is on the disk on return.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written to; what was at `path` stays.
+    """
+    try:
+        with atomic_write(path) as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:  # a full disk in the middle of torch.save is a RuntimeError
+        raise UserError(f"{path}: cannot write the checkpoint: {error}") from None
+
+
+def load_checkpoint(path: Path) -> State:
+    """Read onto the CPU what train.py saved.
+
+    Raises:
+        UserError: it is missing, damaged, holds objects that only running code could restore, or is something else.
+    """
+    state = read_checkpoint(path)
+    if not isinstance(state, dict) or not {"model", "config"} <= state.keys():
+        raise UserError(f"{path}: not a checkpoint of train.py: it holds no model with its config")
+    return state
+
+
+def plain_config(config: Config) -> State:
+    """Return a config as dicts, lists, numbers and strings."""
+    return config.model_dump(mode="json")
+
+
+def config_differences(before: Mapping[str, Any], now: Mapping[str, Any], free: tuple[str, ...] = ()) -> list[str]:
+    """Return `key: was A, is B` for each value that changed; the keys in `free` (and below them) may."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [
+        f"{key}: was {old.get(key)!r}, is {new.get(key)!r}"
+        for key in changed
+        if not any(key == name or key.startswith(name + ".") for name in free)
+    ]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,57 @@
+"""Where the model runs and in which precision: one code for CPU and GPU, the differences being settings."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from configs.errors import ConfigError
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A device and the precision of the forward pass on it."""
+
+    device: torch.device
+    precision: str = "fp32"
+
+    def autocast(self) -> torch.autocast:
+        """Return the context of the forward pass; without effect for fp32."""
+        return torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Return the loss scaler that fp16's narrow range needs; it passes all through for the others."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def place(self, model: Module) -> Module:
+        """Move a model here; on a GPU its weights lie channels last, which would slow a CPU down."""
+        model = model.to(self.device)
+        return model.to(memory_format=torch.channels_last_3d) if self.device.type == "cuda" else model
+
+
+def choose_placement(device: str, precision: str, local_rank: int = 0) -> Placement:
+    """Turn train.device and train.precision into a placement; `auto` takes what this machine has.
+
+    Raises:
+        ConfigError: a GPU that is not there, or fp16 on a CPU.
+    """
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "cuda" and not num_gpus:
+        raise ConfigError("train.device: found 'cuda', but torch sees no GPU here; allowed: auto, cpu")
+    if device == "cpu" or not num_gpus:
+        if precision == "fp16":
+            raise ConfigError("train.precision: found 'fp16', which needs a GPU; allowed on a CPU: auto, fp32, bf16")
+        return Placement(torch.device("cpu"), "fp32" if precision == "auto" else precision)
+    if local_rank >= num_gpus:
+        raise ConfigError(f"torchrun: process {local_rank} of this machine has no GPU of its own; it has {num_gpus}")
+    torch.cuda.set_device(local_rank)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = True
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return Placement(torch.device("cuda", local_rank), precision)

@@ -1,0 +1,45 @@
+"""The loader of a split, as the config and the model describe it."""
+
+from configs.errors import ConfigError, UserError
+from configs.schema import Config
+from engine.session import Session
+from models.fusion import FusionModel
+from pipeline.loader import ClipLoader
+
+
+def check_split(config: Config, split: str) -> None:
+    """Refuse a split that the config does not name.
+
+    Raises:
+        ConfigError: with the splits that there are.
+    """
+    named = config.data.annotations.splits()
+    if split not in named:
+        raise ConfigError(f"data.annotations: names no {split} split; named: {', '.join(named) or 'none'}")
+
+
+def open_loader(config: Config, split: str, model: FusionModel, session: Session, train: bool = False) -> ClipLoader:
+    """Open `split`, decoding the streams that `model` looks at: for training, or to score each clip once.
+
+    Raises:
+        UserError: the split is missing or damaged, or has labels that the model has no class for.
+    """
+    check_split(config, split)
+    world, device = session.world, config.loader.device
+    loader = ClipLoader.from_config(
+        config,
+        split,
+        batch_size=world.share(config.loader.batch_size),
+        train=train,
+        device=str(session.placement.device) if device == "auto" else device,
+        rank=world.rank,
+        world_size=world.size,
+        streams=model.streams,
+    )
+    highest = int(loader.labels.argmax())
+    if loader.labels[highest] >= config.model.num_classes:
+        raise UserError(
+            f"{loader.split_dir}: clip {loader.clip_ids[highest]} has label {loader.labels[highest]}, but "
+            f"model.num_classes is {config.model.num_classes}; labels run from 0 to num_classes - 1"
+        )
+    return loader

@@ -1,0 +1,114 @@
+"""What the steps measured: summed on the device, fetched at log steps alone, with the wait for data timed apart."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from configs.errors import UserError
+from engine.distributed import World
+from engine.step import Measured
+from pipeline.batch import Batch
+
+Item = TypeVar("Item")
+Sums = dict[str, float]
+
+
+class Meter:
+    """Sums over the window since the last log, the epoch and the run: plain numbers, to be saved as they are."""
+
+    def __init__(self, world: World, clip_ids: Sequence[str]) -> None:
+        self.window: Sums = {}
+        self.epoch: Sums = {}
+        self.run: Sums = {}
+        self._world = world
+        self._clip_ids = clip_ids
+        self._names: list[str] = []
+        self._pending: list[tuple[Tensor, Tensor]] = []  # a step: its row of measures, the positions of its clips
+        self._mark = 0.0  # up to when the time has been added
+
+    def timed(self, batches: Iterable[Item]) -> Iterator[Item]:
+        """Hand out `batches`, adding the time that each one was waited for."""
+        self._mark = time.perf_counter()
+        iterator = iter(batches)
+        while True:
+            asked = time.perf_counter()  # before next(): the wait is what happens inside it
+            batch = next(iterator, None)
+            if batch is None:
+                return
+            self._add({"wait": time.perf_counter() - asked})
+            yield batch
+
+    def add(self, measured: Measured, batch: Batch) -> None:
+        """Take note of a step on `batch` without waiting for it."""
+        size = len(batch.labels)
+        correct = (measured.logits.argmax(dim=1) == batch.labels).sum()
+        row = [*(loss.detach() * size for loss in measured.losses.values()), correct, measured.grad_norm]
+        self._names = list(measured.losses)
+        num_clips = torch.full((1,), size, dtype=torch.float64, device=correct.device)
+        self._pending.append((torch.cat([torch.stack([value.double() for value in row]), num_clips]), batch.clips))
+
+    def flush(self, epoch: int, step: int) -> None:
+        """Wait for the device and add the pending steps, the last of which is `step`, up over all ranks.
+
+        Raises:
+            UserError: a loss is not finite; the message names the step and its clips.
+        """
+        if not self._pending:
+            return
+        # The one place of the loop that waits for the device.
+        rows = self._world.sum(torch.stack([row for row, _ in self._pending])).tolist()
+        first_step = step - len(rows) + 1
+        for position, (*losses, correct, grad_norm, clips) in enumerate(rows):
+            if not math.isfinite(sum(losses)):
+                raise self._not_finite(losses, epoch, first_step + position, self._pending[position][1])
+            terms = {f"loss/{name}": loss for name, loss in zip(self._names, losses, strict=True)}
+            norm = grad_norm / self._world.size  # the same on all ranks
+            self._add({"loss": sum(losses), **terms, "correct": correct, "grad_norm": norm, "clips": clips, "steps": 1})
+        self._pending.clear()
+        now = time.perf_counter()
+        self._add({"seconds": now - self._mark})
+        self._mark = now
+
+    def start_epoch(self) -> None:
+        """Forget the epoch before."""
+        self.window, self.epoch = {}, {}
+
+    def start_window(self) -> None:
+        """Forget what has been logged."""
+        self.window = {}
+
+    def state_dict(self) -> dict[str, Sums]:
+        """Return all that `flush` has added so far; call that first."""
+        return {"window": dict(self.window), "epoch": dict(self.epoch), "run": dict(self.run)}
+
+    def load_state_dict(self, state: dict[str, Sums]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.window, self.epoch, self.run = (dict(state[name]) for name in ("window", "epoch", "run"))
+
+    def _add(self, measures: Sums) -> None:
+        for sums in (self.window, self.epoch, self.run):
+            for name, value in measures.items():
+                sums[name] = sums.get(name, 0.0) + value
+
+    def _not_finite(self, losses: list[float], epoch: int, step: int, clips: Tensor) -> UserError:
+        terms = ", ".join(f"{name} {loss:g}" for name, loss in zip(self._names, losses, strict=True))
+        names = ", ".join(self._clip_ids[clip] for clip in self._world.gather(clips).tolist())
+        return UserError(
+            f"epoch {epoch}, step {step}: the loss is not finite ({terms}) for the clips {names}; "
+            "lower train.lr, or look at these clips with python -m pipeline.inspect"
+        )
+
+
+def means(sums: Sums) -> dict[str, float]:
+    """Turn a meter's sums into what is logged: means over clips, a rate, and the part of the time spent waiting."""
+    clips, seconds = sums["clips"], max(sums["seconds"], 1e-9)
+    record: dict[str, float] = {key: value / clips for key, value in sums.items() if key.startswith("loss")}
+    record["accuracy"] = sums["correct"] / clips
+    record["grad_norm"] = sums["grad_norm"] / sums["steps"]
+    record["clips_per_s"] = clips / seconds
+    record["data_wait"] = sums["wait"] / seconds
+    return record

@@ -1,0 +1,99 @@
+"""Writes an evaluation down: metrics, a line a clip, the per-class table, the confusion matrix and its picture."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.errors import UserError
+from configs.files import atomic_write
+from engine.evaluation import Evaluation
+
+
+def summarize(evaluation: Evaluation) -> dict[str, float | None]:
+    """Return the numbers of an evaluation that fit on a line."""
+    metrics = evaluation.metrics
+    return {
+        "loss": evaluation.loss,
+        "top1": metrics.top1,
+        "top5": metrics.top5,
+        "mean_class": metrics.mean_class,
+        "clips_per_s": evaluation.clips_per_s,
+    }
+
+
+def write_reports(evaluation: Evaluation, folder: Path) -> None:
+    """Write metrics.json, predictions.csv, per_class.csv, confusion.csv and confusion.png into `folder`.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "metrics.json", summarize(evaluation) | {"clips": len(evaluation.labels)})
+        _write_predictions(evaluation, folder / "predictions.csv")
+        _write_per_class(evaluation, folder / "per_class.csv")
+        _write_confusion(evaluation, folder / "confusion.csv")
+        _draw_confusion(evaluation, folder / "confusion.png")
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot write: {error.strerror}") from None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with atomic_write(path, "w") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with atomic_write(path, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _write_predictions(evaluation: Evaluation, path: Path) -> None:
+    """One line a clip in the split's order; the scores are probabilities, the softmax of the logits."""
+    scores = evaluation.logits.double().softmax(dim=1)
+    predictions = evaluation.logits.argmax(dim=1).tolist()
+    header = ["clip_id", "label", "prediction", *(f"score_{label}" for label in range(scores.shape[1]))]
+    clips = zip(evaluation.clip_ids, evaluation.labels.tolist(), predictions, scores.tolist(), strict=True)
+    _write_csv(path, header, ([*clip, *(f"{score:.9g}" for score in row)] for *clip, row in clips))
+
+
+def _write_per_class(evaluation: Evaluation, path: Path) -> None:
+    metrics = evaluation.metrics
+    num_clips = metrics.confusion.sum(dim=1).tolist()
+    num_predicted = metrics.confusion.sum(dim=0).tolist()
+    correct = metrics.confusion.diagonal().tolist()
+    columns = zip(range(len(correct)), num_clips, num_predicted, correct, metrics.per_class, strict=True)
+    _write_csv(path, ["label", "clips", "predicted", "correct", "accuracy"], columns)
+
+
+def _write_confusion(evaluation: Evaluation, path: Path) -> None:
+    rows = evaluation.metrics.confusion.tolist()
+    header = ["label", *(f"predicted_{label}" for label in range(len(rows)))]
+    _write_csv(path, header, ([label, *row] for label, row in enumerate(rows)))
+
+
+def _draw_confusion(evaluation: Evaluation, path: Path) -> None:
+    from matplotlib.figure import Figure  # here: slow to import; Figure alone needs no display
+
+    confusion = evaluation.metrics.confusion
+    shares = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)  # of the clips of each label
+    side = 2.5 + 0.45 * len(confusion)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="prediction", ylabel="label", title=f"top-1 {evaluation.metrics.top1:.1%}")
+    axes.set(xticks=range(len(confusion)), yticks=range(len(confusion)))
+    for label, prediction in torch.nonzero(confusion).tolist():
+        color = "white" if shares[label, prediction] > 0.5 else "black"
+        axes.text(prediction, label, str(int(confusion[label, prediction])), ha="center", va="center", color=color)
+    figure.colorbar(image, label="share of the label's clips")
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=120)

@@ -1,0 +1,154 @@
+"""A run's folder: config.yaml, metrics.jsonl, TensorBoard events, checkpoints and summary.json."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from configs.errors import ConfigError, UserError
+from configs.files import atomic_write
+from configs.schema import Config
+from engine.checkpoint import State, config_differences, load_checkpoint, plain_config, save_checkpoint
+from engine.reports import write_json
+
+# What a resumed run may change: none of these says what is learned from which clip.
+FREE_KEYS = (
+    "runs",
+    "data.shards",  # the loader itself refuses other clips
+    "data.workers",
+    "loader.num_threads",
+    "loader.prefetch",
+    "train.epochs",
+    "train.checkpoint_every",
+)
+Record = dict[str, Any]
+
+
+class RunLog:
+    """Writes a run's folder, on the main rank alone; on the others it does nothing."""
+
+    def __init__(self, config: Config, writes: bool) -> None:
+        self.folder = config.runs / config.name
+        self._config = plain_config(config)
+        self._writes = writes
+        self._num_lines = 0
+        self._events: Any = None
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the highest validation accuracy."""
+        return self.folder / "best.pt"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to resume from."""
+        return self.folder / "last.pt"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, one line a log."""
+        return self.folder / "metrics.jsonl"
+
+    def check(self, resume: bool) -> State | None:
+        """Return what to resume from; None to start at the beginning.
+
+        Raises:
+            ConfigError: the folder is there and must not be, or the other way round, or its config is another one.
+        """
+        if not resume:
+            if self.folder.is_dir() and any(self.folder.iterdir()):
+                raise ConfigError(
+                    f"{self.folder}: this run exists already; go on with it by --resume, or choose another name=..."
+                )
+            return None
+        if not (self.folder / "config.yaml").is_file():
+            raise ConfigError(f"{self.folder}: there is no run to resume here; leave out --resume to start it")
+        state = load_checkpoint(self.last) if self.last.exists() else None  # none: killed before its first checkpoint
+        before = state["config"] if state else yaml.safe_load((self.folder / "config.yaml").read_text("utf-8"))
+        changed = config_differences(before, self._config, FREE_KEYS)
+        if changed:
+            raise ConfigError(
+                f"{self.folder}: --resume needs the config that the run began with; {'; '.join(changed)}; "
+                "undo that, or start another run by name=..."
+            )
+        return state
+
+    def open(self, state: State | None) -> None:
+        """Begin to write: into a new folder, or behind what was logged up to `state`.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        if not self._writes:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with atomic_write(self.folder / "config.yaml", "w") as file:
+                yaml.safe_dump(self._config, file, sort_keys=False)
+            self._num_lines = self._truncate(state["metrics_lines"] if state else 0)
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        from torch.utils.tensorboard import SummaryWriter  # here: --help need not wait for it
+
+        step = state["counters"]["step"] if state else 0
+        self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
+
+    def log(self, kind: str, record: Record) -> None:
+        """Append a line to metrics.jsonl, and its numbers to TensorBoard as `kind`/name at record["step"]."""
+        if not self._writes:
+            return
+        try:
+            with open(self.metrics, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"kind": kind, **_finite(record)}) + "\n")
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        self._num_lines += 1
+        for name, value in record.items():
+            if isinstance(value, float):
+                self._events.add_scalar(f"{kind}/{name}", value, record["step"])
+
+    def save_last(self, state: State) -> None:
+        """Replace last.pt; a run resumed from it drops the lines logged after now."""
+        if self._writes:
+            self._sync_metrics()
+            save_checkpoint(self.last, {**state, "config": self._config, "metrics_lines": self._num_lines})
+
+    def save_best(self, state: State) -> None:
+        """Replace best.pt."""
+        if self._writes:
+            save_checkpoint(self.best, {**state, "config": self._config})
+
+    def summarize(self, summary: Record) -> None:
+        """Write summary.json."""
+        if self._writes:
+            write_json(self.folder / "summary.json", summary)
+
+    def close(self) -> None:
+        """Write out what TensorBoard still holds back."""
+        if self._events is not None:
+            self._events.close()
+
+    def _truncate(self, num_lines: int) -> int:
+        """Keep the first `num_lines` lines of metrics.jsonl; return how many there are."""
+        lines = self.metrics.read_bytes().splitlines(keepends=True)[:num_lines] if self.metrics.exists() else []
+        with atomic_write(self.metrics) as file:
+            file.writelines(lines)
+        return len(lines)
+
+    def _sync_metrics(self) -> None:
+        """Put the lines on the disk before a checkpoint counts them."""
+        with open(self.metrics, "rb") as file:
+            os.fsync(file.fileno())
+
+    def _cannot_write(self, error: OSError) -> UserError:
+        return UserError(f"{error.filename or self.folder}: cannot write: {error.strerror}")
+
+
+def _finite(record: Record) -> Record:
+    """Replace what JSON has no number for (fp16 overflows a gradient now and then, and skips that step) by null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
+    }

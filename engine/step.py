@@ -1,0 +1,97 @@
+"""One optimisation step: forward under autocast, the sum of the loss terms, backward, clipping, AdamW."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from configs.schema import TrainSection
+from engine.checkpoint import State
+from engine.device import Placement
+from engine.distributed import World
+from models.fusion import FusionModel, FusionOutput
+from pipeline.batch import Batch
+
+Losses = Callable[[FusionOutput, Tensor], dict[str, Tensor]]
+
+
+class Measured(NamedTuple):
+    """What a step leaves to look at, still on the device."""
+
+    losses: dict[str, Tensor]  # scalars
+    logits: Tensor  # [B, C]
+    grad_norm: Tensor  # scalar, before clipping
+
+
+class ForwardPass(nn.Module):
+    """A model and its losses as one module, so that DDP and compile see all of it."""
+
+    def __init__(self, model: FusionModel, losses: Losses) -> None:
+        super().__init__()
+        self.model = model
+        self.losses = losses
+
+    def forward(self, rgb: Tensor | None, flow: Tensor | None, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the loss terms and the logits [B, C] of rgb [B, 3, T, H, W] and flow [B, 2, T, H, W]."""
+        output = self.model(rgb, flow)
+        return self.losses(output, labels), output.logits.detach()
+
+
+class Stepper:
+    """Takes steps on a model that is in its place already."""
+
+    def __init__(
+        self, model: FusionModel, losses: Losses, settings: TrainSection, seed: int, placement: Placement, world: World
+    ) -> None:
+        forward: nn.Module = ForwardPass(model, losses)
+        if settings.compile:
+            forward.compile()
+        self.module = world.wrap(forward)
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # Fused: one pass over all weights, and with fp16 no wait for the device to learn whether to skip the step.
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+        )
+        self.scaler = placement.scaler()
+        self._clip_norm, self._seed, self._placement, self._world = settings.clip_norm, seed, placement, world
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate that the next step takes."""
+        rate: float = self.optimizer.param_groups[0]["lr"]
+        return rate
+
+    def train_mode(self) -> None:
+        """Leave eval mode."""
+        self.module.train()
+
+    def step(self, batch: Batch, number: int) -> Measured:
+        """Take step `number` of the run on a batch that is on the device, without waiting for it."""
+        # What is random in a step (dropout) follows from its number, so a resumed run needs no generator's state.
+        torch.manual_seed(_step_seed(self._seed, number, self._world.rank))
+        with self._placement.autocast():
+            losses, logits = self.module(batch.rgb, batch.flow, batch.labels)
+        loss = torch.stack([term.float() for term in losses.values()]).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        grad_norm = clip_grad_norm_(self.parameters, self._clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return Measured(losses, logits, grad_norm)
+
+    def state_dict(self) -> State:
+        """Return the optimizer's and the scaler's state."""
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from what `state_dict` returned."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def _step_seed(seed: int, number: int, rank: int) -> int:
+    return int(np.random.SeedSequence((seed, number, rank)).generate_state(1, np.uint64)[0])

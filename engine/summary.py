@@ -1,0 +1,66 @@
+"""What summary.json says of a finished run: its accuracies, what they took, and on what."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.device import Placement
+from engine.evaluation import Evaluation
+from engine.meter import means
+from engine.reports import summarize
+from engine.trainer import Trainer
+
+DALI_PACKAGES = ("nvidia-dali-cuda110", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+
+
+def summarize_run(trainer: Trainer, test: Evaluation | None) -> dict[str, Any]:
+    """Sum a finished run up; `test` is None where there is no test split."""
+    counters, placement = trainer.counters, trainer.session.placement
+    training = means(trainer.meter.run)
+    return {
+        "name": trainer.config.name,
+        "fusion": trainer.config.model.fusion,
+        "seed": trainer.config.seed,
+        "val_top1": counters.best_accuracy,
+        "best_epoch": counters.best_epoch,
+        "test": None if test is None else summarize(test),
+        "epochs": counters.epoch,
+        "steps": counters.step,
+        "stopped_early": counters.epoch < trainer.settings.epochs,
+        "parameters": count_parameters(trainer.model),
+        "clips_per_s": training["clips_per_s"],
+        "data_wait": training["data_wait"],
+        "wall_seconds": trainer.seconds,
+        "device": device_name(placement),
+        "precision": placement.precision,
+        "processes": trainer.session.world.size,
+        "versions": versions(),
+    }
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """Count a model's parameters, all and those that are trained."""
+    parameters = list(model.parameters())
+    trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return {"total": sum(parameter.numel() for parameter in parameters), "trainable": trainable}
+
+
+def device_name(placement: Placement) -> str:
+    """Name the device as its maker does."""
+    if placement.device.type == "cuda":
+        return torch.cuda.get_device_name(placement.device)
+    return f"CPU ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("torch", "numpy", *DALI_PACKAGES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # one of DALI's packages is installed, for one version of CUDA
+            continue
+    return found

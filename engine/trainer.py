@@ -1,0 +1,198 @@
+"""The training loop: epochs, validation, and the state from which a stopped run goes on as if it never had stopped."""
+
+import time
+from dataclasses import asdict, dataclass
+
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from configs.schema import Config
+from engine.checkpoint import State
+from engine.evaluation import Evaluation, evaluate
+from engine.fit import ShortTraining
+from engine.interrupt import InterruptionError
+from engine.meter import Meter, means
+from engine.progress import describe
+from engine.reports import summarize
+from engine.runlog import RunLog
+from engine.session import Session
+from engine.step import Stepper
+from models.fusion import FusionModel
+from pipeline.loader import ClipLoader
+
+
+@dataclass
+class Counters:
+    """How far a run is, and how well it did."""
+
+    epoch: int = 0  # epochs trained and validated
+    step: int = 0  # steps of the run
+    batches: int = 0  # steps of the epoch that is under way
+    best_accuracy: float = -1.0  # of the validation split
+    best_epoch: int = 0
+    seconds: float = 0.0  # wall time of the parts of the run before this one
+
+
+class Trainer:
+    """Trains a model that is on its device already, and keeps the run's folder."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: FusionModel,
+        train_loader: ClipLoader,
+        val_loader: ClipLoader,
+        session: Session,
+        run: RunLog,
+    ) -> None:
+        self.config, self.settings = config, config.train
+        self.model, self.train_loader, self.val_loader = model, train_loader, val_loader
+        self.session, self.run = session, run
+        self.stepper = Stepper(model, model.losses, config.train, config.seed, session.placement, session.world)
+        self.scheduler = ReduceLROnPlateau(
+            self.stepper.optimizer,
+            mode="max",
+            factor=config.train.lr_factor,
+            patience=config.train.lr_patience,
+            threshold=0.0,  # any higher accuracy is a better one, as it is for the best checkpoint
+            threshold_mode="abs",
+        )
+        self.meter = Meter(session.world, train_loader.clip_ids)
+        self.counters = Counters()
+        self.started = time.perf_counter()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the last `stop_patience` of them brought nothing better."""
+        since_best = self.counters.epoch - self.counters.best_epoch
+        return self.counters.epoch >= self.settings.epochs or since_best >= self.settings.stop_patience
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, all its parts together."""
+        return self.counters.seconds + time.perf_counter() - self.started
+
+    def train(self) -> None:
+        """Train and validate until finished.
+
+        Raises:
+            InterruptionError: a signal came; last.pt holds this very moment.
+            UserError: the loss is not finite, or the disk or the data failed.
+        """
+        while not self.finished:
+            if self.train_loader.epoch == self.counters.epoch:  # else it was stopped while it validated
+                self.train_epoch()
+            self.end_epoch(self.validate())
+
+    def train_epoch(self) -> None:
+        """Train on the clips of this epoch that are left."""
+        counters = self.counters
+        if counters.batches == 0:
+            self.meter.start_epoch()
+            self.prepare()
+        self.session.display.begin(self.title(counters.epoch + 1), len(self.train_loader), counters.batches)
+        self.stepper.train_mode()
+        for batch in self.meter.timed(self.train_loader):
+            batch = batch.to(self.session.placement.device)
+            self.meter.add(self.stepper.step(batch, counters.step), batch)
+            counters.step += 1
+            counters.batches += 1
+            if counters.step % self.settings.log_every == 0:
+                self.log()
+            if counters.step % self.settings.checkpoint_every == 0:
+                self.save()
+            self.session.display.advance()
+            self.stop_if_asked()
+        self.flush()
+
+    def prepare(self) -> None:
+        """Let the method do what it needs done before an epoch."""
+        numbers = self.model.prepare(ShortTraining(self.counters.epoch))
+        if numbers:
+            self.run.log("prepare", {"epoch": self.counters.epoch + 1, "step": self.counters.step, **numbers})
+
+    def validate(self) -> Evaluation:
+        """Score the validation split with the weights as they are."""
+        try:
+            return self.score(self.val_loader, "validation")
+        except InterruptionError:
+            self.save()  # the resumed run validates anew
+            raise
+
+    def score(self, loader: ClipLoader, description: str) -> Evaluation:
+        """Score the clips of `loader` with the weights as they are.
+
+        Raises:
+            InterruptionError: a signal came on the way.
+        """
+        self.session.world.broadcast_buffers(self.model)
+        return evaluate(self.model, loader, self.config.model.num_classes, self.session, description)
+
+    def end_epoch(self, validation: Evaluation) -> None:
+        """Draw the conclusions of a validation: the best weights, the log, the learning rate, last.pt."""
+        counters, accuracy = self.counters, validation.metrics.top1
+        counters.epoch += 1
+        counters.batches = 0
+        if accuracy > counters.best_accuracy:
+            counters.best_accuracy, counters.best_epoch = accuracy, counters.epoch
+            self.run.save_best({"model": self.model.state_dict(), "epoch": counters.epoch, "top1": accuracy})
+        train, where = means(self.meter.epoch), {"epoch": counters.epoch, "step": counters.step}
+        self.run.log("epoch", {**where, "lr": self.stepper.learning_rate, **train})
+        self.run.log("val", {**where, **summarize(validation)})
+        self.scheduler.step(accuracy)
+        self.save()
+        best = " (best)" if counters.best_epoch == counters.epoch else ""
+        text = f"{self.title(counters.epoch)}  {describe(train)}  val accuracy {accuracy:.3f}{best}"
+        self.session.display.line(text)
+
+    def log(self) -> None:
+        """Write down the steps since the last log; the device is waited for here."""
+        self.flush()
+        record, counters = means(self.meter.window), self.counters
+        self.meter.start_window()
+        where = {"epoch": counters.epoch + 1, "step": counters.step}
+        self.run.log("train", {**where, "lr": self.stepper.learning_rate, **record})
+        clips_left = (self.settings.epochs * len(self.train_loader) - counters.step) * self.config.loader.batch_size
+        self.session.display.update(describe(record, clips_left))
+
+    def flush(self) -> None:
+        """Bring the sums up to date; the device is waited for here."""
+        self.meter.flush(self.counters.epoch + 1, self.counters.step)
+
+    def save(self) -> None:
+        """Write last.pt."""
+        self.flush()
+        self.run.save_last(self.state_dict())
+
+    def stop_if_asked(self) -> None:
+        """Save and leave when a rank has had a signal."""
+        if self.session.world.any(bool(self.session.stop)):
+            self.save()
+            raise InterruptionError(self.session.stop.number)
+
+    def title(self, epoch: int) -> str:
+        """Name an epoch, from 1, for people."""
+        return f"epoch {epoch}/{self.settings.epochs}"
+
+    def state_dict(self) -> State:
+        """Return all that the rest of the run depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "stepper": self.stepper.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "loader": self.train_loader.state_dict(),
+            "meter": self.meter.state_dict(),
+            "counters": asdict(self.counters) | {"seconds": self.seconds},
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on where `state` was taken.
+
+        Raises:
+            UserError: the shards hold other clips than then.
+        """
+        self.train_loader.load_state_dict(state["loader"])
+        self.model.load_state_dict(state["model"])
+        self.stepper.load_state_dict(state["stepper"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.meter.load_state_dict(state["meter"])
+        self.counters = Counters(**state["counters"])

@@ -1,0 +1,112 @@
+"""Scores a split: `python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --split test`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from configs import Config, ConfigError, UserError, load_config
+from engine.checkpoint import config_differences, plain_config
+from engine.evaluation import Evaluation, evaluate
+from engine.loaders import check_split, open_loader
+from engine.reports import write_reports
+from engine.session import Session, exit_code_of, open_session
+from models import FusionModel, build_model
+from models.checkpoint import load_published, read_checkpoint
+
+EXAMPLE = """\
+example:
+  python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --split val -o results/xnorm-val
+
+Writes metrics.json, predictions.csv (a line a clip; scores are the softmax of the logits), per_class.csv, confusion.csv
+and confusion.png. A checkpoint of the published code, {"model": state_dict}, is read as well.
+
+Several processes: torchrun --nproc_per_node=N eval.py ...; the predictions are the same.
+
+exit codes: 0 done, 1 the work failed, 2 the command or config is wrong, 143 (130) ended by SIGTERM (Ctrl-C)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parse(argv)
+
+    def work() -> int:
+        config = load_config(arguments.config, arguments.overrides)
+        folder = arguments.output or arguments.checkpoint.parent / arguments.split
+        with open_session(config, arguments.quiet) as session:
+            run(config, session, arguments.checkpoint, arguments.split, folder)
+        return 0
+
+    return exit_code_of(work)
+
+
+def run(config: Config, session: Session, checkpoint: Path, split: str, folder: Path) -> None:
+    """Score `split` with the weights in `checkpoint`, print the metrics and write all into `folder`."""
+    check_split(config, split)
+    model = session.placement.place(_load_model(config, checkpoint))
+    with open_loader(config, split, model, session) as loader:
+        evaluation = evaluate(model, loader, config.model.num_classes, session, split)
+    if session.world.is_main:
+        write_reports(evaluation, folder)
+    session.display.table(_table(evaluation, f"{checkpoint} on {split}"))
+    session.display.line(f"written to {folder}")
+
+
+def _load_model(config: Config, checkpoint: Path) -> FusionModel:
+    """Build the config's model with a checkpoint's weights, train.py's or the published code's."""
+    state = read_checkpoint(checkpoint)
+    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
+        raise UserError(f"{checkpoint}: not a checkpoint: expected a dict with the weights under 'model'")
+    model = build_model(**config.model.model_dump() | {"pretrained": None})
+    if "config" not in state:
+        load_published(model, state["model"])
+        return model
+    # Where the first weights came from does not matter any more.
+    changed = config_differences(state["config"]["model"], plain_config(config)["model"], free=("pretrained",))
+    if changed:
+        raise ConfigError(f"{checkpoint}: was trained with another model section: {'; '.join(changed)}")
+    model.load_state_dict(state["model"])
+    return model
+
+
+def _table(evaluation: Evaluation, title: str) -> Table:
+    metrics = evaluation.metrics
+    top5 = "" if metrics.top5 is None else f"  top-5 {metrics.top5:.1%}"
+    summary = f"top-1 {metrics.top1:.1%}{top5}  mean-class {metrics.mean_class:.1%}  loss {evaluation.loss:.4f}"
+    table = Table(title=title, caption=summary)
+    for column in ("label", "clips", "correct", "accuracy"):
+        table.add_column(column, justify="right")
+    clips, correct = metrics.confusion.sum(dim=1).tolist(), metrics.confusion.diagonal().tolist()
+    for label, accuracy in enumerate(metrics.per_class):
+        share = "-" if accuracy is None else f"{accuracy:.1%}"
+        table.add_row(str(label), str(clips[label]), str(correct[label]), share)
+    return table
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="eval.py",
+        description="Score every clip of a split once with a checkpoint's weights.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-c", "--config", required=True, help="the config, e.g. configs/xnorm.yaml")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a run")
+    parser.add_argument("--split", default="test", help="train, val or test (default: %(default)s)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="folder (default: one named as the split beside the checkpoint)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print errors alone (default: progress and a table)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to replace")
+    return parser.parse_intermixed_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

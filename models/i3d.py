@@ -1,0 +1,223 @@
+"""I3D, stage by stage, with the parameter names of the published weights.
+
+TensorFlow's 'SAME' padding is had without copies wherever it can be.
+'SAME' puts `kernel - stride` (or `kernel - size % stride`) zeros around an axis, the odd one behind. Where that is
+symmetric, the convolution or the pooling pads by itself. Where it is not:
+
+- The first convolution alone is strided; its input (3 or 2 channels, no gradient) is padded behind by one.
+- Pooling leaves the zero behind to `ceil_mode`, whose last window just ends early. A window over zeros and a window
+  that ignores them agree, for its values come from a ReLU: they are >= 0, and every window holds at least one.
+  That fails where somebody put negative values between the stages (`signed_after`): there, zeros are written.
+"""
+
+from collections.abc import Collection, Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # the field's name for it
+from torch import Tensor, nn
+
+from configs.methods import I3D_STAGES
+
+Triple = tuple[int, int, int]
+
+# name: (channels, kernel, stride), the same on all axes
+CONVOLUTIONS = {"Conv3d_1a_7x7": (64, 7, 2), "Conv3d_2b_1x1": (64, 1, 1), "Conv3d_2c_3x3": (192, 3, 1)}
+# name: (kernel, stride), over T, H, W
+POOLS: dict[str, tuple[Triple, Triple]] = {
+    "MaxPool3d_2a_3x3": ((1, 3, 3), (1, 2, 2)),
+    "MaxPool3d_3a_3x3": ((1, 3, 3), (1, 2, 2)),
+    "MaxPool3d_4a_3x3": ((3, 3, 3), (2, 2, 2)),
+    "MaxPool3d_5a_2x2": ((2, 2, 2), (2, 2, 2)),
+}
+# name: channels of b0, b1a, b1b, b2a, b2b, b3b
+INCEPTIONS = {
+    "Mixed_3b": (64, 96, 128, 16, 32, 32),
+    "Mixed_3c": (128, 128, 192, 32, 96, 64),
+    "Mixed_4b": (192, 96, 208, 16, 48, 64),
+    "Mixed_4c": (160, 112, 224, 24, 64, 64),
+    "Mixed_4d": (128, 128, 256, 24, 64, 64),
+    "Mixed_4e": (112, 144, 288, 32, 64, 64),
+    "Mixed_4f": (256, 160, 320, 32, 128, 128),
+    "Mixed_5b": (256, 160, 320, 32, 128, 128),
+    "Mixed_5c": (384, 192, 384, 48, 128, 128),
+}
+
+
+def same_padding(sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> tuple[list[int], list[int]]:
+    """How many zeros 'SAME' puts before and behind each axis."""
+    total = [max(k - (size % s or s), 0) for size, k, s in zip(sizes, kernel, stride, strict=True)]
+    front = [zeros // 2 for zeros in total]
+    return front, [zeros - before for zeros, before in zip(total, front, strict=True)]
+
+
+def pad(x: Tensor, front: Sequence[int], back: Sequence[int]) -> Tensor:
+    """Write zeros around T, H and W of x [B, C, T, H, W]; a copy, so only where it cannot be had for free."""
+    amounts = [amount for pair in zip(reversed(front), reversed(back), strict=True) for amount in pair]
+    return F.pad(x, amounts) if any(amounts) else x
+
+
+class SameConv3d(nn.Conv3d):
+    """A 3D convolution with 'SAME' padding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [B, in, T, H, W] to [B, out, ceil(T / stride), ceil(H / stride), ceil(W / stride)]."""
+        front, back = same_padding(x.shape[2:], self.kernel_size, self.stride)
+        x = pad(x, (0, 0, 0), [behind - before for before, behind in zip(front, back, strict=True)])
+        return F.conv3d(x, self.weight, self.bias, self.stride, tuple(front))
+
+
+class SameMaxPool3d(nn.Module):
+    """Max pooling with 'SAME' padding by zeros; `signed_input` says that its input may be negative."""
+
+    def __init__(self, kernel: Triple, stride: Triple, signed_input: bool = False) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.signed_input = kernel, stride, signed_input
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [B, C, T, H, W] to [B, C, ceil(T / stride), ceil(H / stride), ceil(W / stride)]."""
+        front, back = same_padding(x.shape[2:], self.kernel, self.stride)
+        if self.signed_input:
+            return F.max_pool3d(pad(x, front, back), self.kernel, self.stride)
+        return F.max_pool3d(x, self.kernel, self.stride, tuple(front), ceil_mode=True)
+
+
+class BatchNorm3d(nn.BatchNorm3d):
+    """BatchNorm that takes its running statistics for a single value a channel, which has no variance.
+
+    One clip of 8 x 32 x 32 gets there: its last stages see 1 x 1 x 1.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel of x [B, C, T, H, W]."""
+        if self.training and x.numel() == self.num_features:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+class Unit(nn.Module):
+    """Convolution, BatchNorm, ReLU."""
+
+    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, momentum: float) -> None:
+        super().__init__()
+        self.conv3d = SameConv3d(channels, out_channels, kernel, stride, bias=False)
+        self.bn = BatchNorm3d(out_channels, eps=1e-3, momentum=momentum)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [B, in, T, H, W] to [B, out, T', H', W'], >= 0."""
+        return F.relu(self.bn(self.conv3d(x)), inplace=True)
+
+
+class Inception(nn.Module):
+    """Four branches side by side: 1x1x1, two of 1x1x1 then 3x3x3, and pooling then 1x1x1."""
+
+    def __init__(self, channels: int, branches: Sequence[int], momentum: float, signed_input: bool) -> None:
+        super().__init__()
+        b0, b1a, b1b, b2a, b2b, b3b = branches
+        self.b0 = Unit(channels, b0, 1, 1, momentum)
+        self.b1a = Unit(channels, b1a, 1, 1, momentum)
+        self.b1b = Unit(b1a, b1b, 3, 1, momentum)
+        self.b2a = Unit(channels, b2a, 1, 1, momentum)
+        self.b2b = Unit(b2a, b2b, 3, 1, momentum)
+        self.b3a = SameMaxPool3d((3, 3, 3), (1, 1, 1), signed_input)
+        self.b3b = Unit(channels, b3b, 1, 1, momentum)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [B, in, T, H, W] to [B, b0 + b1b + b2b + b3b, T, H, W]."""
+        return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], dim=1)
+
+
+class Projection(nn.Module):
+    """A linear map of the channels; a module of its own because the published name is `logits.conv3d`."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv3d = nn.Conv3d(channels, out_channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [B, in, T, H, W] to [B, out, T, H, W]."""
+        result: Tensor = self.conv3d(x)
+        return result
+
+
+class I3D(nn.Module):
+    """The trunk of one stream: 16 stages in a row, then the mean over time and space, mapped to an embedding.
+
+    At 16 x 224 x 224 this is the published network. At other sizes it averages what is left of time and space, where
+    the published one, with its window of 2 x 7 x 7, would give several predictions or fail.
+    """
+
+    stages = I3D_STAGES
+
+    def __init__(
+        self,
+        in_channels: int,
+        embedding_size: int,
+        dropout: float = 0.0,
+        width: float = 1.0,
+        batchnorm_momentum: float = 0.01,
+        signed_after: Collection[str] = (),
+    ) -> None:
+        """Build the trunk; `signed_after` names the stages whose output the caller may make negative."""
+        super().__init__()
+        self.frozen = False
+        self.channels: dict[str, int] = {}  # of each stage's output
+        channels, signed = in_channels, True
+        for name in self.stages:
+            stage, channels = _stage(name, channels, width, batchnorm_momentum, signed)
+            self.add_module(name, stage)
+            self.channels[name] = channels
+            signed = name in signed_after
+        self.dropout = nn.Dropout(dropout)
+        self.logits = Projection(channels, embedding_size)
+
+    def forward_stage(self, name: str, x: Tensor) -> Tensor:
+        """Run one of `stages` on the output of the one before it."""
+        result: Tensor = self.get_submodule(name)(x)
+        return result
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map a clip [B, in_channels, T, H, W] to the last stage's [B, C, ceil(T / 8), ceil(H / 32), ceil(W / 32)]."""
+        for name in self.stages:
+            x = self.forward_stage(name, x)
+        return x
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Map the last stage's features [B, C, T, H, W] to embeddings [B, embedding_size]."""
+        pooled = F.avg_pool3d(features, features.shape[2:])  # the whole map; 2 x 7 x 7 at 16 x 224 x 224
+        embedding: Tensor = self.logits(self.dropout(pooled))
+        return embedding.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a clip [B, in_channels, T, H, W] in [-1, 1] to embeddings [B, embedding_size]."""
+        return self.embed(self.features(x))
+
+    def freeze(self) -> None:
+        """Stop the training of the stages, for good; the new map to the embedding still learns."""
+        self.frozen = True
+        for name in self.stages:
+            self.get_submodule(name).requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "I3D":
+        """Switch modes, but leave the BatchNorm of frozen stages as it was loaded."""
+        super().train(mode)
+        if self.frozen:
+            for name in self.stages:
+                self.get_submodule(name).eval()
+        return self
+
+
+def _stage(name: str, channels: int, width: float, momentum: float, signed: bool) -> tuple[nn.Module, int]:
+    """Build a stage and say how many channels it puts out."""
+    if name in POOLS:
+        return SameMaxPool3d(*POOLS[name], signed_input=signed), channels
+    if name in CONVOLUTIONS:
+        out_channels, kernel, stride = CONVOLUTIONS[name]
+        out_channels = _scaled(out_channels, width)
+        return Unit(channels, out_channels, kernel, stride, momentum), out_channels
+    branches = [_scaled(branch, width) for branch in INCEPTIONS[name]]
+    return Inception(channels, branches, momentum, signed), branches[0] + branches[2] + branches[4] + branches[5]
+
+
+def _scaled(channels: int, width: float) -> int:
+    return max(4, round(channels * width))

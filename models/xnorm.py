@@ -1,0 +1,47 @@
+"""X-Norm (Yin, Yang and Soleymani, 2022): two trunks that exchange normalisation parameters on their way."""
+
+from torch import Tensor, nn
+
+from configs.methods import XNormOptions
+from models.fusion import FusionOutput
+from models.late import LateFusion
+from models.norm_exchange import norm_exchange
+
+
+class XNorm(LateFusion):
+    """Late fusion whose trunks meet after some stages, each taking scale and shift from the other there.
+
+    The generators keep their published names, which read the wrong way round: `rgb2flow_l1` reads flow's features
+    and makes the parameters for RGB after the first of `exchange_after`.
+    """
+
+    def __init__(self, options: XNormOptions) -> None:
+        super().__init__(options, signed_after=options.exchange_after)
+        self.exchange_after = options.exchange_after
+        self.sequential = options.exchange_order == "sequential"
+        self.pooled = options.param_pool == "global"
+        for position, stage in enumerate(options.exchange_after, start=1):
+            channels = self.rgb_enc.channels[stage]
+            self.add_module(f"rgb2flow_l{position}", nn.Conv3d(channels, 2 * channels, kernel_size=1))
+            self.add_module(f"flow2rgb_l{position}", nn.Conv3d(channels, 2 * channels, kernel_size=1))
+
+    def predict(self, rgb: Tensor, flow: Tensor) -> FusionOutput:
+        """Predict from rgb [B, 3, T, H, W] and flow [B, 2, T, H, W]."""
+        for stage in self.rgb_enc.stages:
+            rgb, flow = self.rgb_enc.forward_stage(stage, rgb), self.flow_enc.forward_stage(stage, flow)
+            if stage in self.exchange_after:
+                rgb, flow = self.exchange(self.exchange_after.index(stage) + 1, rgb, flow)
+        return self.blend(self.rgb_enc.embed(rgb), self.flow_enc.embed(flow))
+
+    def exchange(self, position: int, rgb: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """Let the features after the `position`-th exchanging stage, both [B, C, T, H, W], change each other."""
+        exchanged = norm_exchange(rgb, self.generate(f"rgb2flow_l{position}", flow))
+        source = exchanged if self.sequential else rgb
+        return exchanged, norm_exchange(flow, self.generate(f"flow2rgb_l{position}", source))
+
+    def generate(self, generator: str, other: Tensor) -> Tensor:
+        """Make shift and scale from the other stream: [B, 2 C, T, H, W], or [B, 2 C, 1, 1, 1] where pooled."""
+        if self.pooled:  # the mean of a linear map is the map of the mean, which is the cheaper one
+            other = other.mean(dim=(2, 3, 4), keepdim=True)
+        parameters: Tensor = self.get_submodule(generator)(other)
+        return parameters

@@ -1,0 +1,79 @@
+"""Measuring ways of doing the same work beside each other: CPU and wall time, over interleaved rounds."""
+
+import multiprocessing
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+Subject = Iterator[int]  # an endless way of making batches: yields the number of clips of each, as it is ready
+
+
+@dataclass
+class Rounds:
+    """What one subject took, round by round.
+
+    Attributes:
+        cpu_ms: CPU milliseconds a clip, of this process, its threads and its children.
+        clips_per_s: clips a second of wall time.
+        waits_ms: milliseconds of wall time from asking for a batch to having it, of all batches of all rounds.
+    """
+
+    cpu_ms: list[float] = field(default_factory=list)
+    clips_per_s: list[float] = field(default_factory=list)
+    waits_ms: list[float] = field(default_factory=list)
+
+    def summary(self) -> dict[str, float]:
+        """Medians over the rounds with their ranges, and percentiles over the batches."""
+        ranked = sorted(self.waits_ms)
+        return {
+            "cpu_ms_per_clip": statistics.median(self.cpu_ms),
+            "cpu_ms_per_clip_min": min(self.cpu_ms),
+            "cpu_ms_per_clip_max": max(self.cpu_ms),
+            "clips_per_s": statistics.median(self.clips_per_s),
+            "clips_per_s_min": min(self.clips_per_s),
+            "clips_per_s_max": max(self.clips_per_s),
+            **{f"wait_ms_p{p}": ranked[min(len(ranked) - 1, len(ranked) * p // 100)] for p in (50, 95, 99)},
+        }
+
+
+def interleave(
+    subjects: dict[str, Subject], *, rounds: int, batches: int, warmup: int, on_round: Callable[[str], None]
+) -> dict[str, Rounds]:
+    """Measure every subject once a round, so that a machine whose speed drifts treats all alike.
+
+    A round takes `batches` batches of each subject after `warmup` that are not counted.
+    """
+    results = {name: Rounds() for name in subjects}
+    for _ in range(rounds):
+        for name, subject in subjects.items():
+            _measure(subject, batches, warmup, results[name])
+            on_round(name)
+    return results
+
+
+def _measure(running: Iterator[int], batches: int, warmup: int, into: Rounds) -> None:
+    for _ in range(warmup):
+        next(running)
+    clips, cpu, begin = 0, cpu_seconds(), time.perf_counter()
+    for _ in range(batches):
+        asked = time.perf_counter()
+        clips += next(running)
+        into.waits_ms.append((time.perf_counter() - asked) * 1e3)
+    into.clips_per_s.append(clips / (time.perf_counter() - begin))
+    into.cpu_ms.append((cpu_seconds() - cpu) / clips * 1e3)
+
+
+def cpu_seconds() -> float:
+    """CPU time so far of this process, all its threads, and its living worker processes."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return own.ru_utime + own.ru_stime + sum(_process_seconds(child.pid) for child in multiprocessing.active_children())
+
+
+def _process_seconds(pid: int | None) -> float:
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        values = file.read().rsplit(")", 1)[1].split()
+    ticks: int = os.sysconf("SC_CLK_TCK")
+    return (int(values[11]) + int(values[12])) / ticks  # utime and stime, fields 14 and 15 of proc(5)

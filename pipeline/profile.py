@@ -1,0 +1,196 @@
+"""Command line: how fast the loader is, stage by stage, beside its floor and other ways of loading the same clips."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from configs import Config, load_config
+from configs.errors import exit_code_of
+from configs.files import atomic_write
+from pipeline.baselines import dataloader_batches, decode_opencv, decode_torchvision
+from pipeline.format import Split, open_split
+from pipeline.loader import ClipLoader, tfrecord_batches
+from pipeline.machine import describe_machine
+from pipeline.measure import Rounds, interleave
+from pipeline.stages import stage_costs, stage_subjects
+
+STREAMS = ("rgb", "flow")
+WARMUP = 3  # batches a round that are not counted: what other subjects decoded ahead is over by then
+
+EPILOG = """\
+examples:
+  python -m pipeline.profile -c configs/xnorm.yaml
+  python -m pipeline.profile -c configs/xnorm.yaml --baselines --json profile.json --plot profile.png
+  python -m pipeline.profile -c configs/xnorm.yaml --sweep loader.device=cpu
+
+CPU time is that of all threads and worker processes together; it says more than wall time on a machine that is shared.
+exit codes: 0 done, 1 the work failed, 2 the command or config is wrong
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code says how it went."""
+    arguments = _parser().parse_intermixed_args(argv)
+    return exit_code_of(partial(_run, arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("pipeline.profile", description=__doc__, epilog=EPILOG, formatter_class=layout)
+    parser.add_argument("-c", "--config", default="configs/xnorm.yaml", help="YAML file; default: configs/xnorm.yaml")
+    parser.add_argument("--split", default="train", help="which packed split; default: train")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; default: 3")
+    parser.add_argument("--batches", type=int, default=20, help="batches a subject and round; default: 20")
+    parser.add_argument("--baselines", action="store_true", help="also measure other ways of loading the same clips")
+    parser.add_argument("--sweep", action="store_true", help="try threads, batch sizes and prefetch, and recommend")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the stages beside the floor and the baselines")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="replace a value of the config")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.config, arguments.overrides)
+    split = open_split(config.data.shards / arguments.split)
+    report = profile(config, split, arguments)
+    _show(report)
+    if arguments.sweep:
+        report["sweep"] = sweep(config, arguments)
+        _show_sweep(report["sweep"])
+    if arguments.json:
+        with atomic_write(arguments.json, "w") as file:
+            json.dump(report, file, indent=2)
+    if arguments.plot:
+        from pipeline.plot import plot_profile  # matplotlib takes its time to load
+
+        plot_profile(report, arguments.plot)
+    return 0
+
+
+def profile(config: Config, split: Split, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure the loader's stages, and the baselines if asked to; all figures, as they go into the JSON file."""
+    subjects = stage_subjects(config, arguments.split, STREAMS)
+    if arguments.baselines:
+        subjects |= _baselines(config, split)
+    rounds = _measure(subjects, arguments)
+    figures = {name: result.summary() for name, result in rounds.items()}
+    cpu_ms = {name: figure["cpu_ms_per_clip"] for name, figure in figures.items()}
+    clip_bytes = float(split.table.size.sum() / len(split.table))
+    speed = figures["loader"]["clips_per_s"]
+    return {
+        "machine": describe_machine(),
+        "config": {"clip": config.clip.model_dump(), "loader": config.loader.model_dump()},
+        "subjects": figures,
+        "stages_cpu_ms_per_clip": stage_costs(cpu_ms),
+        "loader_over_floor": cpu_ms["loader"] / cpu_ms["floor"],
+        "clips_per_s": speed,
+        "frames_per_s": speed * config.clip.num_frames * 3,
+        "mb_per_s": speed * clip_bytes / 1e6,
+        "bytes_per_clip": clip_bytes,
+    }
+
+
+def sweep(config: Config, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The loader's speed over threads, batch sizes and prefetch, the fastest first."""
+    loader = config.loader
+    grid = [{"num_threads": n} for n in sorted({1, 2, 4, 8, loader.num_threads})]
+    grid += [{"batch_size": n} for n in sorted({max(1, loader.batch_size // 2), loader.batch_size * 2})]
+    grid += [{"prefetch": n} for n in (1, 2, 4)]
+    settings = [{k: getattr(loader, k) for k in ("num_threads", "batch_size", "prefetch")} | change for change in grid]
+    unique = {json.dumps(setting): setting for setting in settings}
+    subjects = {name: _loader_batches(config, arguments.split, setting) for name, setting in unique.items()}
+    rounds = _measure(subjects, arguments)
+    rows = [unique[name] | result.summary() for name, result in rounds.items()]
+    return sorted(rows, key=lambda row: -row["clips_per_s"])
+
+
+def _loader_batches(config: Config, split: str, setting: dict[str, int]) -> Iterator[int]:
+    with ClipLoader.from_config(config, split, train=True, **setting) as loader:
+        while True:
+            for batch in loader:
+                yield len(batch)
+
+
+def _baselines(config: Config, split: Split) -> dict[str, Iterator[int]]:
+    sizes = {
+        "batch_size": config.loader.batch_size,
+        "num_frames": config.clip.num_frames,
+        "crop_size": config.clip.crop_size,
+    }
+    workers = {"num_workers": config.loader.num_threads, "prefetch": config.loader.prefetch}
+    return {
+        "OpenCV + DataLoader": dataloader_batches(split, decode_opencv, **sizes, **workers),
+        "torchvision + DataLoader": dataloader_batches(split, decode_torchvision, **sizes, **workers),
+        "DALI readers.tfrecord": tfrecord_batches(split, **sizes, num_threads=config.loader.num_threads),
+    }
+
+
+def _measure(subjects: dict[str, Iterator[int]], arguments: argparse.Namespace) -> dict[str, Rounds]:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("measuring", total=arguments.rounds * len(subjects))
+        return interleave(
+            subjects,
+            rounds=arguments.rounds,
+            batches=arguments.batches,
+            warmup=WARMUP,
+            on_round=lambda name: progress.update(task, advance=1, description=f"measured {name}"),
+        )
+
+
+def _show(report: dict[str, Any]) -> None:
+    console = Console()
+    table = Table(title=f"{report['machine']['cpu']}, DALI {report['machine']['dali']}, medians of the rounds (range)")
+    for column in ("", "CPU ms a clip", "clips/s", "wait ms p50 / p95 / p99", "CPU over floor"):
+        table.add_column(column, justify="left" if not column else "right")
+    floor = report["subjects"]["floor"]["cpu_ms_per_clip"]
+    for name, figure in report["subjects"].items():
+        table.add_row(
+            name,
+            _spread(figure, "cpu_ms_per_clip", ".2f"),
+            _spread(figure, "clips_per_s", ".0f"),
+            " / ".join(f"{figure[f'wait_ms_p{p}']:.1f}" for p in (50, 95, 99)),
+            f"{figure['cpu_ms_per_clip'] / floor:.2f} x",
+        )
+    console.print(table)
+    stages = report["stages_cpu_ms_per_clip"]
+    whole = sum(stages.values())
+    console.print("stages: " + ", ".join(f"{name} {ms:.2f} ms ({ms / whole:.0%})" for name, ms in stages.items()))
+    console.print(
+        f"loader: {report['clips_per_s']:.0f} clips/s, {report['frames_per_s']:.0f} frames/s, "
+        f"{report['mb_per_s']:.0f} MB/s of JPEGs; {report['loader_over_floor']:.2f} x the floor in CPU time"
+    )
+
+
+def _spread(figure: dict[str, float], key: str, form: str) -> str:
+    return f"{figure[key]:{form}} ({figure[f'{key}_min']:{form}} to {figure[f'{key}_max']:{form}})"
+
+
+def _show_sweep(rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(title="sweep, fastest first")
+    for column in ("num_threads", "batch_size", "prefetch", "clips/s", "CPU ms a clip"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        sizes = [str(row[key]) for key in ("num_threads", "batch_size", "prefetch")]
+        table.add_row(*sizes, _spread(row, "clips_per_s", ".0f"), _spread(row, "cpu_ms_per_clip", ".2f"))
+    console = Console()
+    console.print(table)
+    # A setting is only worth its threads and memory when it is faster by more than the rounds differ.
+    enough = min((row for row in rows if row["clips_per_s_max"] >= rows[0]["clips_per_s"]), key=_cost)
+    names = ("num_threads", "batch_size", "prefetch")
+    console.print("recommended: " + " ".join(f"loader.{name}={enough[name]}" for name in names))
+
+
+def _cost(row: dict[str, Any]) -> tuple[int, int]:
+    return row["num_threads"], row["batch_size"] * row["prefetch"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

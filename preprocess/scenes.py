@@ -1,0 +1,136 @@
+"""What the synthetic videos show: discs whose pattern only RGB shows and whose motion only flow shows.
+
+The places of the discs are drawn anew for each flow frame, so no order of RGB frames tells where a disc is going, and
+the same places serve both streams, so RGB and flow of one moment agree. Patterns and motions are all such as stay what
+they are in a mirror, and every crop of 64 pixels or more shows some of a disc.
+"""
+
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+WIDTH, HEIGHT = 456, 256  # the size of EPIC's frames
+APPEARANCES = ("rows", "columns")  # stripes that lie, stripes that stand
+MOTIONS = ("rise", "sink")
+CLASSES = tuple(itertools.product(range(len(APPEARANCES)), range(len(MOTIONS))))  # label -> (appearance, motion)
+CLASS_NAMES = tuple(f"{MOTIONS[motion]}-{APPEARANCES[appearance]}" for appearance, motion in CLASSES)
+
+GRID_ROWS, GRID_COLUMNS = 4, 8  # one disc in each cell of 64 x 57 pixels
+CELL_HEIGHT, CELL_WIDTH = HEIGHT // GRID_ROWS, WIDTH // GRID_COLUMNS
+ROW_IN_CELL = np.arange(CELL_HEIGHT, dtype=np.float32).reshape(1, CELL_HEIGHT, 1, 1)
+COLUMN_IN_CELL = np.arange(CELL_WIDTH, dtype=np.float32).reshape(1, 1, 1, CELL_WIDTH)
+PER_DISC = (GRID_ROWS, 1, GRID_COLUMNS, 1)  # broadcasts over a frame seen as [rows, CELL_HEIGHT, columns, CELL_WIDTH]
+
+EDGE = 6.0  # pixels over which a disc fades into its surroundings: small JPEGs
+ZERO_MOTION = 127.5
+JPEG_QUALITY = 60
+# Which random stream a draw comes from: RGB, flow and places know nothing of each other.
+RGB, FLOW, PLACES, SURROUNDINGS = range(4)
+
+Files = dict[str, bytes]  # name within a video -> a JPEG file
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the four clips of a quartet share: all that does not depend on the class."""
+
+    seed: int
+    video: int
+    quartet: int
+
+    def rng(self, stream: int, moment: int = 0) -> np.random.Generator:
+        """The random numbers of one stream at one moment."""
+        return np.random.default_rng((self.seed, self.video, self.quartet, stream, moment))
+
+
+def draw_video(
+    clips: Sequence[tuple[Scene, int]], length: int, stride: int
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Draw clips (scene, label), each of `length` RGB frames, one after the other.
+
+    Returns RGB's files, frame_*.jpg, and flow's, u/frame_*.jpg and v/frame_*.jpg.
+    """
+    rgb_of, flow_of = cache(_rgb_jpegs), cache(_flow_jpegs)  # a quartet needs each pattern and each motion twice
+    moments = length // stride
+    rgb: Files = {}
+    flow: Files = {}
+    for position, (scene, label) in enumerate(clips):
+        appearance, motion = CLASSES[label]
+        for frame, jpeg in enumerate(rgb_of(scene, appearance, length, stride)):
+            rgb[_file_name(position * length + frame)] = jpeg
+        for moment, (u, v) in enumerate(flow_of(scene, motion, moments)):
+            name = _file_name(position * moments + moment)
+            flow[f"u/{name}"], flow[f"v/{name}"] = u, v
+    return rgb, flow
+
+
+def _rgb_jpegs(scene: Scene, appearance: int, length: int, stride: int) -> list[bytes]:
+    return [_jpeg(draw_rgb(scene, appearance, frame, moment=frame // stride)) for frame in range(length)]
+
+
+def _flow_jpegs(scene: Scene, motion: int, moments: int) -> list[tuple[bytes, bytes]]:
+    planes = (draw_flow(scene, motion, moment) for moment in range(moments))
+    return [(_jpeg(u), _jpeg(v)) for u, v in planes]
+
+
+def draw_rgb(scene: Scene, appearance: int, frame: int, moment: int) -> NDArray[np.uint8]:
+    """RGB frame number `frame` of a clip, beside its flow frame number `moment`: [HEIGHT, WIDTH, 3]."""
+    rng = scene.rng(RGB, frame)
+    period = rng.uniform(9, 14, PER_DISC).astype(np.float32)
+    phase = rng.uniform(0, 1, PER_DISC).astype(np.float32)
+    along = ROW_IN_CELL if APPEARANCES[appearance] == "rows" else COLUMN_IN_CELL
+    stripes = np.sin(2 * np.pi * (along / period + phase))[..., None]  # [4, 64 or 1, 8, 57 or 1, 1]
+    color = rng.uniform(85, 170, (*PER_DISC, 3)).astype(np.float32)
+    contrast = rng.uniform(60, 85, (*PER_DISC, 1)).astype(np.float32)
+    inside = places(scene, moment)[..., None]
+    around = _background(scene).reshape(GRID_ROWS, CELL_HEIGHT, GRID_COLUMNS, CELL_WIDTH, 3)
+    picture = around + inside * (color + contrast * stripes - around)
+    return np.asarray(picture.clip(0, 255).astype(np.uint8).reshape(HEIGHT, WIDTH, 3))
+
+
+def draw_flow(scene: Scene, motion: int, moment: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Flow frame number `moment` of a clip: u and v, each [HEIGHT, WIDTH], zero motion at 127.5, v downwards."""
+    rng = scene.rng(FLOW, moment)
+    sideways = rng.uniform(-60, 60, PER_DISC)
+    upright = rng.uniform(50, 90, PER_DISC) * (-1 if MOTIONS[motion] == "rise" else 1)
+    camera = rng.uniform(-8, 8, 2)
+    inside = places(scene, moment)
+    u, v = (
+        (inside * velocity + ZERO_MOTION + drift).round().astype(np.uint8).reshape(HEIGHT, WIDTH)
+        for velocity, drift in zip((sideways, upright), camera, strict=True)
+    )
+    return u, v
+
+
+def places(scene: Scene, moment: int) -> NDArray[np.float32]:
+    """Where the discs are: [rows, CELL_HEIGHT, columns, CELL_WIDTH], from 1 inside a disc to 0 outside."""
+    rng = scene.rng(PLACES, moment)
+    radius = rng.uniform(19, 27, PER_DISC)
+    row, column = rng.uniform(radius, CELL_HEIGHT - radius), rng.uniform(radius, CELL_WIDTH - radius)
+    distance = np.sqrt((ROW_IN_CELL - row) ** 2 + (COLUMN_IN_CELL - column) ** 2)
+    return np.asarray(((radius - distance) / EDGE).clip(0, 1), dtype=np.float32)
+
+
+@lru_cache(maxsize=16)
+def _background(scene: Scene) -> NDArray[np.float32]:
+    """A soft pattern in the colours of the video: [HEIGHT, WIDTH, 3]."""
+    video_color = np.random.default_rng((scene.seed, scene.video)).uniform(60, 200, 3)
+    spots = video_color + scene.rng(SURROUNDINGS).normal(0, 30, (GRID_ROWS, GRID_COLUMNS, 3))
+    coarse = Image.fromarray(spots.clip(0, 255).astype(np.uint8))
+    return np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR), dtype=np.float32)
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=JPEG_QUALITY)
+    return file.getvalue()
+
+
+def _file_name(index: int) -> str:
+    return f"frame_{index + 1:010d}.jpg"  # EPIC counts from 1

@@ -1,0 +1,250 @@
+"""Write a small tree in EPIC's layout whose labels need both streams: real JPEGs, annotations, folders and .tar files.
+
+    python preprocess/synth.py -o data/synth
+
+A class is a pattern (only RGB shows it) and a motion (only flow shows it). Clips come in quartets: the four classes
+with all else alike, so in every video each RGB sequence stands under both motions and each flow sequence under both
+patterns. Whoever sees one stream only therefore misses half of the clips of every video, at the least.
+"""
+
+import argparse
+import csv
+import io
+import json
+import shutil
+import sys
+import tarfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is not installed works too
+
+from configs.errors import ConfigError, UserError, exit_code_of
+from configs.files import atomic_write
+from preprocess.scenes import CLASS_NAMES, CLASSES, Files, Scene, draw_video
+from preprocess.workers import Workers
+
+SPLITS = ("train", "val", "test")
+ONE_STREAM_CEILING = 0.5  # the best accuracy on any video for whoever sees RGB alone or flow alone
+MARKER = "synth.json"
+VERSION = 1  # of the bytes that the same options give
+SMALL = 64  # clips that are drawn before other processes would have started
+
+
+@dataclass(frozen=True)
+class SynthOptions:
+    """All that decides the bytes of a tree; what is wrong is refused under the name of the command's option."""
+
+    seed: int = 0
+    videos: tuple[int, int, int] = (8, 2, 3)  # in train, val and test
+    clips: int = 16  # a video
+    frames: int = 16  # RGB frames a clip
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"--seed: found {self.seed}; allowed: 0 and above")
+        if min(self.videos) < 1:
+            raise ConfigError(f"--videos: found {list(self.videos)}; allowed: at least one in each of {list(SPLITS)}")
+        if self.clips < 1 or self.clips % len(CLASSES):
+            raise ConfigError(f"--clips: found {self.clips}; allowed: 4, 8, 12, ..., as clips come in quartets")
+        if self.frames < 2 or self.frames % 2:
+            raise ConfigError(f"--frames: found {self.frames}; allowed: 2, 4, 6, ..., as two share a flow frame")
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video of the tree; every second one is a .tar."""
+
+    number: int  # over all splits
+    split: str
+    stride: int  # RGB frames a flow frame: 2 in videos of 2018's kind, 1 in those of 2020's
+    options: SynthOptions
+
+    @property
+    def participant_id(self) -> str:
+        """PXX; two videos each."""
+        return f"P{self.number // 2 + 1:02d}"
+
+    @property
+    def video_id(self) -> str:
+        """PXX_YY or, of 2020's kind, PXX_1YY."""
+        return f"{self.participant_id}_{'1' if self.stride == 1 else ''}{self.number % 2 + 1:02d}"
+
+    def clips(self) -> list[tuple[Scene, int]]:
+        """The scene and the label of each clip, in the order of the video."""
+        seed = self.options.seed
+        clips = [(Scene(seed, self.number, i // len(CLASSES)), i % len(CLASSES)) for i in range(self.options.clips)]
+        order = np.random.default_rng((seed, self.number, 0)).permutation(len(clips))
+        return [clips[position] for position in order]
+
+
+@dataclass(frozen=True)
+class SynthTree:
+    """Where a tree's parts are."""
+
+    frames: Path  # <participant>/{rgb_frames,flow_frames}/<video>[.tar]
+    annotations: dict[str, Path]  # split -> CSV
+    verb_classes: Path
+    videos: list[Video]
+
+
+def write_tree(
+    root: Path,
+    *,
+    seed: int = 0,
+    videos: tuple[int, int, int] = (8, 2, 3),
+    clips: int = 16,
+    frames: int = 16,
+    workers: int = 0,
+) -> SynthTree:
+    """Write the tree, or keep it where it is complete; what was interrupted is done again.
+
+    Args:
+        root: a new or empty folder, or one that holds this very tree, complete or not.
+        seed: another seed, other pictures.
+        videos: how many in train, val and test.
+        clips: clips a video, a multiple of 4.
+        frames: RGB frames a clip, an even number.
+        workers: processes that draw; 0 means as many as there are cores.
+
+    Raises:
+        ConfigError: an option out of range.
+        UserError: `root` holds something else, or cannot be written.
+    """
+    root, options = Path(root), SynthOptions(seed, videos, clips, frames)
+    tree = _plan(root, options)
+    try:
+        if not _is_complete(root, options):
+            _write(tree, workers)
+            _mark(root, options, complete=True)
+    except OSError as error:
+        raise UserError(f"{error.filename or root}: {error.strerror}; mend that and run the same again") from None
+    return tree
+
+
+def _plan(root: Path, options: SynthOptions) -> SynthTree:
+    """The tree's names. The last video of train and the last of test are of 2020's kind."""
+    splits = [split for split, count in zip(SPLITS, options.videos, strict=True) for _ in range(count)]
+    newer = (options.videos[0] - 1, len(splits) - 1)
+    videos = [Video(number, split, 1 if number in newer else 2, options) for number, split in enumerate(splits)]
+    folder = root / "annotations"
+    return SynthTree(root, {split: folder / f"{split}.csv" for split in SPLITS}, folder / "verb_classes.csv", videos)
+
+
+def _is_complete(root: Path, options: SynthOptions) -> bool:
+    """Whether this very tree is there already; if nothing is, the folder is marked as begun."""
+    marker = root / MARKER
+    if not marker.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        if any(root.iterdir()):
+            raise UserError(f"{root}: holds files that are not a synthetic tree's; name a new or an empty folder")
+        _mark(root, options, complete=False)
+    found = marker.read_text("utf-8")
+    if found not in (_marker(options, True), _marker(options, False)):
+        raise UserError(
+            f"{root}: holds another tree, {found.strip()}; asked for is {_marker(options, True).strip()}; "
+            "remove the folder or name another"
+        )
+    return found == _marker(options, True)
+
+
+def _marker(options: SynthOptions, complete: bool) -> str:
+    return json.dumps({"version": VERSION, **asdict(options), "complete": complete}) + "\n"
+
+
+def _mark(root: Path, options: SynthOptions, complete: bool) -> None:
+    with atomic_write(root / MARKER, "w") as file:
+        file.write(_marker(options, complete))
+
+
+def _write(tree: SynthTree, workers: int) -> None:
+    """Write all but the marker, in place of what an interrupted run left."""
+    for name in {video.participant_id for video in tree.videos} | {"annotations"}:
+        shutil.rmtree(tree.frames / name, ignore_errors=True)
+    _write_annotations(tree)
+    num_clips = sum(video.options.clips for video in tree.videos)
+    with Workers(workers) as pool:
+        for _ in pool.run(partial(_write_video, tree.frames), tree.videos, is_small=num_clips <= SMALL):
+            pass
+
+
+def _write_annotations(tree: SynthTree) -> None:
+    """The CSVs in X-Norm's form; stop_frame is the clip's last frame."""
+    tree.verb_classes.parent.mkdir()
+    _write_csv(tree.verb_classes, ("id", "key"), list(enumerate(CLASS_NAMES)))
+    header = ("narration_id", "participant_id", "video_id", "start_frame", "stop_frame", "verb")
+    for split, path in tree.annotations.items():
+        _write_csv(path, header, [row for video in tree.videos if video.split == split for row in _rows(video)])
+
+
+def _rows(video: Video) -> list[tuple[object, ...]]:
+    length, labels = video.options.frames, [label for _, label in video.clips()]
+    return [
+        (f"{video.video_id}_{i}", video.participant_id, video.video_id, i * length + 1, (i + 1) * length, label)
+        for i, label in enumerate(labels)
+    ]
+
+
+def _write_csv(path: Path, header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
+    with atomic_write(path, "w") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+def _write_video(root: Path, video: Video) -> None:
+    rgb, flow = draw_video(video.clips(), video.options.frames, video.stride)
+    for stream, files in (("rgb_frames", rgb), ("flow_frames", flow)):
+        target = root / video.participant_id / stream / video.video_id
+        if video.number % 2:
+            _write_tar(target.with_name(f"{target.name}.tar"), files)
+        else:
+            _write_folder(target, files)
+
+
+def _write_folder(target: Path, files: Files) -> None:
+    for name, content in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_bytes(content)
+
+
+def _write_tar(target: Path, files: Files) -> None:
+    """One archive as EPIC's downloads are: members ./frame_*.jpg, or ./u/ and ./v/."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(target) as file, tarfile.open(fileobj=file, mode="w") as archive:
+        for name in sorted(files):
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = len(files[name])
+            archive.addfile(member, io.BytesIO(files[name]))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Write a small tree in EPIC's layout whose labels need both streams.",
+        epilog="example: python preprocess/synth.py -o data/synth --clips 8",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a new or empty folder")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
+    counts = ("TRAIN", "VAL", "TEST")
+    parser.add_argument("--videos", type=int, nargs=3, default=(8, 2, 3), metavar=counts, help="videos in each split")
+    parser.add_argument("--clips", type=int, default=16, help="clips a video, a multiple of 4")
+    parser.add_argument("--frames", type=int, default=16, help="RGB frames a clip, an even number")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw; 0: as many as there are cores")
+    return exit_code_of(partial(_run, parser.parse_args(argv)))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    options = vars(arguments)
+    root = options.pop("output")
+    tree = write_tree(root, **options | {"videos": tuple(arguments.videos)})
+    num_clips = sum(video.options.clips for video in tree.videos)
+    print(f"{root}: {len(tree.videos)} videos, {num_clips} clips of the classes {', '.join(CLASS_NAMES)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Layering of configs, and the message that each mistake gets."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from configs import ConfigError, load_config
+from configs.load import BASE
+from configs.methods import METHODS, CommonOptions
+
+ROOT = Path(__file__).parents[2]
+XNORM = ROOT / "configs" / "xnorm.yaml"
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_every_method_has_a_file_of_its_name() -> None:
+    for fusion in METHODS:
+        config = load_config(ROOT / "configs" / f"{fusion}.yaml")
+        assert (config.name, config.model.fusion) == (fusion, fusion)
+
+
+def test_base_yaml_documents_every_key() -> None:
+    base = yaml.safe_load(BASE.read_text())
+    config = load_config(BASE)
+    for section in ("data", "clip", "loader", "train"):
+        assert base[section].keys() == type(getattr(config, section)).model_fields.keys()
+    assert base.keys() == type(config).model_fields.keys()
+    assert base["model"].keys() == CommonOptions.model_fields.keys()
+    lines = [line for line in BASE.read_text().splitlines() if line.startswith("  ") and ":" in line]
+    assert all(
+        "#" in line
+        for line in lines
+        if not line.strip().startswith(("train:", "val:", "test:", "epochs:", "weight", "num_classes"))
+    )
+
+
+def test_later_layers_replace_earlier_ones(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: mine\nclip: {crop_size: 112}\ntrain: {lr: 1e-3}\n")
+    config = load_config(path, ["train.lr=2e-3", "seed=7"])
+    assert (config.name, config.clip.crop_size, config.clip.num_frames, config.train.lr) == ("mine", 112, 16, 2e-3)
+    assert config.seed == 7
+
+
+def test_an_override_replaces_a_mapping_whole() -> None:
+    config = load_config(XNORM, ["data.annotations={train: [a.csv], val: [b.csv]}"])
+    assert list(config.data.annotations.splits()) == ["train", "val"]
+
+
+def test_an_override_may_reach_into_a_mapping() -> None:
+    config = load_config(XNORM, ["data.annotations.val=[b.csv]", "model.pretrained.rgb=rgb_imagenet.pt"])
+    assert config.data.annotations.val == [Path("b.csv")]
+    assert config.data.annotations.train == [Path("data/annotations/EPIC_100_train.csv")]
+    assert config.model.pretrained.rgb == Path("rgb_imagenet.pt")
+
+
+def test_a_file_replaces_a_mapping_whole(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "data: {annotations: {train: [a.csv]}}"))
+    assert list(config.data.annotations.splits()) == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.learning_rate=1"], r"command line: train\.learning_rate: unknown key; known here: .*lr"),
+        (["clip.crop_sise=1"], r"command line: clip\.crop_sise: unknown key; did you mean 'crop_size'\?"),
+        (["trian.lr=1"], r"trian: unknown key; did you mean 'train'\?"),
+        (["clip.crop_size=31"], r"clip\.crop_size: found 31: input should be greater than or equal to 32"),
+        (["clip.mirror=1.5"], r"clip\.mirror: found 1\.5: .*less than or equal to 1"),
+        (["clip.scale=[0.9, 0.5]"], r"clip\.scale: found \[0\.9, 0\.5\]; allowed: \[low, high\]"),
+        (["clip.temporal=often"], r"clip\.temporal: found 'often': input should be 'uniform' or 'jitter'"),
+        (["clip.temporal=jitter"], r"clip\.temporal: 'jitter' has no effect .*data\.frames_per_clip=all"),
+        (["train.lr=.nan"], r"train\.lr: found nan"),
+        (["name=../evil"], r"name: found '\.\./evil'"),
+        (["data.annotations=[a.csv]"], r"data\.annotations: found \['a\.csv'\]"),
+        (["data.frames_per_clip=some"], r"data\.frames_per_clip: found 'some'"),
+        (["model.fusion=xnrm"], r"model\.fusion: found 'xnrm', allowed: rgb, .*did you mean 'xnorm'\?"),
+        (["model=3"], r"model: found 3"),
+        (["model.dropuot=0"], r"model\.dropuot: unknown key; did you mean 'dropout'\?"),
+        (["data=3"], r"data: found 3"),
+        (["crop_size"], r"'crop_size': overrides are written section\.key=value"),
+        (["clip.scale=[1"], r"clip\.scale: '\[1' is not valid YAML"),
+        (["seed.deeper=1"], r"seed\.deeper: seed is no section"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_named(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(XNORM, overrides)
+
+
+def test_an_option_of_another_method_has_no_effect() -> None:
+    message = (
+        r"command line: model\.exchange_order: has no effect when fusion is 'late' \(it belongs to xnorm\); remove it"
+    )
+    with pytest.raises(ConfigError, match=message):
+        load_config(ROOT / "configs" / "late.yaml", ["model.exchange_order=parallel"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clip: {crop_size: [1]}", r"mine\.yaml: clip\.crop_size: found \[1\]"),
+        ("a: [", r"mine\.yaml: not valid YAML"),
+        ("- 1", r"mine\.yaml: expected a mapping of sections, found list"),
+        ("!!python/object/apply:os.system [true]", r"mine\.yaml: not valid YAML: could not determine a constructor"),
+        ("clip: 3", r"mine\.yaml: clip: found 3"),
+        ("seed: -1\nclip: {num_frames: 4}", r"(?s)mine\.yaml: seed: found -1.*mine\.yaml: clip\.num_frames: found 4"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, text))
+
+
+def test_a_missing_file_names_those_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot read the config .*configs/xnorm\.yaml"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "")) == load_config(BASE)

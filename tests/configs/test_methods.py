@@ -1,0 +1,62 @@
+"""The options of the methods: defaults, ranges, and what is refused."""
+
+from typing import get_args
+
+import pytest
+from pydantic import TypeAdapter
+
+from configs.errors import ConfigError
+from configs.methods import I3D_STAGES, METHODS, MethodOptions, parse_options
+
+
+def test_the_union_and_the_registry_agree():
+    union, _ = get_args(MethodOptions)
+    assert list(get_args(union)) == list(METHODS.values())
+    for fusion, options in METHODS.items():
+        assert options().fusion == fusion
+        assert isinstance(TypeAdapter(MethodOptions).validate_python({"fusion": fusion}), options)
+
+
+def test_every_option_says_what_it_is_and_has_a_default():
+    for options in METHODS.values():
+        options()
+        for name, field in options.model_fields.items():
+            assert field.description or name == "fusion", name
+
+
+@pytest.mark.parametrize("fusion", METHODS)
+def test_options_survive_a_round_trip(fusion):
+    options = parse_options(fusion, num_classes=3)
+    assert parse_options(**options.model_dump()) == options
+    assert parse_options(**options.model_dump(mode="json")) == options
+
+
+def test_no_pretrained_weights_can_be_said_in_two_ways():
+    assert parse_options("rgb", pretrained=None) == parse_options("rgb", pretrained={"rgb": None, "flow": None})
+
+
+@pytest.mark.parametrize(
+    ("fusion", "options", "message"),
+    [
+        ("late", {"dropout": 1.0}, r"model\.dropout: found 1\.0: input should be less than 1"),
+        ("late", {"drop_out": 0.5}, r"model\.drop_out: unknown key; did you mean 'dropout'\?"),
+        ("early", {"rgb_weight": 0.5}, r"model\.rgb_weight: has no effect when fusion is 'early'.*late, xnorm"),
+        ("rgb", {"pretrained": {"flow": "f.pt"}}, r"model\.pretrained: 'flow' has no effect when fusion is 'rgb'"),
+        ("flow", {"pretrained": {"rgb": "r.pt"}}, r"model\.pretrained: 'rgb' has no effect when fusion is 'flow'"),
+        ("late", {"pretrained": {"audio": "a.pt"}}, r"model\.pretrained\.audio: found 'a\.pt'"),
+        ("late", {"pretrained": {"rgb": "r.pt"}, "width": 0.5}, r"fit width 1\.0 alone, found width 0\.5"),
+        ("xnorm", {"exchange_after": []}, r"model\.exchange_after: found"),
+        ("xnorm", {"exchange_after": ["Mixed_3d"]}, r"unknown stage 'Mixed_3d'; did you mean 'Mixed_[345]\w'\?"),
+        ("xnorm", {"exchange_after": ["Mixed_4d", "Mixed_3b"]}, r"allowed: each stage once, as the network has them"),
+        ("xnorm", {"exchange_after": ["Mixed_3b", "Mixed_3b"]}, r"allowed: each stage once"),
+        ("xnorm", {"exchange_order": "serial"}, r"model\.exchange_order: found 'serial': input should be 'parallel'"),
+        ("tfm", {}, r"model\.fusion: found 'tfm', allowed: rgb, flow"),
+    ],
+)
+def test_wrong_and_useless_options_are_refused(fusion, options, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_options(fusion, **options)
+
+
+def test_default_exchanges_are_stages_of_i3d():
+    assert set(parse_options("xnorm").exchange_after) < set(I3D_STAGES)

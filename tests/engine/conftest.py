@@ -1,0 +1,97 @@
+"""A model, clips and a session small enough for the loop's own properties."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from configs.methods import CommonOptions
+from engine.device import Placement
+from engine.distributed import World
+from engine.interrupt import StopRequest
+from engine.progress import Display
+from engine.runlog import RunLog
+from engine.session import Session
+from engine.trainer import Trainer
+from models.fusion import Fit, FusionModel, FusionOutput
+from pipeline.batch import Batch
+from pipeline.loader import ClipLoader
+from tests import runs
+from tests.runs import MakeConfig
+
+# Fixtures.
+data, arguments, config, one_thread = runs.data, runs.arguments, runs.config, runs.one_thread
+
+
+class TinyModel(FusionModel):
+    """A linear map of the mean colour; counts how often it is prepared."""
+
+    streams = ("rgb",)
+
+    def __init__(self, num_classes: int = 6) -> None:
+        super().__init__(CommonOptions(fusion="tiny", num_classes=num_classes))
+        self.linear = nn.Linear(3, num_classes)
+        self.prepared: list[int] = []
+
+    def predict(self, rgb: Tensor) -> FusionOutput:
+        return FusionOutput(self.linear(rgb.mean(dim=(2, 3, 4))))
+
+    def prepare(self, fit: Fit) -> dict[str, float]:
+        self.prepared.append(fit.epoch)
+        return {"weight": 0.5}
+
+
+class FakeLoader:
+    """Random clips of 8 x 8 x 8 pixels, two a batch, with the interface of a ClipLoader; `delay` seconds a batch."""
+
+    def __init__(self, num_clips: int = 8, delay: float = 0.0, device: str = "cpu") -> None:
+        self.clip_ids = [f"clip{n}" for n in range(num_clips)]
+        self.labels = np.arange(num_clips) % 6
+        self.order = list(range(num_clips))
+        self.delay, self.device, self.epoch = delay, device, 0
+
+    def __len__(self) -> int:
+        return len(self.order) // 2
+
+    def __iter__(self) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(self.epoch)
+        for start in range(0, len(self.order), 2):
+            time.sleep(self.delay)
+            positions = self.order[start : start + 2]
+            clips, labels = torch.tensor(positions), torch.tensor(self.labels[positions])
+            rgb = torch.randint(0, 256, (len(clips), 3, 8, 8, 8), dtype=torch.uint8, generator=generator)
+            yield Batch(rgb, None, labels, clips, ()).to(torch.device(self.device))
+        self.epoch += 1
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch}
+
+
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """One process on a CPU that prints nothing."""
+    with StopRequest() as stop, Display(quiet=True) as display:
+        yield Session(Placement(torch.device("cpu")), World(), display, stop)
+
+
+@pytest.fixture
+def trainer(config: MakeConfig, session: Session) -> MakeTrainer:
+    """A trainer of a TinyModel on fake clips, its folder opened."""
+
+    def make(*overrides: str, loader: FakeLoader | None = None, session: Session = session) -> Trainer:
+        settings = config(*overrides)
+        torch.manual_seed(0)
+        model = session.placement.place(TinyModel())
+        log = RunLog(settings, writes=True)
+        log.open(None)
+        train_loader = cast(ClipLoader, loader or FakeLoader())
+        return Trainer(settings, model, train_loader, cast(ClipLoader, FakeLoader()), session, log)
+
+    return make

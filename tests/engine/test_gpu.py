@@ -1,0 +1,52 @@
+"""The same loop on a GPU; these skip by themselves where there is none."""
+
+import pytest
+import torch
+
+from engine.device import Placement, choose_placement
+from engine.distributed import World
+from engine.interrupt import StopRequest
+from engine.progress import Display
+from engine.session import Session
+from tests.engine.conftest import FakeLoader, MakeTrainer
+
+pytestmark = pytest.mark.gpu
+
+
+def session_on(placement: Placement) -> Session:
+    return Session(placement, World(), Display(quiet=True), StopRequest())
+
+
+def test_auto_takes_the_gpu_and_half_the_bits():
+    placement = choose_placement("auto", "auto")
+    assert placement.device.type == "cuda"
+    assert placement.precision in ("bf16", "fp16")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_an_epoch_under_amp_changes_all_weights_and_keeps_them_finite(precision: str, trainer: MakeTrainer):
+    session = session_on(choose_placement("cuda", precision))
+    small = trainer("train.epochs=1", loader=FakeLoader(device="cuda"), session=session)
+    before = [parameter.detach().clone() for parameter in small.model.parameters()]
+    small.train()
+    for old, new in zip(before, small.model.parameters(), strict=True):
+        assert new.isfinite().all()
+        assert not torch.equal(old, new)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_no_step_waits_for_the_gpu(precision: str, trainer: MakeTrainer):
+    session = session_on(choose_placement("cuda", precision))
+    small = trainer(loader=FakeLoader(), session=session)  # batches on the CPU, so that their way over is included
+    batch = next(iter(small.train_loader)).to(session.placement.device)
+    small.stepper.step(batch, 0)  # the first one sets things up
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        small.meter.add(small.stepper.step(batch, 1), batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_channels_lie_last_on_a_gpu():
+    convolution = choose_placement("cuda", "auto").place(torch.nn.Conv3d(3, 4, 3))
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last_3d)

@@ -1,0 +1,83 @@
+"""What the meter adds up, and when."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from configs import UserError
+from engine.distributed import World
+from engine.meter import Meter, means
+from engine.step import Measured
+from pipeline.batch import Batch
+
+
+def measured(cls: float, aux: float, norm: float = 2.0) -> Measured:
+    """A step whose first prediction is 0 and whose second is 1."""
+    losses = {"cls": torch.tensor(cls), "aux": torch.tensor(aux)}
+    return Measured(losses, torch.eye(2), torch.tensor(norm))
+
+
+def batch(labels: list[int], clips: list[int]) -> Batch:
+    return Batch(None, None, torch.tensor(labels), torch.tensor(clips), ())
+
+
+def run(meter: Meter, steps: list[tuple[Measured, Batch]]) -> None:
+    for step, item in meter.timed(steps):
+        meter.add(step, item)
+
+
+def test_means_of_two_steps_worked_out_by_hand():
+    meter = Meter(World(), ["a", "b"])
+    run(meter, [(measured(1.0, 0.5), batch([0, 1], [0, 1])), (measured(3.0, 0.5, norm=4.0), batch([1, 1], [1, 0]))])
+    meter.flush(epoch=1, step=2)
+    record = means(meter.epoch)
+    assert record["loss"] == pytest.approx(2.5)
+    assert record["loss/cls"] == pytest.approx(2.0)
+    assert record["loss/aux"] == pytest.approx(0.5)
+    assert record["accuracy"] == pytest.approx(3 / 4)
+    assert record["grad_norm"] == pytest.approx(3.0)
+
+
+def test_a_saved_window_goes_on_where_it_was_whenever_it_was_flushed():
+    steps = [(measured(float(n), 0.1), batch([0, 1], [0, 1])) for n in range(4)]
+    whole, first, second = (Meter(World(), ["a", "b"]) for _ in range(3))
+    run(whole, steps)
+    whole.flush(1, 4)
+    run(first, steps[:3])
+    first.flush(1, 3)
+    second.load_state_dict(first.state_dict())
+    run(second, steps[3:])
+    second.flush(1, 4)
+    untimed = [{key: value for key, value in meter.window.items() if "loss" in key} for meter in (whole, second)]
+    assert untimed[0] == untimed[1]
+
+
+def test_a_loss_that_is_not_finite_is_reported_with_its_own_step_and_clips():
+    meter = Meter(World(), ["a", "b", "c", "d"])
+    run(meter, [(measured(1, 1), batch([0, 1], [0, 1])), (measured(float("nan"), 1), batch([0, 1], [3, 2]))])
+    run(meter, [(measured(1, 1), batch([0, 1], [0, 1]))])
+    with pytest.raises(UserError, match=r"epoch 4, step 12: the loss is not finite \(cls nan, aux 2\) .* clips d, c;"):
+        meter.flush(epoch=4, step=13)
+
+
+@pytest.mark.parametrize(("loading", "working", "share"), [(3.0, 1.0, 0.75), (0.0, 2.0, 0.0), (1.0, 4.0, 0.2)])
+def test_data_wait_is_the_share_of_time_inside_next(
+    loading: float, working: float, share: float, monkeypatch: pytest.MonkeyPatch
+):
+    now = 100.0
+    monkeypatch.setattr("engine.meter.time", SimpleNamespace(perf_counter=lambda: now))
+
+    def slow_loader():
+        nonlocal now
+        for _ in range(4):
+            now += loading
+            yield batch([0, 1], [0, 1])
+
+    meter = Meter(World(), ["a", "b"])
+    for item in meter.timed(slow_loader()):
+        meter.add(measured(1, 1), item)
+        now += working
+    meter.flush(1, 4)
+    assert means(meter.epoch)["data_wait"] == pytest.approx(share)
+    assert means(meter.epoch)["clips_per_s"] == pytest.approx(2 / (loading + working))

@@ -1,0 +1,94 @@
+"""A run's folder: begun once, gone on with under the same config, its log cut to the checkpoint."""
+
+import json
+
+import pytest
+import torch
+
+from configs import ConfigError
+from engine.checkpoint import load_checkpoint, plain_config
+from engine.runlog import RunLog
+from tests.runs import MakeConfig
+
+STATE = {"model": {"w": torch.zeros(1)}, "counters": {"step": 7}}
+
+
+def begun(config: MakeConfig, *overrides: str) -> RunLog:
+    run = RunLog(config(*overrides), writes=True)
+    run.open(None)
+    return run
+
+
+def test_a_run_that_exists_is_not_overwritten(config: MakeConfig):
+    begun(config).close()
+    with pytest.raises(ConfigError, match=r"runs/xnorm: this run exists already; .* --resume, or choose another name="):
+        RunLog(config(), writes=True).check(resume=False)
+    assert RunLog(config("name=other"), writes=True).check(resume=False) is None
+
+
+def test_nothing_to_resume_is_said(config: MakeConfig):
+    with pytest.raises(ConfigError, match=r"runs/xnorm: there is no run to resume here; leave out --resume"):
+        RunLog(config(), writes=True).check(resume=True)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_changed_config_is_refused_with_both_values(config: MakeConfig, saved: bool):
+    run = begun(config)
+    if saved:
+        run.save_last(STATE)
+    changed = RunLog(config("train.lr=0.5", "model.dropout=0.3"), writes=True)
+    with pytest.raises(ConfigError, match=r"model.dropout: was 0.1, is 0.3; train.lr: was 0.0001, is 0.5; undo that"):
+        changed.check(resume=True)
+
+
+def test_what_changes_no_result_may_change(config: MakeConfig):
+    begun(config).save_last(STATE)
+    again = RunLog(config("loader.num_threads=3", "loader.prefetch=5", "train.epochs=9"), writes=True)
+    state = again.check(resume=True)
+    assert state is not None
+    assert state["counters"] == {"step": 7}
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_at_the_beginning(config: MakeConfig):
+    run = begun(config)
+    run.log("train", {"step": 1, "loss": 1.0})
+    again = RunLog(config(), writes=True)
+    assert again.check(resume=True) is None
+    again.open(None)
+    assert again.metrics.read_text() == ""
+
+
+def test_lines_after_the_checkpoint_are_dropped_even_half_a_line(config: MakeConfig):
+    run = begun(config)
+    run.log("train", {"step": 7, "loss": 1.0})
+    run.save_last(STATE)
+    run.log("train", {"step": 8, "loss": 2.0})
+    with open(run.metrics, "a") as file:
+        file.write('{"kind": "tra')
+    again = RunLog(config(), writes=True)
+    again.open(again.check(resume=True))
+    again.log("train", {"step": 8, "loss": 3.0})
+    losses = [json.loads(line)["loss"] for line in again.metrics.read_text().splitlines()]
+    assert losses == [1.0, 3.0]
+
+
+def test_a_number_that_json_lacks_is_null(config: MakeConfig):
+    run = begun(config)
+    run.log("train", {"step": 1, "grad_norm": float("inf")})
+    assert json.loads(run.metrics.read_text()) == {"kind": "train", "step": 1, "grad_norm": None}
+
+
+def test_a_checkpoint_has_the_resolved_config(config: MakeConfig):
+    run = begun(config, "train.lr=0.5")
+    run.save_best({"model": {}})
+    assert load_checkpoint(run.best)["config"] == plain_config(config("train.lr=0.5"))
+
+
+def test_other_ranks_write_nothing(config: MakeConfig):
+    run = RunLog(config(), writes=False)
+    run.open(None)
+    run.log("train", {"step": 1})
+    run.save_last(STATE)
+    run.save_best(STATE)
+    run.summarize({})
+    assert not run.folder.exists()

@@ -1,0 +1,152 @@
+"""The loop's decisions, on a model and clips so small that a step takes no time."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+from configs import UserError
+from engine.checkpoint import load_checkpoint
+from engine.trainer import Trainer
+from tests.engine.conftest import FakeLoader, MakeTrainer
+
+WAITS = {"item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__"}
+
+
+class CountWaits(TorchFunctionMode):
+    """Notes each call that would make the host wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(function, "__name__", "")
+        if name in WAITS:
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+def scripted(trainer: Trainer, accuracies: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let validation say these accuracies, one an epoch."""
+    remaining = iter(accuracies)
+    real = trainer.validate
+
+    def validate() -> Any:
+        evaluation = real()
+        metrics = SimpleNamespace(**vars(evaluation.metrics) | {"top1": next(remaining)})
+        return SimpleNamespace(**vars(evaluation) | {"metrics": metrics})
+
+    monkeypatch.setattr(trainer, "validate", validate)
+
+
+def lines(trainer: Trainer, kind: str) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in trainer.run.metrics.read_text().splitlines()]
+    return [record for record in records if record["kind"] == kind]
+
+
+def test_training_stops_after_so_many_epochs_without_a_better_one(trainer: MakeTrainer, monkeypatch):
+    small = trainer("train.epochs=9", "train.stop_patience=2")
+    scripted(small, [0.1, 0.3, 0.3, 0.2, 0.9], monkeypatch)
+    small.train()
+    assert (small.counters.epoch, small.counters.best_epoch, small.counters.best_accuracy) == (4, 2, 0.3)
+
+
+def test_the_rate_drops_after_more_than_lr_patience_epochs_without_a_better_one(trainer: MakeTrainer, monkeypatch):
+    small = trainer("train.epochs=6", "train.lr=1.0", "train.lr_patience=1", "train.lr_factor=0.5")
+    scripted(small, [0.5, 0.4, 0.4, 0.4, 0.6, 0.1], monkeypatch)
+    small.train()
+    assert [line["lr"] for line in lines(small, "epoch")] == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+
+
+def test_best_is_the_checkpoint_of_the_highest_validation_accuracy(trainer: MakeTrainer, monkeypatch):
+    small = trainer("train.epochs=3", "train.lr=0.1")
+    scripted(small, [0.2, 0.6, 0.6], monkeypatch)
+    weights: list[torch.Tensor] = []
+    real = small.end_epoch
+    monkeypatch.setattr(
+        small, "end_epoch", lambda result: (weights.append(small.model.linear.weight.detach().clone()), real(result))
+    )
+    small.train()
+    best = load_checkpoint(small.run.best)
+    assert (best["epoch"], best["top1"]) == (2, 0.6)
+    assert torch.equal(best["model"]["linear.weight"], weights[1])
+    assert not torch.equal(weights[1], weights[2])
+
+
+def test_the_whole_gradient_is_clipped_and_logged_as_it_was(trainer: MakeTrainer):
+    small = trainer("train.clip_norm=0.001", "train.epochs=1")
+    small.train()
+    gradients = [parameter.grad.flatten() for parameter in small.model.parameters() if parameter.grad is not None]
+    assert torch.cat(gradients).norm().item() == pytest.approx(0.001, rel=1e-3)
+    assert lines(small, "epoch")[0]["grad_norm"] > 0.01
+
+
+def test_a_method_is_prepared_at_the_start_of_each_epoch_and_its_numbers_logged(trainer: MakeTrainer):
+    small = trainer("train.epochs=2")
+    small.train()
+    assert small.model.prepared == [0, 1]
+    assert [(line["epoch"], line["step"], line["weight"]) for line in lines(small, "prepare")] == [
+        (1, 0, 0.5),
+        (2, 4, 0.5),
+    ]
+
+
+def test_log_lines_stand_at_their_steps(trainer: MakeTrainer):
+    small = trainer("train.epochs=2", "train.log_every=3")  # four steps an epoch
+    small.train()
+    assert [(line["epoch"], line["step"]) for line in lines(small, "train")] == [(1, 3), (2, 6)]
+    assert [(line["epoch"], line["step"]) for line in lines(small, "val")] == [(1, 4), (2, 8)]
+
+
+def test_nothing_between_logs_waits_for_the_device(trainer: MakeTrainer):
+    small = trainer("train.log_every=100")
+    waits: list[str] = []
+    real: Callable[..., None] = small.meter.add
+
+    def add(*arguments: Any) -> None:
+        real(*arguments)
+        waits.extend(counter.found)
+
+    small.meter.add = add  # type: ignore[method-assign]
+    with CountWaits() as counter:
+        small.train_epoch()
+    assert small.counters.step == 4
+    assert waits == []
+    assert counter.found == ["tolist"]  # once, at the end: the meter's own, so the counting works
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_clips(trainer: MakeTrainer):
+    small = trainer("train.log_every=1")
+    torch.nn.init.constant_(small.model.linear.bias, float("nan"))
+    with pytest.raises(
+        UserError, match=r"epoch 1, step 1: the loss is not finite \(cls nan\) for the clips clip0, clip1;"
+    ):
+        small.train()
+
+
+def test_a_slow_loader_shows_as_data_wait(trainer: MakeTrainer):
+    waits = []
+    for name, delay in (("fast", 0.0), ("slow", 0.05)):
+        small = trainer("train.epochs=1", f"name={name}", loader=FakeLoader(delay=delay))
+        small.train()
+        waits.append(lines(small, "epoch")[0]["data_wait"])
+    assert waits[1] > 0.5
+    assert waits[0] < waits[1]
+
+
+def test_compile_trains_to_the_same_weights(trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch):
+    # All of torch.compile but the C++ compiler, which takes half a minute.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    weights = []
+    for name, compiled in (("plain", "false"), ("compiled", "true")):
+        small = trainer("train.epochs=1", f"name={name}", f"train.compile={compiled}")
+        small.train()
+        weights.append(load_checkpoint(small.run.best)["model"])
+    assert weights[0].keys() == weights[1].keys()
+    torch.testing.assert_close(weights[0], weights[1])

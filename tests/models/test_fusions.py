@@ -1,0 +1,196 @@
+"""What holds for every registered method, by the contract alone."""
+
+import pytest
+import torch
+
+from configs.errors import ConfigError
+from configs.methods import METHODS
+from models import FUSIONS, FusionModel, FusionOutput, build_model
+from models.fusion import to_unit_range
+
+SMALL = {"width": 0.1, "hidden_size": 16}
+PARAMETERS = {"rgb": 12.45, "flow": 12.43, "early": 24.87, "late": 24.88, "xnorm": 30.40}  # millions, as published
+every_fusion = pytest.mark.parametrize("fusion", FUSIONS)
+
+
+@pytest.fixture(autouse=True)
+def _same_weights_every_time():
+    torch.manual_seed(0)
+
+
+def clips(batch=4, frames=8, size=32):
+    generator = torch.Generator().manual_seed(1)
+    rgb, flow = (
+        torch.randint(256, (batch, channels, frames, size, size), dtype=torch.uint8, generator=generator)
+        for channels in (3, 2)
+    )
+    return rgb, flow
+
+
+def inputs(model, rgb, flow):
+    """The streams that the model asks for; None for the other."""
+    return rgb if "rgb" in model.streams else None, flow if "flow" in model.streams else None
+
+
+def test_every_method_has_options_and_a_model():
+    assert list(FUSIONS) == list(METHODS)
+
+
+@every_fusion
+def test_every_trainable_parameter_gets_a_finite_gradient(fusion):
+    model = build_model(fusion, **SMALL)
+    rgb, flow = clips()
+    sum(model.losses(model(*inputs(model, rgb, flow)), torch.arange(4)).values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@every_fusion
+def test_overfits_one_batch(fusion):
+    model = build_model(fusion, dropout=0.0, **SMALL)
+    streams, labels = inputs(model, *clips(frames=16)), torch.arange(4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    loss = torch.tensor(torch.inf)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = sum(model.losses(model(*streams), labels).values())
+        if loss < 0.2:
+            break
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.2
+
+
+@every_fusion
+def test_bf16_autocast_is_near_fp32(fusion):
+    model = build_model(fusion, **SMALL).eval()
+    streams = inputs(model, *clips())
+    expected = model(*streams).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(*streams)
+        losses = model.losses(output, torch.arange(4))
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+    torch.testing.assert_close(output.logits.float(), expected, rtol=0, atol=0.05)
+
+
+@every_fusion
+def test_one_clip_is_a_batch_in_train_mode(fusion):
+    model = build_model(fusion, **SMALL).train()
+    output = model(*inputs(model, *clips(batch=1)))
+    sum(model.losses(output, torch.tensor([5])).values()).backward()
+    assert output.logits.shape == (1, 8)
+    assert output.logits.isfinite().all()
+
+
+@every_fusion
+def test_a_clip_is_judged_alone_in_eval_mode(fusion):
+    model = build_model(fusion, **SMALL).eval()
+    rgb, flow = clips(batch=3)
+    alone = model(*inputs(model, rgb[1:2], flow[1:2])).logits
+    torch.testing.assert_close(model(*inputs(model, rgb, flow)).logits[1:2], alone, rtol=1e-4, atol=1e-5)
+
+
+@every_fusion
+def test_pixels_equal_floats(fusion):
+    model = build_model(fusion, **SMALL).eval()
+    rgb, flow = clips()
+    floats = model(*inputs(model, rgb / 127.5 - 1, flow / 127.5 - 1)).logits
+    torch.testing.assert_close(model(*inputs(model, rgb, flow)).logits, floats, rtol=1e-5, atol=1e-6)
+
+
+@every_fusion
+def test_channels_last_clips_give_the_same_logits(fusion):
+    model = build_model(fusion, **SMALL).eval()
+    rgb, flow = clips()
+    expected = model(*inputs(model, rgb, flow)).logits
+    layouts = inputs(model, rgb.contiguous(memory_format=torch.channels_last_3d), flow)
+    assert torch.equal(model(*layouts).logits, expected)
+
+
+@every_fusion
+def test_a_frozen_trunk_stays_as_it_was(fusion):
+    model = build_model(fusion, freeze_trunk=True, **SMALL).train()
+    streams, labels = inputs(model, *clips()), torch.arange(4)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    sum(model.losses(model(*streams), labels).values()).backward()
+    optimizer.step()
+    for name, value in model.state_dict().items():
+        in_stages = "_enc." in name and ".logits." not in name
+        assert torch.equal(value, before[name]) == in_stages, name
+
+
+@every_fusion
+def test_a_missing_stream_is_named(fusion):
+    model = build_model(fusion, **SMALL)
+    with pytest.raises(ValueError, match=f"looks at {model.streams[0]}"):
+        model(None, None)
+
+
+@pytest.mark.parametrize(("fusion", "millions"), PARAMETERS.items())
+def test_number_of_parameters_is_the_published_one(fusion, millions):
+    with torch.device("meta"):
+        model = build_model(fusion)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == millions
+
+
+def test_zero_motion_becomes_zero_and_pixels_the_unit_range():
+    pixels = torch.tensor([0, 127, 128, 255], dtype=torch.uint8).view(1, 1, 4, 1, 1)
+    expected = torch.tensor([-1, -0.5 / 127.5, 0.5 / 127.5, 1])
+    torch.testing.assert_close(to_unit_range(pixels, "flow").flatten(), expected)
+
+
+def test_exchange_order_and_pooling_change_xnorm():
+    rgb, flow = clips()
+    logits = []
+    for options in ({}, {"exchange_order": "sequential"}, {"param_pool": "global"}, {"rgb_weight": 0.9}):
+        torch.manual_seed(0)
+        logits.append(build_model("xnorm", **options, **SMALL).eval()(rgb, flow).logits)
+    assert all(not torch.allclose(logits[0], other, atol=1e-4) for other in logits[1:])
+
+
+def test_pooled_parameters_are_the_mean_of_the_unpooled():
+    model = build_model("xnorm", param_pool="global", **SMALL)
+    other = torch.rand(2, model.rgb_enc.channels["Mixed_3b"], 2, 3, 3)
+    mean = model.get_submodule("rgb2flow_l1")(other).mean((2, 3, 4), keepdim=True)
+    torch.testing.assert_close(model.generate("rgb2flow_l1", other), mean)
+
+
+def test_xnorm_with_silent_generators_is_late_fusion():
+    xnorm, late = build_model("xnorm", **SMALL).eval(), build_model("late", **SMALL).eval()
+    state = {name: torch.zeros_like(v) if "2" in name.split("_")[0] else v for name, v in xnorm.state_dict().items()}
+    xnorm.load_state_dict(state)
+    known = late.state_dict()
+    late.load_state_dict({name: value for name, value in state.items() if name in known})
+    streams = clips()
+    torch.testing.assert_close(xnorm(*streams).logits, late(*streams).logits)
+
+
+def test_exchanges_can_follow_any_stages():
+    model = build_model("xnorm", exchange_after=["Conv3d_2c_3x3", "MaxPool3d_4a_3x3"], **SMALL)
+    assert model(*clips()).logits.shape == (4, 8)
+    assert {name.split(".")[0] for name, _ in model.named_parameters() if "2flow" in name} == {
+        "rgb2flow_l1",
+        "rgb2flow_l2",
+    }
+
+
+def test_unknown_names_are_refused_with_the_nearest_known():
+    with pytest.raises(ConfigError, match=r"found 'xnrom', allowed: rgb, .*did you mean 'xnorm'\?"):
+        build_model("xnrom")
+    with pytest.raises(ConfigError, match=r"model\.drpout: unknown key; did you mean 'dropout'\?"):
+        build_model("late", drpout=0.5)
+    with pytest.raises(ConfigError, match=r"model\.exchange_order: has no effect when fusion is 'late'.*xnorm"):
+        build_model("late", exchange_order="parallel")
+
+
+def test_a_subclass_adds_named_losses():
+    class Regularised(FusionModel):
+        def losses(self, output, labels):
+            return super().losses(output, labels) | {"size": output.extra["size"]}
+
+    output = FusionOutput(torch.zeros(2, 8), extra={"size": torch.tensor(3.0)})
+    losses = Regularised(METHODS["late"]()).losses(output, torch.tensor([0, 1]))
+    assert losses["size"] == 3
+    torch.testing.assert_close(losses["cls"], torch.tensor(8.0).log())

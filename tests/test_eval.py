@@ -1,0 +1,106 @@
+"""The command eval.py, through the real shards, loader and models."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import eval as evaluation
+from configs import load_config
+from engine.checkpoint import plain_config, save_checkpoint
+from models import build_model
+from tests import runs
+from tests.runs import MakeArguments, MakeConfig
+
+data, arguments, config, one_thread = runs.data, runs.arguments, runs.config, runs.one_thread  # fixtures
+
+
+@pytest.fixture
+def best(config: MakeConfig, tmp_path: Path) -> Path:
+    """A checkpoint of random weights."""
+    settings = config("model.fusion=rgb")
+    torch.manual_seed(0)
+    model = build_model(**settings.model.model_dump())
+    save_checkpoint(tmp_path / "best.pt", {"model": model.state_dict(), "config": plain_config(settings)})
+    return tmp_path / "best.pt"
+
+
+def command(arguments: MakeArguments, best: Path, *more: str) -> list[str]:
+    return [*arguments("model.fusion=rgb"), "--checkpoint", str(best), *more]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_tables_agree_with_one_another(arguments: MakeArguments, best: Path, tmp_path: Path, capsys):
+    assert evaluation.main(command(arguments, best, "--split", "val", "-o", str(tmp_path / "out"))) == 0
+    out = tmp_path / "out"
+    predictions = rows(out / "predictions.csv")
+    assert [row["clip_id"] for row in predictions] == [f"P02_0{v}_{n}" for v in (1, 2) for n in range(3)]
+    correct = sum(row["label"] == row["prediction"] for row in predictions)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["top1"] == pytest.approx(correct / 6)
+    assert metrics["clips"] == 6
+    per_class = rows(out / "per_class.csv")
+    assert [row["clips"] for row in per_class] == ["2", "2", "2", "0", "0", "0"]
+    assert sum(int(row["correct"]) for row in per_class) == correct
+    accuracies = [float(row["accuracy"]) for row in per_class if row["accuracy"]]
+    assert metrics["mean_class"] == pytest.approx(sum(accuracies) / 3)
+    confusion = rows(out / "confusion.csv")
+    assert sum(int(row[f"predicted_{row['label']}"]) for row in confusion) == correct
+    assert (out / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert f"top-1 {correct / 6:.1%}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_split_is_scored_whole_beside_its_checkpoint(split: str, arguments: MakeArguments, best: Path):
+    assert evaluation.main(command(arguments, best, "--split", split, "--quiet")) == 0
+    assert len(rows(best.parent / split / "predictions.csv")) == {"train": 12, "test": 3}[split]
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_both_values(arguments: MakeArguments, best: Path, capsys):
+    assert evaluation.main([*command(arguments, best), "model.hidden_size=16"]) == 2
+    assert "was trained with another model section: hidden_size: was 8, is 16" in capsys.readouterr().err
+
+
+def test_pretrained_weights_are_not_needed_any_more(arguments: MakeArguments, best: Path, config: MakeConfig):
+    settings = plain_config(config("model.fusion=rgb"))
+    settings["model"]["pretrained"] = {"rgb": "/gone/rgb_imagenet.pt", "flow": None}
+    state = torch.load(best, weights_only=True)
+    save_checkpoint(best, {**state, "config": settings})
+    assert evaluation.main(command(arguments, best, "--quiet")) == 0
+
+
+def test_a_checkpoint_of_the_published_code_is_read(arguments: MakeArguments, best: Path, tmp_path: Path):
+    state = torch.load(best, weights_only=True)
+    model = build_model(**load_config(runs.CONFIG, arguments("model.fusion=rgb")[2:]).model.model_dump())
+    prefixes = {own: published for published, own in model.published_names.items() if own is not None}
+    renamed = {}
+    for name, value in state["model"].items():
+        own = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        renamed[name if own is None else prefixes[own] + name.removeprefix(own)] = value
+    torch.save({"model": renamed}, tmp_path / "published.pt")
+    for checkpoint, out in ((best, "a"), (tmp_path / "published.pt", "b")):
+        assert evaluation.main(command(arguments, checkpoint, "-o", str(tmp_path / out), "--quiet")) == 0
+    assert (tmp_path / "a/predictions.csv").read_bytes() == (tmp_path / "b/predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--split", "night"], 2, "data.annotations: names no night split; named: train, val, test"),
+        (["--checkpoint", "/nowhere/best.pt"], 1, "/nowhere/best.pt: cannot read the checkpoint"),
+        (["data.shards=/nowhere"], 1, "pack.py"),
+    ],
+)
+def test_mistakes_end_with_one_message(
+    more: list[str], code: int, message: str, arguments: MakeArguments, best: Path, capsys
+):
+    assert evaluation.main(command(arguments, best, *more)) == code
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error

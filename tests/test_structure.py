@@ -1,0 +1,67 @@
+"""The house keeps its shape: which package imports which, and where DALI is allowed."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Who may import whom, beside itself.
+ALLOWED = {
+    "configs": set(),
+    "models": {"configs"},
+    "pipeline": {"configs"},
+    "preprocess": {"configs", "pipeline.format"},
+    "engine": {"configs", "models", "pipeline"},
+    "eval": {"configs", "models", "pipeline", "engine"},
+    "train": {"configs", "engine", "models", "pipeline"},
+    "demo": {"configs", "preprocess", "train"},
+}
+OURS = set(ALLOWED)
+DALI = {"pipeline/graph.py", "pipeline/loader.py"}
+
+
+def sources() -> list[Path]:
+    return [path for name in OURS for path in (*ROOT.glob(f"{name}.py"), *ROOT.glob(f"{name}/**/*.py"))]
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def may_import(package: str, name: str) -> bool:
+    head = name.split(".")[0]
+    return head == package or any(name == other or name.startswith(f"{other}.") for other in ALLOWED[package])
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    wrong = [name for name in imported(path) if name.split(".")[0] in OURS and not may_import(package, name)]
+    assert wrong == []
+
+
+def test_dali_is_imported_in_two_files_alone() -> None:
+    found = {str(path.relative_to(ROOT)) for path in sources() if any(n.startswith("nvidia") for n in imported(path))}
+    assert found <= DALI
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_pickle_and_no_unsafe_yaml(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert "pickle.load" not in text
+    assert "yaml.load(" not in text
+    assert "weights_only=False" not in text
+    assert "allow_pickle=True" not in text
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_first_line_says_the_one_job(path: Path) -> None:
+    doc = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    assert doc
+    assert len(doc.splitlines()[0]) > 20

@@ -1,0 +1,203 @@
+"""The command train.py, through the real shards, loader and models."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import train
+from engine.checkpoint import load_checkpoint
+from engine.step import Stepper
+from engine.trainer import Trainer
+from tests import runs
+from tests.runs import MakeArguments
+
+data, arguments, one_thread = runs.data, runs.arguments, runs.one_thread  # fixtures
+
+ROOT = Path(__file__).parents[1]
+TIMES = {"clips_per_s", "data_wait"}
+LIGHT = ("model.fusion=rgb", "train.epochs=1")  # for what does not depend on the method
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """All lines of the log, without what is different each time."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights and optimizer bit by bit, log and predictions to the last digit."""
+    assert metrics(one) == metrics(other)
+    assert (one / "test" / "predictions.csv").read_bytes() == (other / "test" / "predictions.csv").read_bytes()
+    for name in ("best.pt", "last.pt"):
+        first, second = load_checkpoint(one / name), load_checkpoint(other / name)
+        torch.testing.assert_close(first["model"], second["model"], rtol=0, atol=0)
+        if name == "last.pt":
+            torch.testing.assert_close(first["stepper"]["optimizer"], second["stepper"]["optimizer"], rtol=0, atol=0)
+
+
+def after_calls(number: int, action: Callable[[], None], real: Callable[..., Any]) -> Callable[..., Any]:
+    """`real`, and once it has been called `number` times, `action`."""
+    calls = 0
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        result = real(*args, **kwargs)
+        calls += 1
+        if calls == number:
+            action()
+        return result
+
+    return call
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def crash() -> None:
+    raise MemoryError("killed")
+
+
+@pytest.fixture(scope="module")
+def never_stopped(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    assert train.main(["-c", str(runs.CONFIG), *data, *runs.SMALL, f"runs={folder}", "--quiet"]) == 0
+    return folder / "xnorm"
+
+
+@pytest.mark.parametrize("step", [3, 5])  # behind the last step of an epoch; within an epoch
+def test_resume_after_sigterm_equals_never_stopping(
+    step: int, arguments: MakeArguments, never_stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "step", after_calls(step, terminate, Stepper.step))
+        assert train.main(arguments()) == 128 + signal.SIGTERM
+    assert f"stopped by SIGTERM; {tmp_path / 'runs/xnorm/last.pt'} is saved, --resume" in capsys.readouterr().err
+    assert load_checkpoint(tmp_path / "runs/xnorm/last.pt")["counters"]["step"] == step
+    assert train.main([*arguments(), "--resume"]) == 0
+    assert_same_run(never_stopped, tmp_path / "runs" / "xnorm")
+
+
+def test_resume_after_sigterm_in_validation_equals_never_stopping(
+    arguments: MakeArguments, never_stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = Trainer.score
+
+    def score(self: Trainer, *args: Any) -> Any:
+        terminate()
+        return real(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "score", score)
+        assert train.main(arguments()) == 128 + signal.SIGTERM
+    assert train.main([*arguments(), "--resume"]) == 0
+    assert_same_run(never_stopped, tmp_path / "runs" / "xnorm")
+
+
+@pytest.mark.parametrize("step", [1, 5])  # before the first checkpoint; a step and a log line behind one
+def test_resume_after_a_crash_equals_never_stopping(
+    step: int, arguments: MakeArguments, never_stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    every = "train.checkpoint_every=4"
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "step", after_calls(step, crash, Stepper.step))
+        with pytest.raises(MemoryError):
+            train.main([*arguments(), every])
+    assert train.main([*arguments(), every, "--resume"]) == 0
+    assert_same_run(never_stopped, tmp_path / "runs" / "xnorm")
+
+
+def test_a_finished_run_resumes_to_itself(arguments: MakeArguments, tmp_path: Path):
+    assert train.main(arguments(*LIGHT)) == 0
+    before = metrics(tmp_path / "runs" / "xnorm")
+    assert train.main([*arguments(*LIGHT), "--resume"]) == 0
+    assert metrics(tmp_path / "runs" / "xnorm") == before
+
+
+def test_a_run_folder_has_all_that_is_promised(never_stopped: Path):
+    names = {path.name for path in never_stopped.iterdir()}
+    assert names == {"config.yaml", "metrics.jsonl", "best.pt", "last.pt", "summary.json", "tensorboard", "test"}
+    summary = json.loads((never_stopped / "summary.json").read_text())
+    assert summary["test"]["top1"] == json.loads((never_stopped / "test" / "metrics.json").read_text())["top1"]
+    assert (summary["epochs"], summary["steps"], summary["processes"]) == (2, 6, 1)
+    assert summary["parameters"]["total"] == summary["parameters"]["trainable"] > 0
+    assert {"python", "torch", "numpy"} < summary["versions"].keys()
+    assert min(summary["clips_per_s"], summary["data_wait"], summary["wall_seconds"]) > 0
+
+
+def test_without_a_test_split_the_test_is_left_out(arguments: MakeArguments, data: list[str], tmp_path: Path):
+    only = next(item for item in data if item.startswith("data.annotations")).replace("test:", "val_:")
+    named = only[: only.index(", val_:")] + "}"
+    assert train.main(arguments(*LIGHT, named)) == 0
+    assert not (tmp_path / "runs/xnorm/test").exists()
+    assert json.loads((tmp_path / "runs/xnorm/summary.json").read_text())["test"] is None
+
+
+def test_one_stream_alone_does_not_decode_the_other(arguments: MakeArguments, monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    real = Stepper.step
+
+    def step(self: Stepper, batch: Any, number: int) -> Any:
+        seen.append((batch.rgb is None, batch.flow is None))
+        return real(self, batch, number)
+
+    monkeypatch.setattr(Stepper, "step", step)
+    for fusion in ("rgb", "flow"):
+        assert train.main(arguments(*LIGHT, f"model.fusion={fusion}", f"name={fusion}")) == 0
+    assert seen == [(False, True)] * 3 + [(True, False)] * 3
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "message"),
+    [
+        ("train.epoch=3", 2, "train.epoch: unknown key; did you mean 'epochs'?"),
+        ("data.annotations={train: [a.csv]}", 2, "data.annotations: names no val split; named: train"),
+        ("loader.batch_size=64", 1, "lower loader.batch_size"),
+        ("train.precision=fp16", 2, "train.precision: found 'fp16', which needs a GPU"),
+        ("data.shards=/nowhere", 1, "pack.py"),
+        ("train.lr=1e30", 1, "is not finite"),
+    ],
+)
+def test_mistakes_end_with_one_message(override: str, code: int, message: str, arguments: MakeArguments, capsys):
+    if "fp16" in override and torch.cuda.is_available():
+        pytest.skip("fp16 is fine here")
+    assert train.main(arguments(override)) == code
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_changed_config_is_not_resumed(arguments: MakeArguments, capsys):
+    assert train.main(arguments(*LIGHT)) == 0
+    assert train.main(arguments(*LIGHT)) == 2
+    assert "exists already; go on with it by --resume, or choose another name=" in capsys.readouterr().err
+    assert train.main([*arguments(*LIGHT, "seed=5"), "--resume"]) == 2
+    assert "seed: was 0, is 5" in capsys.readouterr().err
+
+
+def test_quiet_prints_nothing_and_help_ends_with_an_example(arguments: MakeArguments, capsys):
+    assert train.main([*arguments(*LIGHT), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    assert "example:\n  python train.py -c configs/" in capsys.readouterr().out
+
+
+def test_two_processes_train_together_and_score_each_clip_once(arguments: MakeArguments, tmp_path: Path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, *arguments(*LIGHT, "train.log_every=3")], cwd=ROOT, env=environment, check=True)
+    folder = tmp_path / "runs" / "xnorm"
+    assert json.loads((folder / "summary.json").read_text())["processes"] == 2
+    assert [line["kind"] for line in metrics(folder)] == ["train", "epoch", "val", "test"]
+    lines = (folder / "test" / "predictions.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == ["P03_01_0", "P03_01_1", "P03_01_2"]

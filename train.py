@@ -1,0 +1,109 @@
+"""Trains a method as its config says: `python train.py -c configs/xnorm.yaml [--resume] [key=value ...]`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from configs import Config, load_config
+from engine.checkpoint import load_checkpoint
+from engine.evaluation import Evaluation
+from engine.interrupt import InterruptionError
+from engine.loaders import check_split, open_loader
+from engine.reports import summarize, write_reports
+from engine.runlog import RunLog
+from engine.session import Session, exit_code_of, open_session
+from engine.summary import summarize_run
+from engine.trainer import Trainer
+from models import build_model
+
+EXAMPLE = """\
+example:
+  python train.py -c configs/xnorm.yaml name=xnorm-seed1 seed=1 loader.batch_size=16
+
+Writes runs/<name>/: config.yaml, metrics.jsonl (a line a log), tensorboard/, best.pt (highest validation accuracy),
+last.pt (to resume from), test/ (the best one's predictions and tables), summary.json. A first SIGTERM or Ctrl-C saves
+last.pt after the step under way and ends the run; a second one ends it at once.
+
+Several processes: torchrun --nproc_per_node=N train.py -c ...; loader.batch_size is that of all together.
+
+exit codes: 0 done, 1 the work failed, 2 the command or config is wrong, 143 (130) saved after SIGTERM (Ctrl-C)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parse(argv)
+
+    def work() -> int:
+        config = load_config(arguments.config, arguments.overrides)
+        with open_session(config, arguments.quiet) as session:
+            log = RunLog(config, writes=session.world.is_main)
+            try:
+                run(config, session, log, arguments.resume)
+            except InterruptionError as interrupted:
+                raise InterruptionError(interrupted.number, f"{log.last} is saved, --resume goes on from it") from None
+        return 0
+
+    return exit_code_of(work)
+
+
+def run(config: Config, session: Session, log: RunLog, resume: bool) -> None:
+    """Train, validate, stop early, test the best."""
+    for split in ("train", "val"):
+        check_split(config, split)
+    state = log.check(resume)
+    torch.manual_seed(config.seed)
+    # A resumed run has its weights in last.pt; the files of pretrained ones may be gone.
+    model = build_model(**config.model.model_dump() | ({"pretrained": None} if state else {}))
+    model = session.placement.place(model)
+    with (
+        open_loader(config, "train", model, session, train=True) as train_loader,
+        open_loader(config, "val", model, session) as val_loader,
+    ):
+        trainer = Trainer(config, model, train_loader, val_loader, session, log)
+        if state:
+            trainer.load_state_dict(state)
+        session.world.barrier()  # all have looked at the folder before one writes there
+        log.open(state)
+        trainer.train()
+    test = _test_best(config, trainer, session, log)
+    log.summarize(summarize_run(trainer, test))
+    log.close()
+    session.display.line(f"{log.folder}: best val accuracy {trainer.counters.best_accuracy:.3f}")
+
+
+def _test_best(config: Config, trainer: Trainer, session: Session, log: RunLog) -> Evaluation | None:
+    """Score the test split, where there is one, with the best weights."""
+    session.world.barrier()  # best.pt is complete
+    if "test" not in config.data.annotations.splits():
+        return None
+    trainer.model.load_state_dict(load_checkpoint(log.best)["model"])
+    with open_loader(config, "test", trainer.model, session) as loader:
+        test = trainer.score(loader, "test")
+    log.log("test", {"epoch": trainer.counters.best_epoch, "step": trainer.counters.step, **summarize(test)})
+    if session.world.is_main:
+        write_reports(test, log.folder / "test")
+    session.display.line(
+        f"test accuracy {test.metrics.top1:.3f}, of the weights of epoch {trainer.counters.best_epoch}"
+    )
+    return test
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description="Train a method, validate after each epoch, stop early, and test the best weights.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-c", "--config", required=True, help="the config, e.g. configs/xnorm.yaml")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that runs/<name>/last.pt is of")
+    parser.add_argument("--quiet", action="store_true", help="print errors alone (default: progress, a line an epoch)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to replace, e.g. train.lr=1e-3")
+    return parser.parse_intermixed_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
