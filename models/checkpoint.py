@@ -55,12 +55,12 @@ def read_checkpoint(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot read the checkpoint ({error.strerror})") from None
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        reason = _first_line(error)
         raise UserError(
             f"{path}: not a file of tensors alone ({reason}); save its state dict with torch.save(model.state_dict())"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: damaged or not a checkpoint ({_first_line(error)})") from None
 
 
 def _own_name(model: FusionModel, name: str) -> str | None:
@@ -83,3 +83,7 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         raise UserError(f"{source}: does not fit this model: {'; '.join(problems[:LISTED])}{more}")
     module.load_state_dict(state, strict=False)  # files older than num_batches_tracked lack it, and it is not used
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

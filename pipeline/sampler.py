@@ -21,7 +21,8 @@ class ViewOptions:
         crop_size: pixels, height and width of what comes out.
         temporal: "uniform", or "jitter": one frame at random in each of T equal parts of the stored frames.
         mirror: probability of a horizontal mirror.
-        scale: (low, high), side of the crop as a fraction of the frame's short side; (1, 1) is off.
+        scale: (low, high), side of the crop as a fraction of the frame's short side; (1, 1) is off. Evaluation takes
+            the middle of the range, so that things have the size there that they have in training on average.
         color: strength s of the colour jitter: brightness, contrast and saturation factors within [1 - s, 1 + s].
     """
 
@@ -106,7 +107,7 @@ def draw_view(
 ) -> View:
     """How `clip`, stored as `num_stored` frames of height x width pixels, is seen in `epoch`."""
     if not train:
-        side = min(options.crop_size, height, width)
+        side = _side(options, height, width, draw=0.5)
         frames = uniform_frames(num_stored, options.num_frames)
         return View(clip, frames, (height - side) // 2, (width - side) // 2, side, False, (1.0, 1.0, 1.0))
     rng = np.random.default_rng((seed, epoch, _VIEW, clip))

@@ -1,4 +1,4 @@
-"""The DALI graph, on a CPU and as it would be on a GPU: defined for cuda:0, walked, and held to the operators' schemas."""
+"""The DALI graph on a CPU, and as it would be on a GPU: defined, walked, and held to the operators' own schemas."""
 
 import re
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ def test_every_operator_exists_for_the_device_it_is_asked_for(gpu_nodes: list[No
 
 
 def test_inputs_stand_on_the_device_that_the_schema_demands(gpu_nodes: list[Node]) -> None:
-    """CPU and mixed operators read the host; GPU operators read the device, but for argument inputs, always on the host."""
+    """CPU and mixed operators read the host; GPU operators read the device, but their argument inputs the host."""
     for node in gpu_nodes:
         schema = backend.GetSchema(node.operator)
         positional = (

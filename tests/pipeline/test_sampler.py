@@ -127,19 +127,19 @@ def test_a_frame_smaller_than_the_crop_gives_its_largest_square() -> None:
 
 
 def test_evaluation_is_a_centre_crop() -> None:
-    centre = draw_view(
-        7,
-        ViewOptions(8, 56, "jitter", 1.0, (0.5, 0.8), 0.9),
-        num_stored=16,
-        height=64,
-        width=96,
-        seed=9,
-        epoch=4,
-        train=False,
-    )
+    centre = evaluated(ViewOptions(8, 56, "jitter", mirror=1.0, color=0.9))
     assert (centre.top, centre.left, centre.side, centre.mirror) == (4, 20, 56, False)
     assert centre.color == (1.0, 1.0, 1.0)
     assert centre.frames.tolist() == [0, 2, 4, 6, 8, 10, 12, 15]  # linspace(0, 15, 8) = 0, 2.14, 4.29, ... truncated
+
+
+def test_evaluation_takes_the_middle_of_the_scale() -> None:
+    centre = evaluated(ViewOptions(8, 56, scale=(0.5, 1.0)))
+    assert (centre.top, centre.left, centre.side) == (8, 24, 48)
+
+
+def evaluated(options: ViewOptions) -> View:
+    return draw_view(7, options, num_stored=16, height=64, width=96, seed=9, epoch=4, train=False)
 
 
 def test_uniform_frames_are_those_of_the_published_code() -> None:
