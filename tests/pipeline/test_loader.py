@@ -1,4 +1,4 @@
-"""The loader against an independent decoder, and what its users rely on: order, ranks, resuming, augmentation, faults."""
+"""The loader against an independent decoder, and what its users rely on: order, ranks, resuming, pictures, faults."""
 
 import csv
 import shutil
