@@ -46,15 +46,18 @@ class ClipLoader:
         rescale_flow: where a window is resized, scale the flow's values with it.
         prefetch: batches decoded ahead.
         on_corrupt: "error", or "skip": train on the next clip of the order instead (never in evaluation).
+        clips: positions in the split: epochs are made of these clips alone, as if there were no others; a clip is
+            seen as in an epoch of all. None: the whole split.
 
     Attributes:
-        clip_ids: the narration ids of the split; batch.clips are positions in it.
+        clip_ids: the narration ids of the whole split; batch.clips are positions in it.
         labels: int64 [N], their classes.
         skipped: ids of the clips that on_corrupt="skip" has replaced, one entry a time.
         schedule, preparer, decoders, prefetch: the parts that a batch goes through, for those who measure them.
 
     Raises:
         UserError: the split is missing, damaged, smaller than a step, or `device` cannot be had.
+        ValueError: `clips` are none, or not all in the split.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class ClipLoader:
         rescale_flow: bool = False,
         prefetch: int = 2,
         on_corrupt: Literal["error", "skip"] = "error",
+        clips: Sequence[int] | None = None,
     ) -> None:
         split = open_split(split_dir)
         self.split_dir = Path(split_dir)
@@ -87,7 +91,9 @@ class ClipLoader:
         self.device = _torch_device(device)
         self.options = ViewOptions(num_frames, crop_size, temporal, mirror, (scale[0], scale[1]), color)
         self.skipped: list[str] = []
-        self.schedule = Schedule(len(self.clip_ids), batch_size, rank, world_size, seed, train)
+        chosen = None if clips is None else _chosen(clips, len(self.clip_ids))
+        num_clips = len(self.clip_ids) if chosen is None else len(chosen)
+        self.schedule = Schedule(num_clips, batch_size, rank, world_size, seed, train, chosen)
         self._check_size()
         self._identity = _identity(split.index["checksum"], self.schedule, self.options)
         self.preparer = Preparer(
@@ -197,7 +203,7 @@ class ClipLoader:
         while self._in_flight and not self._in_flight[0].slot.is_same(wanted):
             self._discard()
         if not self._in_flight:
-            self._ahead = self.schedule.slots_from(wanted)
+            self._ahead = self.preparer.announced(self.schedule.slots_from(wanted), self.prefetch)
             for _ in range(self.prefetch):
                 self._send(next(self._ahead))
         batch = self._receive()
@@ -330,7 +336,16 @@ def _share(num_threads: int, num_streams: int) -> list[int]:
 def _identity(split: int, schedule: Schedule, options: ViewOptions) -> dict[str, Any]:
     """What the order of clips and their views follow from, beside epoch and position; plain numbers and strings."""
     views = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
-    return {"split": split, "seed": schedule.seed, "train": schedule.train, **views}
+    identity = {"split": split, "seed": schedule.seed, "train": schedule.train, **views}
+    return identity if schedule.chosen is None else {**identity, "clips": schedule.chosen.tolist()}
+
+
+def _chosen(clips: Sequence[int], num_clips: int) -> NDArray[np.int64]:
+    """`clips` in the split's order, each once."""
+    chosen = np.unique(np.asarray(clips, dtype=np.int64))
+    if not len(chosen) or chosen[0] < 0 or chosen[-1] >= num_clips:
+        raise ValueError(f"clips: found {len(chosen)} positions, allowed: at least one, each from 0 to {num_clips - 1}")
+    return chosen
 
 
 def _first_line(error: Exception) -> str:

@@ -1,9 +1,11 @@
 """From a slot of the schedule to what the decoders need: each clip's view and bytes."""
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.reader import COLUMNS, ClipReader, CorruptClipError, Jpeg
-from pipeline.sampler import Slot, View, ViewOptions, draw_view, epoch_order
+from pipeline.sampler import Slot, View, ViewOptions, draw_view
 from pipeline.schedule import Schedule
 
 
@@ -33,6 +35,16 @@ class Preparer:
         self._schedule = schedule
         self._replace_corrupt = replace_corrupt
 
+    def announced(self, slots: Iterator[Slot], ahead: int) -> Iterator[Slot]:
+        """The same slots; the bytes of each are asked for when it is `ahead` slots away, and read when it comes."""
+        waiting: deque[Slot] = deque()
+        for slot in slots:
+            for clip in slot.clips.tolist():
+                self.reader.announce(clip, self._view(slot.epoch, clip).frames)
+            waiting.append(slot)
+            if len(waiting) > ahead:
+                yield waiting.popleft()
+
     def prepare(self, slot: Slot) -> Prepared:
         """Views and bytes of the slot's clips.
 
@@ -60,7 +72,7 @@ class Preparer:
                 if not self._replace_corrupt or attempt == self._schedule.num_clips:
                     raise
             replaced.append(self.reader.table.clip_id[clip].decode())
-            order = epoch_order(self._schedule.num_clips, seed=self._schedule.seed, epoch=slot.epoch, train=True)
+            order = self._schedule.order(slot.epoch)
             clip = int(order[(slot.start + position + attempt) % len(order)])
         raise AssertionError("a split has clips")
 

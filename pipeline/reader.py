@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.format import STREAMS, ShardError, Split, record_payload
 
 Jpeg = NDArray[np.uint8]  # the bytes of one file
+_READAHEAD = 128 * 1024  # bytes that the kernel reads anyway beyond what is touched
 COLUMNS = {"rgb": (0,), "flow": (1, 2)}  # columns of the frame table, by model stream
 
 
@@ -20,13 +22,19 @@ class CorruptClipError(ShardError):
 
 
 class ClipReader:
-    """Reads clips of a split; safe to share between threads, as it changes nothing but its table of maps."""
+    """Reads clips of a split through maps of its shards."""
 
     def __init__(self, split: Split, streams: Sequence[str]) -> None:
         self.table = split.table
         self.columns = {stream: COLUMNS[stream] for stream in streams}
         self._paths = split.shard_paths
-        self._maps: dict[int, Jpeg] = {}
+        self._maps: dict[int, _Map] = {}
+
+    def announce(self, clip: int, frames: NDArray[np.int64]) -> None:
+        """Have the kernel fetch the bytes of `frames` in the background, so that read() need not wait for the disk."""
+        shard = self._map(int(self.table.record_shard[clip]))
+        for begin, end in self._spans(clip, frames):
+            shard.mapped.madvise(mmap.MADV_WILLNEED, begin, end - begin)
 
     def read(self, clip: int, frames: NDArray[np.int64]) -> dict[str, list[list[Jpeg]]]:
         """The JPEGs of `frames` (positions among the clip's stored frames): for "rgb" one list, for "flow" u's and v's.
@@ -35,8 +43,7 @@ class ClipReader:
             CorruptClipError: a CRC does not match. A record that is read whole is checked by its own CRC, a part of
                 one by the CRCs of its frames, so that no byte is read only to be checked.
         """
-        shard = int(self.table.record_shard[clip])
-        data = self._map(shard)
+        data = self._map(int(self.table.record_shard[clip])).data
         rows = self.table.first_frame[clip] + frames
         if self._reads_whole_record(clip, frames):
             self._check_record(clip, data)
@@ -45,6 +52,15 @@ class ClipReader:
         return {
             stream: [self._views(data, rows, column) for column in columns] for stream, columns in self.columns.items()
         }
+
+    def _spans(self, clip: int, frames: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Byte ranges that hold the frames' files, from page borders on; close ones as one."""
+        rows = self.table.first_frame[clip] + np.unique(frames)
+        begins = np.sort(self.table.offset[rows][:, self._all_columns], axis=None)
+        ends = np.sort((self.table.offset[rows] + self.table.size[rows])[:, self._all_columns], axis=None)
+        cuts = np.flatnonzero(begins[1:] - ends[:-1] > _READAHEAD)
+        firsts = begins[np.concatenate([[0], cuts + 1])] // mmap.PAGESIZE * mmap.PAGESIZE
+        return list(zip(firsts.tolist(), ends[np.append(cuts, -1)].tolist(), strict=True))
 
     def _views(self, data: Jpeg, rows: NDArray[np.int64], column: int) -> list[Jpeg]:
         begins = self.table.offset[rows, column]
@@ -81,15 +97,24 @@ class ClipReader:
             f"copy the file again, or remove {path.parent} and pack it anew"
         )
 
-    def _map(self, shard: int) -> Jpeg:
+    def _map(self, shard: int) -> "_Map":
         if shard not in self._maps:
-            self._maps[shard] = _map_file(self._paths[shard])
+            self._maps[shard] = _Map.of(self._paths[shard])
         return self._maps[shard]
 
 
-def _map_file(path: Path) -> Jpeg:
-    try:
-        with open(path, "rb") as file:
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
-    except (OSError, ValueError) as error:
-        raise ShardError(f"{path}: cannot map the shard: {error}") from None
+@dataclass(frozen=True)
+class _Map:
+    """A shard in memory: the mapping, and its bytes as an array."""
+
+    mapped: mmap.mmap
+    data: Jpeg
+
+    @classmethod
+    def of(cls, path: Path) -> "_Map":
+        try:
+            with open(path, "rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise ShardError(f"{path}: cannot map the shard: {error}") from None
+        return cls(mapped, np.frombuffer(mapped, dtype=np.uint8))

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.sampler import Slot, epoch_order, epoch_slots
 
 
@@ -11,8 +14,9 @@ class Schedule:
     """The batches of one rank, epoch after epoch.
 
     Attributes:
-        num_clips: clips of the split.
+        num_clips: clips of an epoch's order.
         batch_size: clips a batch of this rank.
+        chosen: int64 [num_clips], ascending: the clips of the split that epochs are made of; None: all of them.
         epoch: the epoch that we are in, or that comes next.
         position: how many of its clips all ranks together have been handed.
     """
@@ -23,6 +27,7 @@ class Schedule:
     world_size: int
     seed: int
     train: bool
+    chosen: NDArray[np.int64] | None = None
     epoch: int = 0
     position: int = 0
     _begun: bool = False
@@ -46,9 +51,8 @@ class Schedule:
 
     def slots(self, epoch: int, position: int) -> Iterator[Slot]:
         """The slots of `epoch` from `position` on."""
-        order = epoch_order(self.num_clips, seed=self.seed, epoch=epoch, train=self.train)
         return epoch_slots(
-            order,
+            self.order(epoch),
             epoch=epoch,
             position=position,
             batch_size=self.batch_size,
@@ -56,6 +60,11 @@ class Schedule:
             world_size=self.world_size,
             train=self.train,
         )
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The clips of `epoch` in order, int64 [num_clips]."""
+        order = epoch_order(self.num_clips, seed=self.seed, epoch=epoch, train=self.train)
+        return order if self.chosen is None else self.chosen[order]
 
     def slots_from(self, slot: Slot) -> Iterator[Slot]:
         """`slot` and all that follow it, over the ends of epochs, so that decoding runs ahead across them."""

@@ -17,7 +17,7 @@ from configs.errors import UserError
 from pipeline.batch import Batch
 from pipeline.format import ShardError, open_split
 from pipeline.loader import ClipLoader
-from pipeline.sampler import View
+from pipeline.sampler import View, epoch_order
 from tests.conftest import VIDEOS, Packer
 from tests.trees import Video
 
@@ -235,6 +235,45 @@ def test_the_state_of_another_seed_is_refused(split: Path) -> None:
     with ClipLoader(split, **SMALL, seed=1) as one, ClipLoader(split, **SMALL, seed=2) as two:
         with pytest.raises(UserError, match="seed was 1, is 2"):
             two.load_state_dict(one.state_dict())
+
+
+# Some of the clips
+
+
+def test_some_clips_alone_are_an_epoch_of_their_own_and_look_as_they_do_among_all(split: Path) -> None:
+    chosen = [6, 1, 2, 4, 7, 0]
+    with ClipLoader(split, **SMALL) as all_clips, ClipLoader(split, **SMALL, clips=chosen) as some:
+        assert (len(all_clips), len(some)) == (4, 3)
+        seen, expected = pixels(some, epochs=2), pixels(all_clips, epochs=2)
+    assert sorted(seen) == sorted((epoch, clip) for epoch in range(2) for clip in chosen)
+    assert all(seen[key] == expected[key] for key in seen)
+
+
+def test_the_order_of_some_clips_is_that_of_a_split_of_as_many(split: Path) -> None:
+    chosen = [0, 2, 3, 5, 6, 7]
+    with ClipLoader(split, **SMALL, clips=chosen) as some:
+        order = [clip for batch in some for clip in batch.clips.tolist()]
+    assert order == [chosen[position] for position in epoch_order(6, seed=0, epoch=0, train=True)]
+
+
+def test_some_clips_are_scored_in_file_order_over_ranks_each_once(split: Path) -> None:
+    found: list[int] = []
+    for rank in range(2):
+        with ClipLoader(split, **SMALL, train=False, rank=rank, world_size=2, clips=[5, 3, 1, 7, 6]) as loader:
+            found += [clip for batch in loader for clip in batch.clips.tolist()]
+    assert found == [1, 3, 7, 5, 6]  # rank 0: a batch of the first step, one of the second; rank 1: what is left
+
+
+def test_the_state_of_other_clips_is_refused(split: Path) -> None:
+    with ClipLoader(split, **SMALL, clips=[0, 1]) as one, ClipLoader(split, **SMALL, clips=[1, 2]) as two:
+        with pytest.raises(UserError, match=r"clips was \[0, 1\], is \[1, 2\]"):
+            two.load_state_dict(one.state_dict())
+
+
+@pytest.mark.parametrize("clips", [[], [-1, 2], [8]])
+def test_clips_that_are_not_there_are_refused(split: Path, clips: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"each from 0 to 7"):
+        ClipLoader(split, **SMALL, clips=clips)
 
 
 # Sizes and augmentations

@@ -1,0 +1,80 @@
+"""The bytes of a clip's files, straight out of the mapped shards."""
+
+import dataclasses
+import mmap
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.format import Split, open_split
+from pipeline.prepare import Preparer
+from pipeline.reader import ClipReader
+from pipeline.sampler import ViewOptions
+from pipeline.schedule import Schedule
+from tests.conftest import Packer
+from tests.trees import Video
+
+
+@pytest.fixture(scope="module")
+def opened(packer: Packer) -> Split:
+    """Forty stored frames a clip; one clip of a folder, one of a .tar."""
+    whole = ((1, 40, 0),)
+    return open_split(packer([Video("P01_01", clips=whole), Video("P02_101", clips=whole)], "data.frames_per_clip=all"))
+
+
+def test_files_are_those_of_the_source_tree(opened: Split) -> None:
+    frames = opened.dir.parents[1] / "frames" / "P01"
+    files = ClipReader(opened, ("rgb", "flow")).read(0, np.array([0, 7, 39]))
+    rgb = [jpeg.tobytes() for jpeg in files["rgb"][0]]
+    assert rgb == [(frames / f"rgb_frames/P01_01/frame_{n:010d}.jpg").read_bytes() for n in (1, 8, 40)]
+    for plane, jpegs in zip("uv", files["flow"], strict=True):
+        expected = [(frames / f"flow_frames/P01_01/{plane}/frame_{n:010d}.jpg").read_bytes() for n in (1, 4, 20)]
+        assert [jpeg.tobytes() for jpeg in jpegs] == expected
+
+
+def test_repeated_frames_are_read_repeatedly(opened: Split) -> None:
+    (once, again), _ = ClipReader(opened, ("flow",)).read(1, np.array([3, 3]))["flow"]
+    assert once.tobytes() == again.tobytes()
+
+
+def test_nothing_is_copied(opened: Split) -> None:
+    reader = ClipReader(opened, ("rgb",))
+    first, second = (reader.read(0, np.array([5]))["rgb"][0][0] for _ in range(2))
+    assert np.shares_memory(first, second)
+
+
+@pytest.mark.parametrize("frames", [[0], [0, 39], list(range(40)), [5, 5, 20]])
+@pytest.mark.parametrize("streams", [("rgb",), ("flow",), ("rgb", "flow")])
+def test_what_is_asked_for_ahead_covers_what_is_read(
+    opened: Split, frames: list[int], streams: tuple[str, ...]
+) -> None:
+    reader = ClipReader(opened, streams)
+    spans = reader._spans(1, np.array(frames))
+    assert all(begin % mmap.PAGESIZE == 0 for begin, _ in spans)
+    table = opened.table
+    columns = [column for stream in streams for column in {"rgb": [0], "flow": [1, 2]}[stream]]
+    for row in table.first_frame[1] + np.array(frames):
+        for column in columns:
+            begin = table.offset[row, column]
+            assert any(low <= begin and begin + table.size[row, column] <= high for low, high in spans)
+
+
+def test_far_parts_are_asked_for_on_their_own(opened: Split) -> None:
+    far = opened.table.offset.copy()
+    far[opened.table.first_frame[0] + 39] += 10**9
+    split = dataclasses.replace(opened, table=dataclasses.replace(opened.table, offset=far))
+    (_, first_end), (second, _) = ClipReader(split, ("rgb",))._spans(0, np.array([0, 39]))
+    assert second - first_end > 9 * 10**8
+
+
+def test_announcing_keeps_the_slots_and_runs_ahead(opened: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    announced: list[int] = []
+    monkeypatch.setattr(ClipReader, "announce", lambda self, clip, frames: announced.append(clip))
+    schedule = Schedule(2, 1, rank=0, world_size=1, seed=0, train=True)
+    preparer = Preparer(ClipReader(opened, ("rgb",)), ViewOptions(8, 48), schedule, replace_corrupt=False)
+    wanted = list(islice(schedule.slots_from(next(schedule.slots(0, 0))), 4))
+    slots = preparer.announced(iter(wanted), ahead=2)
+    assert next(slots).is_same(wanted[0])
+    assert announced == [int(slot.clips[0]) for slot in wanted[:3]]
