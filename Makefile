@@ -1,14 +1,15 @@
-# make demo | test | lint | style | bench: each makes the environment first when it is missing or out of date.
+# make demo | compare | test | lint | style | bench: each makes the environment first when it is missing or out of date.
 # VENV=path puts the environment elsewhere; EXTRA=cuda130 takes another build of DALI; PYTHON=python3.12 another Python.
-VENV ?= .venv
 EXTRA ?= cuda110
+# DALI's builds own the same files, so each has an environment of its own.
+VENV ?= $(if $(filter cuda110,$(EXTRA)),.venv,.venv-$(EXTRA))
 PYTHON ?= python3
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
 SOURCES := configs engine models pipeline preprocess tests train.py eval.py demo.py
 
-.PHONY: demo test lint style bench env
+.PHONY: demo compare test lint style bench env
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +27,10 @@ $(STAMP): setup.cfg pyproject.toml
 
 demo: env
 	$(BIN)/python demo.py
+
+# All methods on the demo's data under one small budget.
+compare: env
+	$(BIN)/python demo.py --methods all
 
 test: env
 	$(BIN)/python -m pytest

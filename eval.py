@@ -1,4 +1,7 @@
-"""Scores a split: `python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --split test`."""
+"""Scores a split: `python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --split test`.
+
+Or puts finished runs side by side: `python eval.py --compare runs/*/`.
+"""
 
 import argparse
 import sys
@@ -9,8 +12,11 @@ from rich.table import Table
 
 from configs import Config, ConfigError, UserError, load_config
 from engine.checkpoint import config_differences, plain_config
+from engine.comparison import compare
+from engine.comparison_report import comparison_table, write_comparison
 from engine.evaluation import Evaluation, evaluate
 from engine.loaders import check_split, open_loader
+from engine.progress import Display
 from engine.reports import write_reports
 from engine.session import Session, exit_code_of, open_session
 from models import FusionModel, build_model
@@ -25,6 +31,11 @@ and confusion.png. A checkpoint of the published code, {"model": state_dict}, is
 
 Several processes: torchrun --nproc_per_node=N eval.py ...; the predictions are the same.
 
+  python eval.py --compare runs/*/ -o results
+
+Prints and writes (comparison.md, .csv, .png) one table over finished runs. Those that differ by their seed alone are
+one row; those of other data, clips, budget or device are marked as another setting.
+
 exit codes: 0 done, 1 the work failed, 2 the command or config is wrong, 143 (130) ended by SIGTERM (Ctrl-C)
 """
 
@@ -34,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
 
     def work() -> int:
+        if arguments.compare:
+            _compare(arguments.compare, arguments.output, Display(arguments.quiet))
+            return 0
         config = load_config(arguments.config, arguments.overrides)
         folder = arguments.output or arguments.checkpoint.parent / arguments.split
         with open_session(config, arguments.quiet) as session:
@@ -41,6 +55,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return exit_code_of(work)
+
+
+def _compare(folders: Sequence[Path], output: Path | None, display: Display) -> None:
+    """Print the runs in `folders` side by side, and write the table into `output` or beside the first of them."""
+    comparison = compare(folders)
+    folder = output or folders[0].parent
+    write_comparison(comparison, folder)
+    display.table(comparison_table(comparison))
+    display.line(f"written to {folder}/comparison.md, .csv, .png")
 
 
 def run(config: Config, session: Session, checkpoint: Path, split: str, folder: Path) -> None:
@@ -89,23 +112,31 @@ def _table(evaluation: Evaluation, title: str) -> Table:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="eval.py",
-        description="Score every clip of a split once with a checkpoint's weights.",
+        usage="%(prog)s -c CONFIG --checkpoint PT [--split SPLIT] [-o OUT] [--quiet] [key=value ...]\n"
+        "       %(prog)s --compare RUN [RUN ...] [-o OUT] [--quiet]",
+        description="Score every clip of a split once with a checkpoint's weights, or compare finished runs.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-c", "--config", required=True, help="the config, e.g. configs/xnorm.yaml")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a run")
+    parser.add_argument("-c", "--config", help="the config, e.g. configs/xnorm.yaml")
+    parser.add_argument("--checkpoint", type=Path, help="best.pt or last.pt of a run")
     parser.add_argument("--split", default="test", help="train, val or test (default: %(default)s)")
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="OUT",
-        help="folder (default: one named as the split beside the checkpoint)",
+        help="folder (default: one named as the split beside the checkpoint; for --compare that of the runs)",
     )
+    parser.add_argument("--compare", type=Path, nargs="+", metavar="RUN", help="folders of runs, e.g. runs/*/")
     parser.add_argument("--quiet", action="store_true", help="print errors alone (default: progress and a table)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to replace")
-    return parser.parse_intermixed_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.compare and (arguments.config or arguments.checkpoint or arguments.overrides):
+        parser.error("--compare reads the runs' own configs: leave out -c, --checkpoint and overrides")
+    if not arguments.compare and not (arguments.config and arguments.checkpoint):
+        parser.error("-c and --checkpoint are needed to score a split, or --compare to compare runs")
+    return arguments
 
 
 if __name__ == "__main__":

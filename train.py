@@ -22,9 +22,12 @@ EXAMPLE = """\
 example:
   python train.py -c configs/xnorm.yaml name=xnorm-seed1 seed=1 loader.batch_size=16
 
+  python train.py -c configs/xnorm.yaml seeds=[0,1,2]   # three runs: xnorm-seed0, xnorm-seed1, xnorm-seed2
+
 Writes runs/<name>/: config.yaml, metrics.jsonl (a line a log), tensorboard/, best.pt (highest validation accuracy),
 last.pt (to resume from), test/ (the best one's predictions and tables), summary.json. A first SIGTERM or Ctrl-C saves
-last.pt after the step under way and ends the run; a second one ends it at once.
+last.pt after the step under way and ends the run; a second one ends it at once. --resume goes on, and leaves alone
+what is finished; of several seeds it starts those that have not begun.
 
 Several processes: torchrun --nproc_per_node=N train.py -c ...; loader.batch_size is that of all together.
 
@@ -37,16 +40,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
 
     def work() -> int:
-        config = load_config(arguments.config, arguments.overrides)
-        with open_session(config, arguments.quiet) as session:
-            log = RunLog(config, writes=session.world.is_main)
-            try:
-                run(config, session, log, arguments.resume)
-            except InterruptionError as interrupted:
-                raise InterruptionError(interrupted.number, f"{log.last} is saved, --resume goes on from it") from None
+        configs = load_config(arguments.config, arguments.overrides).each_seed()
+        with open_session(configs[0], arguments.quiet) as session:
+            logs = [RunLog(config, writes=session.world.is_main) for config in configs]
+            begun = _begun(logs, arguments.resume)
+            for config, log, resume in zip(configs, logs, begun, strict=True):
+                if len(configs) > 1:
+                    session.display.line(f"{log.folder}:")
+                with log:
+                    _run_interruptible(config, session, log, resume)
         return 0
 
     return exit_code_of(work)
+
+
+def _begun(logs: Sequence[RunLog], resume: bool) -> list[bool]:
+    """Return for each run whether it goes on, rather than starts; all are looked at before the first one writes.
+
+    Raises:
+        ConfigError: a run exists and must not, or none does and one must, or one began with another config.
+    """
+    begun = [resume and log.exists for log in logs]
+    if resume and not any(begun):
+        begun = [True] * len(logs)  # so that the first of them says what is wrong
+    for log, goes_on in zip(logs, begun, strict=True):
+        log.check(goes_on)
+    return begun
+
+
+def _run_interruptible(config: Config, session: Session, log: RunLog, resume: bool) -> None:
+    try:
+        run(config, session, log, resume)
+    except InterruptionError as interrupted:
+        raise InterruptionError(interrupted.number, f"{log.last} is saved, --resume goes on from it") from None
 
 
 def run(config: Config, session: Session, log: RunLog, resume: bool) -> None:
@@ -54,6 +80,9 @@ def run(config: Config, session: Session, log: RunLog, resume: bool) -> None:
     for split in ("train", "val"):
         check_split(config, split)
     state = log.check(resume)
+    if resume and log.finished:
+        session.display.line(f"{log.folder}: finished already")
+        return
     torch.manual_seed(config.seed)
     # A resumed run has its weights in last.pt; the files of pretrained ones may be gone.
     model = build_model(**config.model.model_dump() | ({"pretrained": None} if state else {}))
@@ -70,7 +99,6 @@ def run(config: Config, session: Session, log: RunLog, resume: bool) -> None:
         trainer.train()
     test = _test_best(config, trainer, session, log)
     log.summarize(summarize_run(trainer, test))
-    log.close()
     session.display.line(f"{log.folder}: best val accuracy {trainer.counters.best_accuracy:.3f}")
 
 

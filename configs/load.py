@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: a file that is missing or no YAML mapping, an unknown key, a value out of range; one message
             for all of them, a line each, with where it was set, what was found and what is allowed.
     """
-    path = Path(path)
+    path = _find(Path(path))
     tree = _read(BASE)
     origin: dict[str, str] = {}  # dotted key -> the file or command line that set it
     for section, content in _read(path).items():
@@ -41,10 +41,16 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError("\n       ".join(_messages(error, tree, origin, str(path)))) from None
 
 
+def _find(path: Path) -> Path:
+    """`path`, or the project's own file of that name, so that `-c configs/xnorm.yaml` works from any folder."""
+    own = BASE.parent / path.name
+    return own if not path.exists() and str(path.parent) in (".", "configs") and own.exists() else path
+
+
 def _read(path: Path) -> Tree:
     try:
         with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
+            content = _StrictLoader(file).get_single_data()
     except OSError as error:
         known = ", ".join(sorted(f"configs/{name.name}" for name in BASE.parent.glob("*.yaml") if name != BASE))
         raise ConfigError(f"{path}: cannot read the config ({error.strerror}); the project's own: {known}") from None
@@ -55,6 +61,17 @@ def _read(path: Path) -> Tree:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(f"{path}: expected a mapping of sections, found {type(content).__name__}")
     return content
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(problem=f"{twice!r} stands twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _parse_override(override: str) -> tuple[list[str], Any]:
@@ -90,6 +107,8 @@ def _set(tree: Tree, key: Sequence[str], value: Any) -> dict[str, str]:
 def _messages(error: ValidationError, tree: Tree, origin: dict[str, str], path: str) -> Iterable[str]:
     for problem in error.errors():
         key = _key(problem["loc"])
+        if problem["type"] == "union_tag_invalid":
+            key.append("fusion")
         name = ".".join(key)
         where = next((origin[p] for p in (".".join(key[:n]) for n in range(len(key), 0, -1)) if p in origin), path)
         if problem["type"] == "extra_forbidden":
@@ -97,7 +116,7 @@ def _messages(error: ValidationError, tree: Tree, origin: dict[str, str], path: 
         elif problem["type"] == "missing":
             message = "missing"
         elif problem["type"] == "union_tag_invalid":
-            name, message = f"{name}.fusion", unknown_fusion(tree["model"].get("fusion"))
+            message = unknown_fusion(tree["model"].get("fusion"))
         elif problem["type"] == "value_error":
             message = str(problem["ctx"]["error"])
         else:
@@ -110,7 +129,7 @@ def _key(location: tuple[int | str, ...]) -> list[str]:
     key = [part for part in location if isinstance(part, str)]
     if key[:1] == ["model"] and len(key) > 1 and key[1] in METHODS:
         del key[1]
-    return [part for part in key if re.fullmatch(r"\w+", part) and part not in ("int", "constrained")]
+    return key
 
 
 def _unknown(key: Sequence[str], tree: Tree) -> str:

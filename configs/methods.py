@@ -4,7 +4,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from configs.errors import ConfigError
 
@@ -26,6 +26,16 @@ I3D_STAGES = (
     "Mixed_5b",
     "Mixed_5c",
 )
+TRUNK_STAGES = {  # in the order of the network; S3D is I3D with separated convolutions
+    "i3d": I3D_STAGES,
+    "s3d": I3D_STAGES,
+    "r2plus1d_18": ("stem", "layer1", "layer2", "layer3", "layer4"),
+}
+EXCHANGES = {  # where X-Norm exchanges unless told otherwise: early, in the middle, and after the last stage
+    "i3d": ("Mixed_3b", "Mixed_4d", "Mixed_5c"),
+    "s3d": ("Mixed_3b", "Mixed_4d", "Mixed_5c"),
+    "r2plus1d_18": ("layer2", "layer3", "layer4"),
+}
 
 
 class Options(BaseModel):
@@ -37,14 +47,15 @@ class Options(BaseModel):
 class Pretrained(Options):
     """Files of Kinetics weights, one a stream; null starts from random weights."""
 
-    rgb: Path | None = Field(None, description="rgb_imagenet.pt")
-    flow: Path | None = Field(None, description="flow_imagenet.pt")
+    rgb: Path | None = Field(None, description="rgb_imagenet.pt for i3d, torchvision's file for the other trunks")
+    flow: Path | None = Field(None, description="flow_imagenet.pt for i3d, torchvision's RGB file for the others")
 
 
 class CommonOptions(Options):
-    """What every method has: two I3D trunks (or one), a hidden layer, a classification head."""
+    """What every method has: two trunks (or one), a hidden layer, a classification head."""
 
     fusion: str = Field(description="the method")
+    trunk: Literal["i3d", "s3d", "r2plus1d_18"] = Field("i3d", description="the network of each stream")
     num_classes: int = Field(8, gt=1, description="number of labels; labels run from 0 to num_classes - 1")
     hidden_size: int = Field(128, gt=0, description="size of a stream's embedding and of the head's hidden layers")
     dropout: float = Field(0.1, ge=0, lt=1, description="probability of dropping a feature before each linear layer")
@@ -62,6 +73,10 @@ class CommonOptions(Options):
 
     @model_validator(mode="after")
     def _published_width(self) -> "CommonOptions":
+        if self.width != 1 and self.trunk != "i3d":
+            raise ValueError(
+                f"width has no effect when trunk is '{self.trunk}'; set model.width=1.0 or model.trunk=i3d"
+            )
         if self.width != 1 and (self.pretrained.rgb or self.pretrained.flow):
             raise ValueError(
                 f"pretrained weights fit width 1.0 alone, found width {self.width:g}; set model.width=1.0 or "
@@ -110,12 +125,62 @@ class LateOptions(TwoHeadOptions):
     fusion: Literal["late"] = "late"
 
 
+class MisaOptions(CommonOptions):
+    """MISA: what the streams share and what is private to each, told apart by three more losses."""
+
+    fusion: Literal["misa"] = "misa"
+    hidden_size: int = Field(128, gt=0, multiple_of=2, description="size of each representation; two attention heads")
+    diff_weight: float = Field(0.3, ge=0, description="weight of the difference loss")
+    cmd_weight: float = Field(1.0, ge=0, description="weight of the similarity loss, central moment discrepancy")
+    recon_weight: float = Field(1.0, ge=0, description="weight of the reconstruction loss")
+
+
+class MultOptions(CommonOptions):
+    """MulT: each stream's tokens attend to the other's."""
+
+    fusion: Literal["mult"] = "mult"
+    dropout: float = Field(0.1, ge=0, lt=1, description="of attention weights, hidden units and residual branches")
+    embed_dropout: float = Field(0.25, ge=0, lt=1, description="of a transformer's input tokens")
+    attention_size: int = Field(30, ge=4, description="size of a token")
+    attention_heads: int = Field(5, gt=0, description="heads of each attention; they share attention_size out")
+    attention_layers: int = Field(5, gt=0, description="layers of each transformer")
+
+    @model_validator(mode="after")
+    def _sizes_that_count(self) -> "MultOptions":
+        if self.hidden_size != CommonOptions.model_fields["hidden_size"].default:
+            raise ValueError(
+                f"hidden_size has no effect when fusion is 'mult', found {self.hidden_size}; set model.attention_size"
+            )
+        if self.attention_size % self.attention_heads:
+            raise ValueError(
+                f"attention_size must be a multiple of attention_heads, found {self.attention_size} and "
+                f"{self.attention_heads}"
+            )
+        return self
+
+
+class GBlendOptions(CommonOptions):
+    """Gradient-Blending: a head a stream and one for both, weighted by how each generalises and overfits."""
+
+    fusion: Literal["gblend"] = "gblend"
+    estimation_epochs: int = Field(5, gt=0, description="epochs of each head's own short training")
+    estimation_subset: float = Field(1.0, gt=0, le=1, description="share of the training clips used for it")
+    estimation_holdout: float = Field(0.2, gt=0, lt=1, description="share of those held out, as whole videos")
+    online: int | None = Field(None, gt=0, description="estimate anew every this many epochs; null: once, at the start")
+
+
+class TfnOptions(CommonOptions):
+    """Tensor fusion: the outer product of both embeddings into one head."""
+
+    fusion: Literal["tfn"] = "tfn"
+
+
 class XNormOptions(TwoHeadOptions):
     """X-Norm: the two trunks exchange normalisation parameters on the way; their logits averaged."""
 
     fusion: Literal["xnorm"] = "xnorm"
     exchange_after: tuple[str, ...] = Field(
-        ("Mixed_3b", "Mixed_4d", "Mixed_5c"), min_length=1, description="stages of I3D followed by an exchange"
+        EXCHANGES["i3d"], min_length=1, description="stages followed by an exchange; null: the trunk's defaults"
     )
     exchange_order: Literal["parallel", "sequential"] = Field(
         "parallel", description="flow takes its parameters from RGB as it was before the exchange, or after it"
@@ -124,15 +189,24 @@ class XNormOptions(TwoHeadOptions):
         "none", description="none: parameters for each point of time and space; global: one vector a clip"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _exchanges_of_the_trunk(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("exchange_after") is None:
+            return values | {"exchange_after": EXCHANGES.get(values.get("trunk", "i3d"), EXCHANGES["i3d"])}
+        return values
+
     @field_validator("exchange_after")
     @classmethod
-    def _known_stages_in_order(cls, stages: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_stages_in_order(cls, stages: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        trunk = info.data.get("trunk", "i3d")  # not there when it is wrong itself, which is said already
+        known = TRUNK_STAGES[trunk]
         for stage in stages:
-            if stage not in I3D_STAGES:
-                close = difflib.get_close_matches(stage, I3D_STAGES, n=1)
-                hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(I3D_STAGES)}"
-                raise ValueError(f"unknown stage '{stage}'; {hint}")
-        in_order = [stage for stage in I3D_STAGES if stage in stages]
+            if stage not in known:
+                close = difflib.get_close_matches(stage, known, n=1)
+                hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+                raise ValueError(f"unknown stage '{stage}' of trunk '{trunk}'; {hint}")
+        in_order = [stage for stage in known if stage in stages]
         if list(stages) != in_order:
             raise ValueError(f"found {list(stages)}; allowed: each stage once, as the network has them: {in_order}")
         return stages
@@ -149,10 +223,23 @@ METHODS: dict[str, type[CommonOptions]] = {
     "flow": FlowOptions,
     "early": EarlyOptions,
     "late": LateOptions,
+    "tfn": TfnOptions,
+    "misa": MisaOptions,
+    "mult": MultOptions,
+    "gblend": GBlendOptions,
     "xnorm": XNormOptions,
 }
 MethodOptions = Annotated[
-    RgbOptions | FlowOptions | EarlyOptions | LateOptions | XNormOptions, Field(discriminator="fusion")
+    RgbOptions
+    | FlowOptions
+    | EarlyOptions
+    | LateOptions
+    | TfnOptions
+    | MisaOptions
+    | MultOptions
+    | GBlendOptions
+    | XNormOptions,
+    Field(discriminator="fusion"),
 ]
 
 

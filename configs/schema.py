@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from configs.methods import MethodOptions, Options
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -30,11 +31,18 @@ class DataSection(Options):
     annotations: Annotations
     preset: Literal["xnorm-verbs", "none"] = Field(description="which rows belong to which split")
     shards: Path = Field(description="root of <split>/00000.tfrecord ...")
-    frames_per_clip: PositiveInt | Literal["all"] = Field(description="stored frames a clip, evenly spaced")
+    frames_per_clip: int | Literal["all"] = Field(description="stored frames a clip, evenly spaced")
     check: Literal["decode", "header"] = Field(description="how each JPEG is checked as it is packed")
     on_bad_clip: Literal["error", "skip"] = Field(description="stop at bad clips, or leave them out and list them")
     shard_mib: PositiveInt = Field(description="size of a shard in MiB; clips stay whole")
     workers: int = Field(ge=0, description="packing processes; 0: as many as there are cores")
+
+    @field_validator("frames_per_clip", mode="before")
+    @classmethod
+    def _number_or_all(cls, frames: object) -> object:
+        if frames != "all" and not (isinstance(frames, int) and frames > 0):
+            raise ValueError(f"found {frames!r}; allowed: a number above 0, or all")
+        return frames
 
 
 class ClipSection(Options):
@@ -87,7 +95,8 @@ class Config(Options):
     """One training run and the data it needs."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run's folder")
-    seed: int = Field(ge=0, lt=2**32)
+    seed: Seed
+    seeds: list[Seed] | None = Field(min_length=1, description="train once with each, in <runs>/<name>-seed<seed>")
     runs: Path = Field(description="where run folders are made")
     data: DataSection
     clip: ClipSection
@@ -95,12 +104,18 @@ class Config(Options):
     model: MethodOptions
     train: TrainSection
 
-    @model_validator(mode="after")
-    def _jitter_has_room(self) -> "Config":
-        stored = self.data.frames_per_clip
-        if self.clip.temporal == "jitter" and stored != "all" and stored <= self.clip.num_frames:
-            raise ValueError(
-                f"clip.temporal: 'jitter' has no effect when data.frames_per_clip ({stored}) is not larger than "
-                f"clip.num_frames ({self.clip.num_frames}); set data.frames_per_clip=all or clip.temporal=uniform"
-            )
-        return self
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: list[int] | None) -> list[int] | None:
+        if seeds is not None and len(set(seeds)) < len(seeds):
+            raise ValueError(f"found {seeds}; allowed: each seed once")
+        return seeds
+
+    def each_seed(self) -> list["Config"]:
+        """The runs that this asks for: one a seed, each with a name of its own; without `seeds` itself alone."""
+        if self.seeds is None:
+            return [self]
+        return [
+            self.model_copy(update={"name": f"{self.name}-seed{seed}", "seed": seed, "seeds": None})
+            for seed in self.seeds
+        ]

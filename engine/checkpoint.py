@@ -46,10 +46,17 @@ def plain_config(config: Config) -> State:
 
 def config_differences(before: Mapping[str, Any], now: Mapping[str, Any], free: tuple[str, ...] = ()) -> list[str]:
     """Return `key: was A, is B` for each value that changed; the keys in `free` (and below them) may."""
+    return [f"{key}: was {old!r}, is {new!r}" for key, old, new in changed_values(before, now, free)]
+
+
+def changed_values(
+    before: Mapping[str, Any], now: Mapping[str, Any], free: tuple[str, ...] = ()
+) -> list[tuple[str, Any, Any]]:
+    """Return (dotted key, old, new) for each value that changed, None where there is none, but for `free` keys."""
     old, new = dict(_flat(before)), dict(_flat(now))
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return [
-        f"{key}: was {old.get(key)!r}, is {new.get(key)!r}"
+        (key, old.get(key), new.get(key))
         for key in changed
         if not any(key == name or key.startswith(name + ".") for name in free)
     ]

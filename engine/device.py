@@ -1,6 +1,10 @@
 """Where the model runs and in which precision: one code for CPU and GPU, the differences being settings."""
 
+import resource
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -9,6 +13,7 @@ from torch import nn
 from configs.errors import ConfigError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes that getrusage counts in
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -31,6 +36,20 @@ class Placement:
         """Move a model here; on a GPU its weights lie channels last, which would slow a CPU down."""
         model = model.to(self.device)
         return model.to(memory_format=torch.channels_last_3d) if self.device.type == "cuda" else model
+
+    def forget_peak_memory(self) -> None:
+        """Let `peak_memory` start anew from what is held now, where the system can do that."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return
+        with suppress(OSError):  # Linux alone has this
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def peak_memory(self) -> int:
+        """Return the most bytes held so far: of the GPU's memory by torch, or of the machine's by this process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
 
 def choose_placement(device: str, precision: str, local_rank: int = 0) -> Placement:

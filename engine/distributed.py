@@ -69,9 +69,11 @@ class World:
         """Wait until all ranks are here."""
         self.any(False)
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """Average gradients over the ranks in each backward pass."""
-        return DistributedDataParallel(module) if self.size > 1 else module
+    def wrap(self, module: nn.Module, all_used: bool = True) -> nn.Module:
+        """Average gradients over the ranks in each backward pass; `all_used`: every parameter has one there."""
+        if self.size == 1:
+            return module
+        return DistributedDataParallel(module, find_unused_parameters=not all_used)
 
     def broadcast_buffers(self, module: nn.Module) -> None:
         """Give all ranks the first one's running statistics, which are those that a checkpoint holds."""

@@ -1,5 +1,7 @@
 """The loader of a split, as the config and the model describe it."""
 
+from collections.abc import Sequence
+
 from configs.errors import ConfigError, UserError
 from configs.schema import Config
 from engine.session import Session
@@ -18,8 +20,17 @@ def check_split(config: Config, split: str) -> None:
         raise ConfigError(f"data.annotations: names no {split} split; named: {', '.join(named) or 'none'}")
 
 
-def open_loader(config: Config, split: str, model: FusionModel, session: Session, train: bool = False) -> ClipLoader:
+def open_loader(
+    config: Config,
+    split: str,
+    model: FusionModel,
+    session: Session,
+    train: bool = False,
+    clips: Sequence[int] | None = None,
+) -> ClipLoader:
     """Open `split`, decoding the streams that `model` looks at: for training, or to score each clip once.
+
+    `clips` are positions in the split; without them, it is all of it.
 
     Raises:
         UserError: the split is missing or damaged, or has labels that the model has no class for.
@@ -35,6 +46,7 @@ def open_loader(config: Config, split: str, model: FusionModel, session: Session
         rank=world.rank,
         world_size=world.size,
         streams=model.streams,
+        clips=clips,
     )
     highest = int(loader.labels.argmax())
     if loader.labels[highest] >= config.model.num_classes:

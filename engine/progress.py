@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+UNBOUND = 10_000  # characters
 PLAIN_EVERY = 30.0  # seconds between plain lines within an epoch, so that a log file stays readable
 
 
@@ -59,8 +60,10 @@ class Display:
             self.line(f"{self._description}  {text}")
 
     def table(self, table: Table) -> None:
-        """Print a table."""
-        self._console.print(table)
+        """Print a table in its full width, beyond the right edge rather than cut."""
+        unbound = self._console.options.update(max_width=UNBOUND)
+        table.width = self._console.measure(table, options=unbound).maximum
+        self._console.print(table, crop=False)
 
     def line(self, text: str) -> None:
         """Print a line that stays."""

@@ -49,7 +49,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         file.write("\n")
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table to `path`, whole or not at all."""
     with atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -62,7 +63,7 @@ def _write_predictions(evaluation: Evaluation, path: Path) -> None:
     predictions = evaluation.logits.argmax(dim=1).tolist()
     header = ["clip_id", "label", "prediction", *(f"score_{label}" for label in range(scores.shape[1]))]
     clips = zip(evaluation.clip_ids, evaluation.labels.tolist(), predictions, scores.tolist(), strict=True)
-    _write_csv(path, header, ([*clip, *(f"{score:.9g}" for score in row)] for *clip, row in clips))
+    write_csv(path, header, ([*clip, *(f"{score:.9g}" for score in row)] for *clip, row in clips))
 
 
 def _write_per_class(evaluation: Evaluation, path: Path) -> None:
@@ -71,13 +72,13 @@ def _write_per_class(evaluation: Evaluation, path: Path) -> None:
     num_predicted = metrics.confusion.sum(dim=0).tolist()
     correct = metrics.confusion.diagonal().tolist()
     columns = zip(range(len(correct)), num_clips, num_predicted, correct, metrics.per_class, strict=True)
-    _write_csv(path, ["label", "clips", "predicted", "correct", "accuracy"], columns)
+    write_csv(path, ["label", "clips", "predicted", "correct", "accuracy"], columns)
 
 
 def _write_confusion(evaluation: Evaluation, path: Path) -> None:
     rows = evaluation.metrics.confusion.tolist()
     header = ["label", *(f"predicted_{label}" for label in range(len(rows)))]
-    _write_csv(path, header, ([label, *row] for label, row in enumerate(rows)))
+    write_csv(path, header, ([label, *row] for label, row in enumerate(rows)))
 
 
 def _draw_confusion(evaluation: Evaluation, path: Path) -> None:

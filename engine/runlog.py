@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,30 @@ class RunLog:
         """One JSON object a line, one line a log."""
         return self.folder / "metrics.jsonl"
 
+    @property
+    def summary(self) -> Path:
+        """What the run came to; there only once it is finished."""
+        return self.folder / "summary.json"
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def exists(self) -> bool:
+        """Whether something has been written there before; a scratch file does not count."""
+        return self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir())
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over, with as many epochs as are wanted now."""
+        if not self.summary.exists():
+            return False
+        before = yaml.safe_load((self.folder / "config.yaml").read_text("utf-8"))
+        return bool(before["train"]["epochs"] == self._config["train"]["epochs"])
+
     def check(self, resume: bool) -> State | None:
         """Return what to resume from; None to start at the beginning.
 
@@ -59,7 +84,7 @@ class RunLog:
             ConfigError: the folder is there and must not be, or the other way round, or its config is another one.
         """
         if not resume:
-            if self.folder.is_dir() and any(self.folder.iterdir()):
+            if self.exists:
                 raise ConfigError(
                     f"{self.folder}: this run exists already; go on with it by --resume, or choose another name=..."
                 )
@@ -89,6 +114,8 @@ class RunLog:
             with atomic_write(self.folder / "config.yaml", "w") as file:
                 yaml.safe_dump(self._config, file, sort_keys=False)
             self._num_lines = self._truncate(state["metrics_lines"] if state else 0)
+            with suppress(FileNotFoundError):  # of the run as it was before it went on
+                self.summary.unlink()
         except OSError as error:
             raise self._cannot_write(error) from None
         from torch.utils.tensorboard import SummaryWriter  # here: --help need not wait for it
@@ -124,12 +151,13 @@ class RunLog:
     def summarize(self, summary: Record) -> None:
         """Write summary.json."""
         if self._writes:
-            write_json(self.folder / "summary.json", summary)
+            write_json(self.summary, summary)
 
     def close(self) -> None:
-        """Write out what TensorBoard still holds back."""
+        """Write out what TensorBoard still holds back, and end its threads."""
         if self._events is not None:
             self._events.close()
+            self._events = None
 
     def _truncate(self, num_lines: int) -> int:
         """Keep the first `num_lines` lines of metrics.jsonl; return how many there are."""

@@ -41,15 +41,22 @@ class ForwardPass(nn.Module):
 
 
 class Stepper:
-    """Takes steps on a model that is in its place already."""
+    """Takes steps on a model that is in its place already; `all_used`: every parameter gets a gradient in each."""
 
     def __init__(
-        self, model: FusionModel, losses: Losses, settings: TrainSection, seed: int, placement: Placement, world: World
+        self,
+        model: FusionModel,
+        losses: Losses,
+        settings: TrainSection,
+        seed: int,
+        placement: Placement,
+        world: World,
+        all_used: bool = True,
     ) -> None:
         forward: nn.Module = ForwardPass(model, losses)
         if settings.compile:
             forward.compile()
-        self.module = world.wrap(forward)
+        self.module = world.wrap(forward, all_used)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # Fused: one pass over all weights, and with fp16 no wait for the device to learn whether to skip the step.
         self.optimizer = torch.optim.AdamW(
@@ -71,7 +78,7 @@ class Stepper:
     def step(self, batch: Batch, number: int) -> Measured:
         """Take step `number` of the run on a batch that is on the device, without waiting for it."""
         # What is random in a step (dropout) follows from its number, so a resumed run needs no generator's state.
-        torch.manual_seed(_step_seed(self._seed, number, self._world.rank))
+        torch.manual_seed(derive_seed(self._seed, number, self._world.rank))
         with self._placement.autocast():
             losses, logits = self.module(batch.rgb, batch.flow, batch.labels)
         loss = torch.stack([term.float() for term in losses.values()]).sum()
@@ -93,5 +100,6 @@ class Stepper:
         self.scaler.load_state_dict(state["scaler"])
 
 
-def _step_seed(seed: int, number: int, rank: int) -> int:
-    return int(np.random.SeedSequence((seed, number, rank)).generate_state(1, np.uint64)[0])
+def derive_seed(*numbers: int) -> int:
+    """Make one seed out of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])

@@ -7,38 +7,50 @@ from typing import Any
 import torch
 from torch import nn
 
+from configs.schema import Config
 from engine.device import Placement
 from engine.evaluation import Evaluation
+from engine.flops import count_flops
 from engine.meter import means
 from engine.reports import summarize
 from engine.trainer import Trainer
+from pipeline.format import open_split
 
 DALI_PACKAGES = ("nvidia-dali-cuda110", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
 
 
 def summarize_run(trainer: Trainer, test: Evaluation | None) -> dict[str, Any]:
     """Sum a finished run up; `test` is None where there is no test split."""
-    counters, placement = trainer.counters, trainer.session.placement
+    config, counters, placement = trainer.config, trainer.counters, trainer.session.placement
     training = means(trainer.meter.run)
+    peak_memory = trainer.peak_memory  # before counting operations, which takes memory itself
     return {
-        "name": trainer.config.name,
-        "fusion": trainer.config.model.fusion,
-        "seed": trainer.config.seed,
-        "val_top1": counters.best_accuracy,
+        "name": config.name,
+        "fusion": config.model.fusion,
+        "seed": config.seed,
+        "val": {"top1": counters.best_accuracy, "mean_class": counters.best_mean_class},
         "best_epoch": counters.best_epoch,
         "test": None if test is None else summarize(test),
         "epochs": counters.epoch,
         "steps": counters.step,
         "stopped_early": counters.epoch < trainer.settings.epochs,
         "parameters": count_parameters(trainer.model),
+        "gflops_per_clip": count_flops(trainer.model, config.clip) / 1e9,
         "clips_per_s": training["clips_per_s"],
         "data_wait": training["data_wait"],
         "wall_seconds": trainer.seconds,
+        "peak_memory_bytes": peak_memory,
         "device": device_name(placement),
         "precision": placement.precision,
         "processes": trainer.session.world.size,
+        "splits": {name: split_checksum(config, name) for name in config.data.annotations.splits()},
         "versions": versions(),
     }
+
+
+def split_checksum(config: Config, split: str) -> int:
+    """Return the number that tells this packed split from all others."""
+    return int(open_split(config.data.shards / split).index["checksum"])
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import time
 from dataclasses import asdict, dataclass
 
+import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from configs.schema import Config
@@ -15,7 +16,7 @@ from engine.progress import describe
 from engine.reports import summarize
 from engine.runlog import RunLog
 from engine.session import Session
-from engine.step import Stepper
+from engine.step import Stepper, derive_seed
 from models.fusion import FusionModel
 from pipeline.loader import ClipLoader
 
@@ -28,8 +29,11 @@ class Counters:
     step: int = 0  # steps of the run
     batches: int = 0  # steps of the epoch that is under way
     best_accuracy: float = -1.0  # of the validation split
+    best_mean_class: float = 0.0  # of that same epoch
     best_epoch: int = 0
+    prepared: int = 0  # epochs that the method has been prepared for
     seconds: float = 0.0  # wall time of the parts of the run before this one
+    peak_memory: int = 0  # bytes, likewise
 
 
 class Trainer:
@@ -59,6 +63,7 @@ class Trainer:
         self.meter = Meter(session.world, train_loader.clip_ids)
         self.counters = Counters()
         self.started = time.perf_counter()
+        session.placement.forget_peak_memory()
 
     @property
     def finished(self) -> bool:
@@ -70,6 +75,11 @@ class Trainer:
     def seconds(self) -> float:
         """Wall time of the run so far, all its parts together."""
         return self.counters.seconds + time.perf_counter() - self.started
+
+    @property
+    def peak_memory(self) -> int:
+        """The most bytes that this process has held, in all parts of the run."""
+        return max(self.counters.peak_memory, self.session.placement.peak_memory())
 
     def train(self) -> None:
         """Train and validate until finished.
@@ -105,10 +115,21 @@ class Trainer:
         self.flush()
 
     def prepare(self) -> None:
-        """Let the method do what it needs done before an epoch."""
-        numbers = self.model.prepare(ShortTraining(self.counters.epoch))
+        """Let the method do what it needs done before an epoch, once; what it finds out is saved right away."""
+        counters = self.counters
+        if counters.prepared > counters.epoch:
+            return
+        # The same on all ranks, and whatever happened before: a run that is stopped in here does it all anew.
+        torch.manual_seed(derive_seed(self.config.seed, counters.epoch, 0, 1))
+        try:
+            numbers = self.model.prepare(ShortTraining(counters.epoch, self.config, self.session, self.train_loader))
+        except InterruptionError:
+            self.save()
+            raise
+        counters.prepared = counters.epoch + 1
         if numbers:
-            self.run.log("prepare", {"epoch": self.counters.epoch + 1, "step": self.counters.step, **numbers})
+            self.run.log("prepare", {"epoch": counters.epoch + 1, "step": counters.step, **numbers})
+            self.save()
 
     def validate(self) -> Evaluation:
         """Score the validation split with the weights as they are."""
@@ -134,6 +155,7 @@ class Trainer:
         counters.batches = 0
         if accuracy > counters.best_accuracy:
             counters.best_accuracy, counters.best_epoch = accuracy, counters.epoch
+            counters.best_mean_class = validation.metrics.mean_class
             self.run.save_best({"model": self.model.state_dict(), "epoch": counters.epoch, "top1": accuracy})
         train, where = means(self.meter.epoch), {"epoch": counters.epoch, "step": counters.step}
         self.run.log("epoch", {**where, "lr": self.stepper.learning_rate, **train})
@@ -181,7 +203,7 @@ class Trainer:
             "scheduler": self.scheduler.state_dict(),
             "loader": self.train_loader.state_dict(),
             "meter": self.meter.state_dict(),
-            "counters": asdict(self.counters) | {"seconds": self.seconds},
+            "counters": asdict(self.counters) | {"seconds": self.seconds, "peak_memory": self.peak_memory},
         }
 
     def load_state_dict(self, state: State) -> None:

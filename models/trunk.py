@@ -5,23 +5,27 @@ from collections.abc import Collection
 from configs.methods import CommonOptions
 from models.checkpoint import load_pretrained
 from models.i3d import I3D
+from models.stages import Trunk
+from models.torchvision_trunk import NETWORKS
 
 CHANNELS = {"rgb": 3, "flow": 2}  # flow: u and v
 
 
-def build_trunk(stream: str, options: CommonOptions, signed_after: Collection[str] = ()) -> I3D:
+def build_trunk(
+    stream: str, options: CommonOptions, signed_after: Collection[str] = (), *, embeds: bool = True
+) -> Trunk:
     """Build the trunk of `stream` (rgb or flow), load its weights and freeze it where the options say so.
 
-    `signed_after` names the stages whose output the method changes, so that it may be negative.
+    `signed_after` names the stages whose output the method changes, so that it may be negative. Without `embeds`, the
+    method takes the last stage's features, and there is no map to an embedding to be trained.
     """
-    trunk = I3D(
-        CHANNELS[stream],
-        options.hidden_size,
-        options.dropout,
-        options.width,
-        options.batchnorm_momentum,
-        signed_after,
-    )
+    embedding_size = options.hidden_size if embeds else None
+    sizes = (CHANNELS[stream], embedding_size, options.dropout)
+    trunk: Trunk
+    if options.trunk == "i3d":
+        trunk = I3D(*sizes, options.width, options.batchnorm_momentum, signed_after)
+    else:
+        trunk = NETWORKS[options.trunk](*sizes, options.batchnorm_momentum)
     path = getattr(options.pretrained, stream)
     if path is not None:
         load_pretrained(trunk, path)

@@ -1,4 +1,4 @@
-"""X-Norm (Yin, Yang and Soleymani, 2022): two trunks that exchange normalisation parameters on their way."""
+"""X-Norm (Yin, Xu, Zu and Soleymani, ICMI 2022): two trunks that exchange normalisation parameters on their way."""
 
 from torch import Tensor, nn
 

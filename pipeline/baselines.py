@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from configs.errors import UserError
 from pipeline.format import Split
+from pipeline.graph import define_tfrecord_graph
 from pipeline.reader import ClipReader, Jpeg
 
 Decode = Callable[[list[Jpeg], bool, int, int, int, bool], Tensor]  # files, gray, top, left, crop, mirror
@@ -66,6 +67,26 @@ def dataloader_batches(
     while True:
         for rgb, _, _ in loader:
             yield len(rgb)
+
+
+def tfrecord_batches(
+    split: Split, *, batch_size: int, num_frames: int, crop_size: int, num_threads: int
+) -> Iterator[int]:
+    """Batches by DALI's own TFRecord reader, to compare with; yields the number of clips of each, epoch after epoch."""
+    indices = [str(path.with_suffix(".idx")) for path in split.shard_paths]
+    pipe = define_tfrecord_graph(
+        [str(path) for path in split.shard_paths],
+        indices,
+        batch_size=batch_size,
+        num_frames=num_frames,
+        crop_size=crop_size,
+        num_threads=num_threads,
+    )
+    pipe.build()
+    while True:
+        rgb, flow = pipe.run()
+        pair = [torch.from_numpy(np.array(output.as_tensor())) for output in (rgb, flow)]  # DALI's memory is lent
+        yield len(pair[0])
 
 
 def decode_opencv(files: list[Jpeg], gray: bool, top: int, left: int, size: int, mirror: bool) -> Tensor:

@@ -163,6 +163,8 @@ def read_index(folder: Path) -> dict[str, Any]:
             f"{folder}: no {INDEX_NAME} here, so this is not a packed split, or not a finished one; "
             "run `python preprocess/pack.py -c CONFIG` (again), or set data.shards to where it is"
         ) from None
+    except OSError as error:
+        raise ShardError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise ShardError(f"{path}: damaged, not JSON ({error}); {_remedy(folder)}") from None
     if not isinstance(index, dict) or index.get("format") != FORMAT:

@@ -1,10 +1,23 @@
-"""The DALI graph of one stream: JPEGs and windows in, uint8 crops out, on a CPU or a GPU alike."""
+"""The DALI graph of one stream and its running: JPEGs and windows in, uint8 crops out, on a CPU or a GPU alike."""
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from nvidia.dali import fn, tfrecord, types
 from nvidia.dali.pipeline import Pipeline
+from nvidia.dali.plugin.pytorch import feed_ndarray
+from nvidia.dali.tensors import TensorCPU, TensorListCPU
+from torch import Tensor
+
+from pipeline.format import ShardError
+from pipeline.reader import Jpeg
+from pipeline.sampler import View
 
 JPEG, ANCHOR, SHAPE = "jpeg", "anchor", "shape"  # inputs of every graph
 COLOR = ("brightness", "contrast", "saturation")  # inputs of a graph with colour jitter
@@ -84,6 +97,74 @@ def _decode(jpeg: Any, anchor: Any, shape: Any, options: GraphOptions, device: s
 
 def _factor(name: str) -> Any:
     return fn.external_source(name=name, dtype=types.FLOAT, ndim=0)
+
+
+class StreamDecoder:
+    """One running DALI pipeline: batches of JPEGs are sent in, and received decoded in the same order."""
+
+    def __init__(self, options: GraphOptions, device: torch.device, num_threads: int, prefetch: int) -> None:
+        self._options = options
+        self._device = device
+        device_id = device.index if device.type == "cuda" else None
+        self._pipe = define_graph(options, device_id=device_id, num_threads=num_threads, prefetch=prefetch)
+        self._pipe.build()
+        self._unscheduled = prefetch  # DALI's first run starts as many batches as it works ahead
+
+    def send(self, jpegs: list[Jpeg], views: Sequence[View]) -> None:
+        """Begin to decode the views' windows of `jpegs`: T of every view in turn, for flow all u's and then all v's."""
+        # A list of arrays would go through DALI's checks of every item, which cost three times what feeding does.
+        self._pipe.feed_input(JPEG, TensorListCPU([TensorCPU(jpeg) for jpeg in jpegs]))
+        for name, values in self._arguments(views).items():  # each [B, ...]
+            frames = np.repeat(values, len(views[0].frames), axis=0)  # [B * T, ...]
+            self._pipe.feed_input(name, np.concatenate([frames] * (len(jpegs) // len(frames))))
+        if self._unscheduled > 0:
+            self._unscheduled -= 1
+        if self._unscheduled == 0:
+            self._pipe.schedule_run()
+
+    @contextmanager
+    def receive(self, clips: str) -> Iterator[Tensor]:
+        """Lend the next batch's frames, uint8 [samples, H, W, C], in DALI's own memory: gone after the with block."""
+        try:
+            outputs = self._pipe.share_outputs()
+        except RuntimeError as error:
+            raise ShardError(
+                f"DALI cannot decode one of the clips {clips}: {_reason(error)}; "
+                "python preprocess/pack.py -c ... --verify says which"
+            ) from None
+        try:
+            yield self._borrow(outputs[0].as_tensor())
+        finally:
+            self._pipe.release_outputs()
+
+    def _borrow(self, frames: Any) -> Tensor:
+        if self._device.type == "cpu":
+            return torch.from_numpy(np.asarray(frames))
+        copy = torch.empty(frames.shape(), dtype=torch.uint8, device=self._device)
+        # DALI copies on torch's stream, so that what torch does next with the frames comes after.
+        feed_ndarray(frames, copy, cuda_stream=torch.cuda.current_stream(self._device))
+        return copy
+
+    def _arguments(self, views: Sequence[View]) -> dict[str, NDArray[Any]]:
+        options = self._options
+        sides = np.array([view.side for view in views])
+        arguments: dict[str, NDArray[Any]] = {
+            ANCHOR: np.array([(view.top, view.left) for view in views], dtype=np.int32),
+            SHAPE: np.stack([sides, sides], axis=1).astype(np.int32),
+        }
+        if options.color:
+            factors = np.array([view.color for view in views], dtype=np.float32)
+            arguments |= dict(zip(COLOR, factors.T, strict=True))
+        if options.gain:
+            arguments[GAIN] = (options.crop_size / sides).astype(np.float32)
+        return arguments
+
+
+def _reason(error: Exception) -> str:
+    """The one line of DALI's message that says what is wrong, without the places in its source."""
+    after = str(error).split("encountered:", 1)[-1]
+    line = next((line.strip() for line in after.splitlines() if line.strip()), "no reason given")
+    return re.sub(r"(Error in thread \d+: )?\[/\S+\]\s*", "", line)
 
 
 def define_tfrecord_graph(

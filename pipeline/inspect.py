@@ -11,6 +11,7 @@ from rich.console import Console
 
 from configs import UserError, load_config
 from configs.errors import exit_code_of
+from pipeline.arguments import at_least, check_folder
 from pipeline.loader import ClipLoader
 from pipeline.sheet import Sheet, decode_whole, draw_sheet
 
@@ -36,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--config", default="configs/xnorm.yaml", help="YAML file; default: configs/xnorm.yaml")
     parser.add_argument("--split", default="train", help="which packed split; default: train")
     parser.add_argument("--clip", metavar="ID", help="narration id; default: the first clip of the epoch's order")
-    parser.add_argument("--epoch", type=int, default=0, help="whose crop, mirror and moments; default: 0")
+    parser.add_argument("--epoch", type=at_least(0), default=0, help="whose crop, mirror and moments; default: 0")
     parser.add_argument("--eval", action="store_true", help="as evaluation sees it: centre crop, no augmentation")
     parser.add_argument("--raw", action="store_true", help="add the whole frames, with the crop drawn in")
     parser.add_argument("-o", "--output", type=Path, required=True, help="PNG file to write")
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    check_folder(arguments.output)
     config = load_config(arguments.config, arguments.overrides)
     single = {"batch_size": 1, "device": "cpu", "prefetch": 1}
     with ClipLoader.from_config(config, arguments.split, train=not arguments.eval, **single) as loader:

@@ -1,5 +1,6 @@
 """Batches of clip pairs, epoch after epoch: schedule, reader and DALI graphs put together."""
 
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,17 +11,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali.plugin.pytorch import feed_ndarray
-from nvidia.dali.tensors import TensorCPU, TensorListCPU
 from torch import Tensor
 
 from configs.errors import UserError
 from configs.schema import Config
 from pipeline.batch import Batch, assemble_flow, assemble_rgb
-from pipeline.format import ShardError, Split, open_split
-from pipeline.graph import ANCHOR, COLOR, GAIN, JPEG, SHAPE, GraphOptions, define_graph, define_tfrecord_graph
+from pipeline.format import open_split
+from pipeline.graph import GraphOptions, StreamDecoder
 from pipeline.prepare import Prepared, Preparer
-from pipeline.reader import ClipReader, Jpeg
+from pipeline.reader import COLUMNS, ClipReader
 from pipeline.sampler import Slot, View, ViewOptions
 from pipeline.schedule import Schedule
 
@@ -83,6 +82,7 @@ class ClipLoader:
         on_corrupt: Literal["error", "skip"] = "error",
         clips: Sequence[int] | None = None,
     ) -> None:
+        _check_arguments(locals())
         split = open_split(split_dir)
         self.split_dir = Path(split_dir)
         self.table = split.table
@@ -243,67 +243,6 @@ class ClipLoader:
         return ", ".join(self.clip_ids[view.clip] for view in views)
 
 
-class StreamDecoder:
-    """One running DALI pipeline: batches of JPEGs are sent in, and received decoded in the same order."""
-
-    def __init__(self, options: GraphOptions, device: torch.device, num_threads: int, prefetch: int) -> None:
-        self._options = options
-        self._device = device
-        device_id = device.index if device.type == "cuda" else None
-        self._pipe = define_graph(options, device_id=device_id, num_threads=num_threads, prefetch=prefetch)
-        self._pipe.build()
-        self._unscheduled = prefetch  # DALI's first run starts as many batches as it works ahead
-
-    def send(self, jpegs: list[Jpeg], views: Sequence[View]) -> None:
-        """Begin to decode the views' windows of `jpegs`: T of every view in turn, for flow all u's and then all v's."""
-        # A list of arrays would go through DALI's checks of every item, which cost three times what feeding does.
-        self._pipe.feed_input(JPEG, TensorListCPU([TensorCPU(jpeg) for jpeg in jpegs]))
-        for name, values in self._arguments(views).items():  # each [B, ...]
-            frames = np.repeat(values, len(views[0].frames), axis=0)  # [B * T, ...]
-            self._pipe.feed_input(name, np.concatenate([frames] * (len(jpegs) // len(frames))))
-        if self._unscheduled > 0:
-            self._unscheduled -= 1
-        if self._unscheduled == 0:
-            self._pipe.schedule_run()
-
-    @contextmanager
-    def receive(self, clips: str) -> Iterator[Tensor]:
-        """Lend the next batch's frames, uint8 [samples, H, W, C], in DALI's own memory: gone after the with block."""
-        try:
-            outputs = self._pipe.share_outputs()
-        except RuntimeError as error:
-            raise ShardError(
-                f"DALI cannot decode one of the clips {clips}: {_first_line(error)}; "
-                "python preprocess/pack.py -c ... --verify says which"
-            ) from None
-        try:
-            yield self._borrow(outputs[0].as_tensor())
-        finally:
-            self._pipe.release_outputs()
-
-    def _borrow(self, frames: Any) -> Tensor:
-        if self._device.type == "cpu":
-            return torch.from_numpy(np.asarray(frames))
-        copy = torch.empty(frames.shape(), dtype=torch.uint8, device=self._device)
-        # DALI copies on torch's stream, so that what torch does next with the frames comes after.
-        feed_ndarray(frames, copy, cuda_stream=torch.cuda.current_stream(self._device))
-        return copy
-
-    def _arguments(self, views: Sequence[View]) -> dict[str, NDArray[Any]]:
-        options = self._options
-        sides = np.array([view.side for view in views])
-        arguments: dict[str, NDArray[Any]] = {
-            ANCHOR: np.array([(view.top, view.left) for view in views], dtype=np.int32),
-            SHAPE: np.stack([sides, sides], axis=1).astype(np.int32),
-        }
-        if options.color:
-            factors = np.array([view.color for view in views], dtype=np.float32)
-            arguments |= dict(zip(COLOR, factors.T, strict=True))
-        if options.gain:
-            arguments[GAIN] = (options.crop_size / sides).astype(np.float32)
-        return arguments
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Copy without OpenMP, whose idle threads would spin on the cores that the decoders need."""
@@ -315,9 +254,28 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(num_threads)
 
 
+def _check_arguments(given: dict[str, Any]) -> None:
+    """Refuse what the constructor cannot be given, by name."""
+    for name in ("batch_size", "num_frames", "crop_size", "num_threads", "world_size", "prefetch"):
+        if given[name] < 1:
+            raise UserError(f"ClipLoader: {name}: found {given[name]}, allowed: 1 and more")
+    if not 0 <= given["rank"] < given["world_size"]:
+        raise UserError(f"ClipLoader: rank: found {given['rank']}, allowed: 0 to {given['world_size'] - 1}")
+    if given["seed"] < 0:
+        raise UserError(f"ClipLoader: seed: found {given['seed']}, allowed: 0 and more")
+    streams = tuple(given["streams"])
+    if not streams or not set(streams) <= COLUMNS.keys() or len(set(streams)) < len(streams):
+        raise UserError(f"ClipLoader: streams: found {streams}, allowed: 'rgb', 'flow' or both")
+    for name, allowed in (("temporal", ("uniform", "jitter")), ("on_corrupt", ("error", "skip"))):
+        if given[name] not in allowed:
+            raise UserError(f"ClipLoader: {name}: found {given[name]!r}, allowed: {', '.join(allowed)}")
+
+
 def _torch_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"loader.device: found {name!r}, allowed: auto, cpu, cuda, cuda:0 ...")
     device = torch.device(name)
     if device.type == "cpu":
         return device
@@ -346,27 +304,3 @@ def _chosen(clips: Sequence[int], num_clips: int) -> NDArray[np.int64]:
     if not len(chosen) or chosen[0] < 0 or chosen[-1] >= num_clips:
         raise ValueError(f"clips: found {len(chosen)} positions, allowed: at least one, each from 0 to {num_clips - 1}")
     return chosen
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if "ritical error" not in line), str(error))
-
-
-def tfrecord_batches(
-    split: Split, *, batch_size: int, num_frames: int, crop_size: int, num_threads: int
-) -> Iterator[int]:
-    """Batches by DALI's own TFRecord reader, to compare with; yields the number of clips of each, epoch after epoch."""
-    indices = [str(path.with_suffix(".idx")) for path in split.shard_paths]
-    pipe = define_tfrecord_graph(
-        [str(path) for path in split.shard_paths],
-        indices,
-        batch_size=batch_size,
-        num_frames=num_frames,
-        crop_size=crop_size,
-        num_threads=num_threads,
-    )
-    pipe.build()
-    while True:
-        rgb, flow = pipe.run()
-        pair = [torch.from_numpy(np.array(output.as_tensor())) for output in (rgb, flow)]  # DALI's memory is lent
-        yield len(pair[0])

@@ -8,21 +8,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from configs import Config, load_config
+from configs import Config, UserError, load_config
 from configs.errors import exit_code_of
 from configs.files import atomic_write
-from pipeline.baselines import dataloader_batches, decode_opencv, decode_torchvision
+from pipeline.arguments import at_least, check_folder
+from pipeline.baselines import dataloader_batches, decode_opencv, decode_torchvision, tfrecord_batches
 from pipeline.format import Split, open_split
-from pipeline.loader import ClipLoader, tfrecord_batches
+from pipeline.loader import ClipLoader
 from pipeline.machine import describe_machine
 from pipeline.measure import Rounds, interleave
 from pipeline.stages import stage_costs, stage_subjects
 
 STREAMS = ("rgb", "flow")
+MOST_FRAMES = 1000  # with more, the names of the records' features have four digits
 WARMUP = 3  # batches a round that are not counted: what other subjects decoded ahead is over by then
 
 EPILOG = """\
@@ -47,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("pipeline.profile", description=__doc__, epilog=EPILOG, formatter_class=layout)
     parser.add_argument("-c", "--config", default="configs/xnorm.yaml", help="YAML file; default: configs/xnorm.yaml")
     parser.add_argument("--split", default="train", help="which packed split; default: train")
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; default: 3")
-    parser.add_argument("--batches", type=int, default=20, help="batches a subject and round; default: 20")
+    parser.add_argument("--rounds", type=at_least(1), default=3, help="interleaved rounds; default: 3")
+    parser.add_argument("--batches", type=at_least(1), default=20, help="batches a subject and round; default: 20")
     parser.add_argument("--baselines", action="store_true", help="also measure other ways of loading the same clips")
     parser.add_argument("--sweep", action="store_true", help="try threads, batch sizes and prefetch, and recommend")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
@@ -58,12 +61,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    for path in (arguments.json, arguments.plot):
+        check_folder(path)
     config = load_config(arguments.config, arguments.overrides)
     split = open_split(config.data.shards / arguments.split)
     report = profile(config, split, arguments)
     _show(report)
     if arguments.sweep:
-        report["sweep"] = sweep(config, arguments)
+        report["sweep"] = sweep(config, len(split.table), arguments)
         _show_sweep(report["sweep"])
     if arguments.json:
         with atomic_write(arguments.json, "w") as file:
@@ -98,14 +103,14 @@ def profile(config: Config, split: Split, arguments: argparse.Namespace) -> dict
     }
 
 
-def sweep(config: Config, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def sweep(config: Config, num_clips: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The loader's speed over threads, batch sizes and prefetch, the fastest first."""
     loader = config.loader
     grid = [{"num_threads": n} for n in sorted({1, 2, 4, 8, loader.num_threads})]
     grid += [{"batch_size": n} for n in sorted({max(1, loader.batch_size // 2), loader.batch_size * 2})]
     grid += [{"prefetch": n} for n in (1, 2, 4)]
     settings = [{k: getattr(loader, k) for k in ("num_threads", "batch_size", "prefetch")} | change for change in grid]
-    unique = {json.dumps(setting): setting for setting in settings}
+    unique = {json.dumps(setting): setting for setting in settings if setting["batch_size"] <= num_clips}
     subjects = {name: _loader_batches(config, arguments.split, setting) for name, setting in unique.items()}
     rounds = _measure(subjects, arguments)
     rows = [unique[name] | result.summary() for name, result in rounds.items()]
@@ -120,6 +125,12 @@ def _loader_batches(config: Config, split: str, setting: dict[str, int]) -> Iter
 
 
 def _baselines(config: Config, split: Split) -> dict[str, Iterator[int]]:
+    stored = np.diff(split.table.first_frame)
+    if stored.min() < config.clip.num_frames or stored.max() > MOST_FRAMES:
+        raise UserError(
+            f"--baselines: clips of {split.dir} store {stored.min()} to {stored.max()} frames, but DALI's own reader "
+            f"needs {config.clip.num_frames} (clip.num_frames) to {MOST_FRAMES} of each"
+        )
     sizes = {
         "batch_size": config.loader.batch_size,
         "num_frames": config.clip.num_frames,

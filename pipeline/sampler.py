@@ -112,9 +112,9 @@ def draw_view(
         return View(clip, frames, (height - side) // 2, (width - side) // 2, side, False, (1.0, 1.0, 1.0))
     rng = np.random.default_rng((seed, epoch, _VIEW, clip))
     # Everything is drawn, whatever is switched on: an option changes what it names and nothing else.
-    scale, down, right, mirror, *color = rng.random(7)
+    scale, down, right, mirror, *color = rng.random(7).tolist()
     side = _side(options, height, width, scale)
-    strength = options.color
+    brightness, contrast, saturation = (1 + options.color * (2 * draw - 1) for draw in color)
     return View(
         clip,
         jittered_frames(num_stored, rng.random(options.num_frames))
@@ -124,7 +124,7 @@ def draw_view(
         left=int(right * (width - side + 1)),
         side=side,
         mirror=bool(mirror < options.mirror),
-        color=tuple(1 + strength * (2 * draw - 1) for draw in color),
+        color=(brightness, contrast, saturation),
     )
 
 

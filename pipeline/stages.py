@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 
 from configs.schema import Config
-from pipeline.loader import ClipLoader, StreamDecoder
+from pipeline.graph import StreamDecoder
+from pipeline.loader import ClipLoader
 from pipeline.prepare import Prepared
 
 PLAIN = {"temporal": "uniform", "mirror": 0.0, "scale": (1.0, 1.0), "color": 0.0, "rescale_flow": False}

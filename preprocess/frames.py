@@ -108,7 +108,7 @@ def open_video(root: str, participant: str, video: str) -> Video:
 def find_stride(video: str, num_rgb: int, num_flow: int) -> tuple[int, str]:
     """RGB frames a flow frame, and how that was found: from the frame counts, checked against the video's id.
 
-    The flow may lack some of its last frames, and rates are only ever 1 or 2, so counts within a quarter decide.
+    The flow may lack some of its last frames, and rates are only ever 1 or 2, so counts within a fifth decide.
     """
     of_id = stride_of_id(video)
     counts = f"{num_rgb} RGB and {num_flow} flow frames"
@@ -118,7 +118,7 @@ def find_stride(video: str, num_rgb: int, num_flow: int) -> tuple[int, str]:
             video, f"{counts}: neither one flow frame for each RGB frame nor one for two; copy them again"
         )
     if of_id is None:
-        return min(fitting, key=lambda stride: abs(num_rgb - stride * num_flow)), "counts"
+        return min(fitting, key=lambda stride: abs(-(-num_rgb // stride) - num_flow)), "counts"
     if of_id not in fitting:
         kind = {2: "2018's PXX_YY, stride 2", 1: "2020's PXX_1YY, stride 1"}[of_id]
         raise SourceError(video, f"{counts} say stride {fitting[0]}, but the id says {kind}; frames of another video?")

@@ -103,7 +103,7 @@ def _pack(folder: Path, plan: SplitPlan, about: dict[str, Any], data: DataSectio
     for scratch in folder.glob(".*.tmp"):
         scratch.unlink(missing_ok=True)
     (folder / INDEX_NAME).unlink(missing_ok=True)
-    parts: list[Part | None] = [read_part(folder, task.number, task.digest) for task in tasks]
+    parts = [_kept_part(task) for task in tasks]
     todo = [task for task, part in zip(tasks, parts, strict=True) if part is None]
     outcome = Outcome({}, num_kept=len(tasks) - len(todo), num_clamped=sum(v.num_clamped for v in plan.videos))
     outcome.problems = plan.in_order([*plan.problems, *_write_shards(about["split"], todo, workers)])
@@ -126,9 +126,14 @@ def _pack(folder: Path, plan: SplitPlan, about: dict[str, Any], data: DataSectio
     return outcome
 
 
+def _kept_part(task: ShardTask) -> Part | None:
+    """The part of a shard that an earlier run finished; one that lacks bad clips is no use where they are an error."""
+    part = read_part(task.folder, task.number, task.digest)
+    return part if part is None or task.skip or not part[1]["left_out"] else None
+
+
 def shard_tasks(folder: Path, plan: SplitPlan, data: DataSection) -> list[ShardTask]:
     """Every shard of a split: what goes where depends on the frames' sizes alone."""
-    options = f"{data.check} {data.on_bad_clip}"
     return [
         ShardTask(
             folder=folder,
@@ -137,7 +142,7 @@ def shard_tasks(folder: Path, plan: SplitPlan, data: DataSection) -> list[ShardT
             root=str(data.frames),
             decode=data.check == "decode",
             skip=data.on_bad_clip == "skip",
-            digest=shard_digest(clips, options),
+            digest=shard_digest(clips, data.check),
         )
         for number, clips in enumerate(cut_shards(plan.clips, data.shard_mib * MIB))
     ]
@@ -227,7 +232,8 @@ def _check_plan(split: str, plan: SplitPlan, data: DataSection) -> None:
     if not plan.clips:
         raise UserError(message)
     if data.on_bad_clip == "error":
-        say(f"{message}\n{split}: packing goes on to find what else is wrong; Ctrl-C stops it")
+        head = message.split("\n", 1)[0].rstrip(":")
+        say(f"{head}; packing goes on to find what else is wrong, Ctrl-C stops it")
 
 
 def bad_clips_message(split: str, problems: Sequence[Problem], num_clips: int) -> str:

@@ -72,7 +72,7 @@ def _decode(data: bytes, picture: Picture) -> None:
     """Decode every coefficient, at an eighth of the size: as thorough for the data, and cheaper."""
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            image.draft(None, (picture.width // 8, picture.height // 8))
+            image.draft(None, (max(1, picture.width // 8), max(1, picture.height // 8)))
             image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"does not decode ({error})") from None

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
@@ -84,7 +85,17 @@ def read_splits(data: DataSection) -> dict[str, list[Clip]]:
             where = ", ".join(map(str, paths))
             hint = "data.preset=none takes all"
             raise UserError(f"{where}: no row belongs to the {split} split of preset {data.preset!r}; {hint}")
+    _warn_of_leaks(splits)
     return splits
+
+
+def _warn_of_leaks(splits: dict[str, list[Clip]]) -> None:
+    """Say when splits share clips: what is trained on says nothing when it is scored."""
+    ids = {split: {clip.clip_id for clip in clips} for split, clips in splits.items()}
+    for one, other in combinations(ids, 2):
+        shared = ids[one] & ids[other]
+        if shared:
+            say(f"warning: {len(shared)} clips are in both {one} and {other}, {min(shared)} among them")
 
 
 def _pack(data: DataSection, workers: Workers) -> int:

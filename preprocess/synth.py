@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is not installed works too
+if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs.errors import ConfigError, UserError, exit_code_of
 from configs.files import atomic_write

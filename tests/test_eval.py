@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import eval as evaluation
+import train
 from configs import load_config
 from engine.checkpoint import plain_config, save_checkpoint
 from models import build_model
@@ -87,6 +88,48 @@ def test_a_checkpoint_of_the_published_code_is_read(arguments: MakeArguments, be
     for checkpoint, out in ((best, "a"), (tmp_path / "published.pt", "b")):
         assert evaluation.main(command(arguments, checkpoint, "-o", str(tmp_path / out), "--quiet")) == 0
     assert (tmp_path / "a/predictions.csv").read_bytes() == (tmp_path / "b/predictions.csv").read_bytes()
+
+
+def test_finished_runs_are_compared_and_each_can_still_be_scored(arguments: MakeArguments, tmp_path: Path, capsys):
+    light = arguments("model.fusion=rgb", "train.epochs=1", "name=rgb")
+    assert train.main([*light, "seeds=[0,1]", "--quiet"]) == 0
+    folders = [str(tmp_path / "runs" / f"rgb-seed{seed}") for seed in (0, 1)]
+    assert evaluation.main(["--compare", *folders]) == 0
+    printed = capsys.readouterr().out
+    (row,) = rows(tmp_path / "runs" / "comparison.csv")
+    assert (row["run"], row["method"], row["split"], row["seeds"]) == ("rgb", "rgb", "test", "0 1")
+    accuracies = []
+    for folder in folders:
+        command = ["-c", f"{folder}/config.yaml", "--checkpoint", f"{folder}/best.pt", "-o", f"{folder}/again"]
+        assert evaluation.main([*command, "--quiet"]) == 0
+        accuracies.append(json.loads(Path(folder, "again/metrics.json").read_text())["top1"])
+    mean = sum(accuracies) / 2
+    assert float(row["accuracy_mean"]) == pytest.approx(mean)
+    assert f"{100 * mean:.1f} ± " in printed
+    assert f"written to {tmp_path / 'runs'}/comparison.md, .csv, .png" in printed
+    parameters = sum(
+        p.numel() for p in build_model(**load_config(f"{folders[0]}/config.yaml").model.model_dump()).parameters()
+    )
+    assert row["parameters"] == row["trainable_parameters"] == str(parameters)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["-c", "configs/rgb.yaml"], "-c and --checkpoint are needed to score a split, or --compare"),
+        (["--compare", "runs/a", "-c", "configs/rgb.yaml"], "--compare reads the runs' own configs: leave out -c"),
+    ],
+)
+def test_one_of_the_two_uses_has_to_be_chosen(command: list[str], message: str, capsys):
+    with pytest.raises(SystemExit) as exited:
+        evaluation.main(command)
+    assert exited.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_to_compare_is_one_message(tmp_path: Path, capsys):
+    assert evaluation.main(["--compare", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("error: --compare: no finished run")
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 import train
+from configs import load_config
 from engine.checkpoint import load_checkpoint
 from engine.step import Stepper
 from engine.trainer import Trainer
-from tests import runs
+from tests import estimating, runs
 from tests.runs import MakeArguments
 
 data, arguments, one_thread = runs.data, runs.arguments, runs.one_thread  # fixtures
@@ -56,6 +57,16 @@ def after_calls(number: int, action: Callable[[], None], real: Callable[..., Any
         return result
 
     return call
+
+
+def counted(numbers: list[int], real: Callable[..., Any]) -> Callable[..., Any]:
+    """`Stepper.step`, noting the number of each step."""
+
+    def step(self: Stepper, batch: Any, number: int) -> Any:
+        numbers.append(number)
+        return real(self, batch, number)
+
+    return step
 
 
 def terminate() -> None:
@@ -115,11 +126,79 @@ def test_resume_after_a_crash_equals_never_stopping(
     assert_same_run(never_stopped, tmp_path / "runs" / "xnorm")
 
 
-def test_a_finished_run_resumes_to_itself(arguments: MakeArguments, tmp_path: Path):
+def test_resume_after_kill_9_in_mid_epoch_equals_never_stopping(
+    arguments: MakeArguments, never_stopped: Path, tmp_path: Path
+):
+    every = "train.checkpoint_every=4"  # killed at step 5 of 6, three an epoch: behind a checkpoint
+    environment = os.environ | {"OMP_NUM_THREADS": "1", estimating.DIE_AFTER: "5"}
+    command = [sys.executable, "-m", "tests.estimating", *arguments(every), "--quiet"]
+    assert subprocess.run(command, cwd=ROOT, env=environment).returncode == -signal.SIGKILL
+    assert load_checkpoint(tmp_path / "runs/xnorm/last.pt")["counters"]["step"] == 4
+    assert train.main([*arguments(every), "--resume"]) == 0
+    assert_same_run(never_stopped, tmp_path / "runs" / "xnorm")
+
+
+def test_a_finished_run_is_left_alone_unless_it_gets_more_epochs(arguments: MakeArguments, tmp_path: Path, capsys):
     assert train.main(arguments(*LIGHT)) == 0
-    before = metrics(tmp_path / "runs" / "xnorm")
+    summary = tmp_path / "runs/xnorm/summary.json"
+    before = summary.read_bytes()
     assert train.main([*arguments(*LIGHT), "--resume"]) == 0
-    assert metrics(tmp_path / "runs" / "xnorm") == before
+    assert "runs/xnorm: finished already" in capsys.readouterr().out
+    assert summary.read_bytes() == before
+    assert train.main([*arguments(*LIGHT, "train.epochs=2"), "--resume"]) == 0
+    assert json.loads(summary.read_text())["epochs"] == 2
+
+
+# Several seeds
+
+
+def test_a_sweep_trains_each_seed_in_a_folder_of_its_own_as_that_seed_alone_would(
+    arguments: MakeArguments, tmp_path: Path
+):
+    assert train.main(arguments(*LIGHT, "name=rgb", "seeds=[0,7]", "--quiet")) == 0
+    assert train.main(arguments(*LIGHT, "name=alone", "seed=7", "--quiet")) == 0
+    folders = tmp_path / "runs"
+    assert {path.name for path in folders.iterdir()} == {"rgb-seed0", "rgb-seed7", "alone"}
+    assert_same_run(folders / "alone", folders / "rgb-seed7")
+    assert metrics(folders / "rgb-seed0") != metrics(folders / "rgb-seed7")
+    config = load_config(folders / "rgb-seed7" / "config.yaml")  # what eval.py -c may be given
+    assert (config.name, config.seed, config.seeds) == ("rgb-seed7", 7, None)
+
+
+def test_a_sweep_overwrites_nothing_and_looks_at_all_folders_first(arguments: MakeArguments, tmp_path: Path, capsys):
+    assert train.main(arguments(*LIGHT, "seeds=[1]", "--quiet")) == 0
+    assert train.main(arguments(*LIGHT, "seeds=[0,1]")) == 2
+    assert "runs/xnorm-seed1: this run exists already" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "xnorm-seed0").exists()
+
+
+def test_a_resumed_sweep_skips_what_is_finished_resumes_what_is_not_and_starts_the_rest(
+    arguments: MakeArguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    sweep = arguments(*LIGHT, "seeds=[0,1,2]")
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "step", after_calls(5, terminate, Stepper.step))  # three steps a seed
+        assert train.main(sweep) == 128 + signal.SIGTERM
+    assert "runs/xnorm-seed1/last.pt is saved, --resume goes on from it" in capsys.readouterr().err
+    steps: list[int] = []
+    monkeypatch.setattr(Stepper, "step", counted(steps, Stepper.step))
+    assert train.main([*sweep, "--resume"]) == 0
+    assert steps == [2, 0, 1, 2]
+    assert all((tmp_path / "runs" / f"xnorm-seed{seed}" / "summary.json").exists() for seed in range(3))
+
+
+def test_a_sweep_with_a_changed_config_is_refused_before_it_starts_another_seed(
+    arguments: MakeArguments, tmp_path: Path, capsys
+):
+    assert train.main(arguments(*LIGHT, "seeds=[1]", "--quiet")) == 0
+    assert train.main([*arguments(*LIGHT, "seeds=[0,1]", "train.lr=0.5"), "--resume"]) == 2
+    assert "runs/xnorm-seed1: --resume needs the config that the run began with" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "xnorm-seed0").exists()
+
+
+def test_a_sweep_that_has_not_begun_is_not_resumed(arguments: MakeArguments, capsys):
+    assert train.main([*arguments(*LIGHT, "seeds=[0,1]"), "--resume"]) == 2
+    assert "runs/xnorm-seed0: there is no run to resume here" in capsys.readouterr().err
 
 
 def test_a_run_folder_has_all_that_is_promised(never_stopped: Path):
@@ -131,6 +210,12 @@ def test_a_run_folder_has_all_that_is_promised(never_stopped: Path):
     assert summary["parameters"]["total"] == summary["parameters"]["trainable"] > 0
     assert {"python", "torch", "numpy"} < summary["versions"].keys()
     assert min(summary["clips_per_s"], summary["data_wait"], summary["wall_seconds"]) > 0
+    assert summary["gflops_per_clip"] > 0
+    assert summary["peak_memory_bytes"] > 2**20
+    assert summary["splits"].keys() == {"train", "val", "test"}
+    log = [line for line in metrics(never_stopped) if line["kind"] == "val"]
+    best = next(line for line in log if line["epoch"] == summary["best_epoch"])
+    assert summary["val"] == {key: best[key] for key in ("top1", "mean_class")}
 
 
 def test_without_a_test_split_the_test_is_left_out(arguments: MakeArguments, data: list[str], tmp_path: Path):

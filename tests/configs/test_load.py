@@ -74,23 +74,38 @@ def test_a_file_replaces_a_mapping_whole(tmp_path: Path) -> None:
         (["clip.mirror=1.5"], r"clip\.mirror: found 1\.5: .*less than or equal to 1"),
         (["clip.scale=[0.9, 0.5]"], r"clip\.scale: found \[0\.9, 0\.5\]; allowed: \[low, high\]"),
         (["clip.temporal=often"], r"clip\.temporal: found 'often': input should be 'uniform' or 'jitter'"),
-        (["clip.temporal=jitter"], r"clip\.temporal: 'jitter' has no effect .*data\.frames_per_clip=all"),
         (["train.lr=.nan"], r"train\.lr: found nan"),
         (["name=../evil"], r"name: found '\.\./evil'"),
         (["data.annotations=[a.csv]"], r"data\.annotations: found \['a\.csv'\]"),
-        (["data.frames_per_clip=some"], r"data\.frames_per_clip: found 'some'"),
-        (["model.fusion=xnrm"], r"model\.fusion: found 'xnrm', allowed: rgb, .*did you mean 'xnorm'\?"),
+        (["data.frames_per_clip=some"], r"frames_per_clip: found 'some'; allowed: a number above 0, or all$"),
+        (["data.frames_per_clip=0"], r"frames_per_clip: found 0; allowed: a number above 0, or all$"),
+        (["model.fusion=xnrm"], r"command line: model\.fusion: found 'xnrm', allowed: rgb, .*did you mean 'xnorm'\?"),
         (["model=3"], r"model: found 3"),
         (["model.dropuot=0"], r"model\.dropuot: unknown key; did you mean 'dropout'\?"),
         (["data=3"], r"data: found 3"),
         (["crop_size"], r"'crop_size': overrides are written section\.key=value"),
         (["clip.scale=[1"], r"clip\.scale: '\[1' is not valid YAML"),
+        (["seeds=[]"], r"seeds: found \[\]: .*at least 1 item"),
+        (["seeds=[0, 1, 0]"], r"seeds: found \[0, 1, 0\]; allowed: each seed once"),
+        (["seeds=[-1]"], r"seeds: found -1: .*greater than or equal to 0"),
+        (["seeds=3"], r"seeds: found 3: .*valid list"),
         (["seed.deeper=1"], r"seed\.deeper: seed is no section"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_named(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(XNORM, overrides)
+
+
+def test_seeds_are_one_run_each_with_a_name_and_seed_of_its_own() -> None:
+    config = load_config(XNORM, ["name=x", "seeds=[3, 5]"])
+    assert [(run.name, run.seed, run.seeds) for run in config.each_seed()] == [
+        ("x-seed3", 3, None),
+        ("x-seed5", 5, None),
+    ]
+    assert config.each_seed()[1] == load_config(XNORM, ["name=x-seed5", "seed=5"])
+    alone = load_config(XNORM)
+    assert alone.each_seed() == [alone]
 
 
 def test_an_option_of_another_method_has_no_effect() -> None:
@@ -108,6 +123,8 @@ def test_an_option_of_another_method_has_no_effect() -> None:
         ("a: [", r"mine\.yaml: not valid YAML"),
         ("- 1", r"mine\.yaml: expected a mapping of sections, found list"),
         ("!!python/object/apply:os.system [true]", r"mine\.yaml: not valid YAML: could not determine a constructor"),
+        ("seed: 1\nseed: 2", r"mine\.yaml: not valid YAML: 'seed' stands twice"),
+        ("clip: {color: 0.1, color: 0.2}", r"mine\.yaml: not valid YAML: 'color' stands twice"),
         ("clip: 3", r"mine\.yaml: clip: found 3"),
         ("seed: -1\nclip: {num_frames: 4}", r"(?s)mine\.yaml: seed: found -1.*mine\.yaml: clip\.num_frames: found 4"),
     ],
@@ -120,6 +137,13 @@ def test_a_mistake_in_a_file_is_named(tmp_path: Path, text: str, message: str) -
 def test_a_missing_file_names_those_that_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot read the config .*configs/xnorm\.yaml"):
         load_config(tmp_path / "nowhere.yaml")
+
+
+def test_the_projects_own_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config("configs/late.yaml").name == "late"
+    (tmp_path / "late.yaml").write_text("name: mine\n")
+    assert load_config("late.yaml").name == "mine"
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from configs.errors import ConfigError
-from configs.methods import I3D_STAGES, METHODS, MethodOptions, parse_options
+from configs.methods import EXCHANGES, METHODS, TRUNK_STAGES, MethodOptions, parse_options
 
 
 def test_the_union_and_the_registry_agree():
@@ -46,7 +46,24 @@ def test_no_pretrained_weights_can_be_said_in_two_ways():
         ("late", {"pretrained": {"audio": "a.pt"}}, r"model\.pretrained\.audio: found 'a\.pt'"),
         ("late", {"pretrained": {"rgb": "r.pt"}, "width": 0.5}, r"fit width 1\.0 alone, found width 0\.5"),
         ("xnorm", {"exchange_after": []}, r"model\.exchange_after: found"),
-        ("xnorm", {"exchange_after": ["Mixed_3d"]}, r"unknown stage 'Mixed_3d'; did you mean 'Mixed_[345]\w'\?"),
+        ("xnorm", {"exchange_after": ["Mixed_3d"]}, r"unknown stage 'Mixed_3d' of trunk 'i3d'; did you mean 'Mixed"),
+        (
+            "xnorm",
+            {"trunk": "r2plus1d_18", "exchange_after": ["Mixed_3b"]},
+            r"'Mixed_3b' of trunk 'r2plus1d_18'; known: stem",
+        ),
+        ("xnorm", {"trunk": "c3d"}, r"model\.trunk: found 'c3d': input should be 'i3d'"),
+        (
+            "late",
+            {"trunk": "s3d", "width": 0.5},
+            r"model: width has no effect when trunk is 's3d'; set model\.width=1\.0",
+        ),
+        ("mult", {"hidden_size": 64}, r"model: hidden_size has no effect when fusion is 'mult'.*model\.attention_size"),
+        ("mult", {"attention_size": 32}, r"attention_size must be a multiple of attention_heads, found 32 and 5"),
+        ("misa", {"hidden_size": 15}, r"model\.hidden_size: found 15: input should be a multiple of 2"),
+        ("misa", {"diff_weigth": 1}, r"model\.diff_weigth: unknown key; did you mean 'diff_weight'\?"),
+        ("gblend", {"online": 0}, r"model\.online: found 0: input should be greater than 0"),
+        ("tfn", {"online": 1}, r"model\.online: has no effect when fusion is 'tfn' \(it belongs to gblend\)"),
         ("xnorm", {"exchange_after": ["Mixed_4d", "Mixed_3b"]}, r"allowed: each stage once, as the network has them"),
         ("xnorm", {"exchange_after": ["Mixed_3b", "Mixed_3b"]}, r"allowed: each stage once"),
         ("xnorm", {"exchange_order": "serial"}, r"model\.exchange_order: found 'serial': input should be 'parallel'"),
@@ -58,5 +75,8 @@ def test_wrong_and_useless_options_are_refused(fusion, options, message):
         parse_options(fusion, **options)
 
 
-def test_default_exchanges_are_stages_of_i3d():
-    assert set(parse_options("xnorm").exchange_after) < set(I3D_STAGES)
+@pytest.mark.parametrize("trunk", TRUNK_STAGES)
+def test_default_exchanges_are_stages_of_the_trunk(trunk):
+    for options in ({}, {"exchange_after": None}):
+        assert parse_options("xnorm", trunk=trunk, **options).exchange_after == EXCHANGES[trunk]
+    assert set(EXCHANGES[trunk]) < set(TRUNK_STAGES[trunk])

@@ -1,10 +1,12 @@
 """Which device and precision a run gets."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from configs import ConfigError
-from engine.device import choose_placement
+from engine.device import Placement, choose_placement
 
 
 @pytest.fixture
@@ -39,3 +41,17 @@ def test_a_gpu_that_is_not_there_is_refused():
         ConfigError, match=r"train.device: found 'cuda', but torch sees no GPU here; allowed: auto, cpu"
     ):
         choose_placement("cuda", "auto")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system cannot forget a peak")
+def test_peak_memory_has_what_was_held_and_can_start_anew():
+    placement, size = Placement(torch.device("cpu")), 2**27
+    placement.forget_peak_memory()
+    before = placement.peak_memory()
+    held = torch.ones(size, dtype=torch.uint8)
+    peak = placement.peak_memory()
+    assert peak > before + size // 2
+    del held
+    assert placement.peak_memory() == peak
+    placement.forget_peak_memory()
+    assert placement.peak_memory() < peak - size // 2

@@ -4,6 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from engine.progress import Display, describe
 
@@ -37,6 +38,17 @@ def test_no_color_turns_the_bar_off_in_a_terminal_too(monkeypatch: pytest.Monkey
     monkeypatch.setattr("sys.stdout", stream)
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in shown(Display(), stream)
+
+
+def test_a_table_is_never_cut(monkeypatch: pytest.MonkeyPatch):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stdout", stream)
+    monkeypatch.setenv("COLUMNS", "20")
+    table = Table()
+    for number in range(30):
+        table.add_column(f"column{number}")
+    Display().table(table)
+    assert all(f"column{number} " in stream.getvalue() for number in range(30))
 
 
 def test_time_left_is_that_of_the_clips_left_at_this_rate():

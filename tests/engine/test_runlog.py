@@ -1,6 +1,9 @@
 """A run's folder: begun once, gone on with under the same config, its log cut to the checkpoint."""
 
 import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 import torch
@@ -10,17 +13,25 @@ from engine.checkpoint import load_checkpoint, plain_config
 from engine.runlog import RunLog
 from tests.runs import MakeConfig
 
+Begin = Callable[..., RunLog]
 STATE = {"model": {"w": torch.zeros(1)}, "counters": {"step": 7}}
 
 
-def begun(config: MakeConfig, *overrides: str) -> RunLog:
-    run = RunLog(config(*overrides), writes=True)
-    run.open(None)
-    return run
+@pytest.fixture
+def begin(config: MakeConfig) -> Iterator[Begin]:
+    """Open a run's folder, and close it in the end."""
+    with ExitStack() as opened:
+
+        def make(*overrides: str, resume: bool = False) -> RunLog:
+            run = opened.enter_context(RunLog(config(*overrides), writes=True))
+            run.open(run.check(resume))
+            return run
+
+        yield make
 
 
-def test_a_run_that_exists_is_not_overwritten(config: MakeConfig):
-    begun(config).close()
+def test_a_run_that_exists_is_not_overwritten(config: MakeConfig, begin: Begin):
+    begin().close()
     with pytest.raises(ConfigError, match=r"runs/xnorm: this run exists already; .* --resume, or choose another name="):
         RunLog(config(), writes=True).check(resume=False)
     assert RunLog(config("name=other"), writes=True).check(resume=False) is None
@@ -32,8 +43,8 @@ def test_nothing_to_resume_is_said(config: MakeConfig):
 
 
 @pytest.mark.parametrize("saved", [True, False])
-def test_a_changed_config_is_refused_with_both_values(config: MakeConfig, saved: bool):
-    run = begun(config)
+def test_a_changed_config_is_refused_with_both_values(config: MakeConfig, begin: Begin, saved: bool):
+    run = begin()
     if saved:
         run.save_last(STATE)
     changed = RunLog(config("train.lr=0.5", "model.dropout=0.3"), writes=True)
@@ -41,45 +52,43 @@ def test_a_changed_config_is_refused_with_both_values(config: MakeConfig, saved:
         changed.check(resume=True)
 
 
-def test_what_changes_no_result_may_change(config: MakeConfig):
-    begun(config).save_last(STATE)
+def test_what_changes_no_result_may_change(config: MakeConfig, begin: Begin):
+    begin().save_last(STATE)
     again = RunLog(config("loader.num_threads=3", "loader.prefetch=5", "train.epochs=9"), writes=True)
     state = again.check(resume=True)
     assert state is not None
     assert state["counters"] == {"step": 7}
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_at_the_beginning(config: MakeConfig):
-    run = begun(config)
+def test_a_run_killed_before_its_first_checkpoint_starts_at_the_beginning(config: MakeConfig, begin: Begin):
+    run = begin()
     run.log("train", {"step": 1, "loss": 1.0})
-    again = RunLog(config(), writes=True)
-    assert again.check(resume=True) is None
-    again.open(None)
+    assert RunLog(config(), writes=True).check(resume=True) is None
+    again = begin(resume=True)
     assert again.metrics.read_text() == ""
 
 
-def test_lines_after_the_checkpoint_are_dropped_even_half_a_line(config: MakeConfig):
-    run = begun(config)
+def test_lines_after_the_checkpoint_are_dropped_even_half_a_line(begin: Begin):
+    run = begin()
     run.log("train", {"step": 7, "loss": 1.0})
     run.save_last(STATE)
     run.log("train", {"step": 8, "loss": 2.0})
     with open(run.metrics, "a") as file:
         file.write('{"kind": "tra')
-    again = RunLog(config(), writes=True)
-    again.open(again.check(resume=True))
+    again = begin(resume=True)
     again.log("train", {"step": 8, "loss": 3.0})
     losses = [json.loads(line)["loss"] for line in again.metrics.read_text().splitlines()]
     assert losses == [1.0, 3.0]
 
 
-def test_a_number_that_json_lacks_is_null(config: MakeConfig):
-    run = begun(config)
+def test_a_number_that_json_lacks_is_null(begin: Begin):
+    run = begin()
     run.log("train", {"step": 1, "grad_norm": float("inf")})
     assert json.loads(run.metrics.read_text()) == {"kind": "train", "step": 1, "grad_norm": None}
 
 
-def test_a_checkpoint_has_the_resolved_config(config: MakeConfig):
-    run = begun(config, "train.lr=0.5")
+def test_a_checkpoint_has_the_resolved_config(config: MakeConfig, begin: Begin):
+    run = begin("train.lr=0.5")
     run.save_best({"model": {}})
     assert load_checkpoint(run.best)["config"] == plain_config(config("train.lr=0.5"))
 
@@ -92,3 +101,31 @@ def test_other_ranks_write_nothing(config: MakeConfig):
     run.save_best(STATE)
     run.summarize({})
     assert not run.folder.exists()
+
+
+def test_a_finished_run_that_goes_on_has_no_summary_until_it_is_finished_again(begin: Begin, config: MakeConfig):
+    run = begin()
+    run.save_last({**STATE, "metrics_lines": 0})
+    assert not run.finished
+    run.summarize({})
+    assert run.finished
+    assert not RunLog(config("train.epochs=9"), writes=True).finished
+    assert not begin("train.epochs=9", resume=True).summary.exists()
+
+
+def test_a_scratch_file_is_no_run(config: MakeConfig):
+    run = RunLog(config(), writes=True)
+    run.folder.mkdir(parents=True)
+    (run.folder / ".config.yaml.1.tmp").touch()
+    assert not run.exists
+    assert run.check(resume=False) is None
+
+
+def test_no_thread_is_left_behind_even_after_an_error(config: MakeConfig):
+    before = threading.active_count()
+    with suppress(MemoryError), RunLog(config(), writes=True) as run:
+        run.open(None)
+        run.log("train", {"step": 1, "loss": 1.0})
+        assert threading.active_count() > before
+        raise MemoryError
+    assert threading.active_count() == before

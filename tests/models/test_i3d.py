@@ -54,7 +54,7 @@ def test_features_are_the_stages_in_a_row(trunk):
     for stage in trunk.stages:
         x = trunk.forward_stage(stage, x)
         assert x.shape[1] == trunk.channels[stage]
-    torch.testing.assert_close(trunk.features(clip), x)
+    torch.testing.assert_close(trunk.forward_features(clip), x)
     assert x.shape[2:] == (2, 2, 2)
 
 

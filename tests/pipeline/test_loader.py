@@ -1,6 +1,7 @@
 """The loader against an independent decoder, and what its users rely on: order, ranks, resuming, pictures, faults."""
 
 import csv
+import gc
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from configs.errors import UserError
 from pipeline.batch import Batch
 from pipeline.format import ShardError, open_split
 from pipeline.loader import ClipLoader
-from pipeline.sampler import View, epoch_order
+from pipeline.prepare import Prepared
+from pipeline.sampler import Slot, View, epoch_order
 from tests.conftest import VIDEOS, Packer
 from tests.trees import Video
 
@@ -402,10 +404,51 @@ def test_a_gpu_that_is_not_there_is_named(split: Path) -> None:
         ClipLoader(split, device="cuda:7", **SMALL)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rank": 2, "world_size": 2}, "rank: found 2, allowed: 0 to 1"),
+        ({"batch_size": 0}, "batch_size: found 0, allowed: 1 and more"),
+        ({"crop_size": 0}, "crop_size: found 0"),
+        ({"prefetch": 0}, "prefetch: found 0"),
+        ({"seed": -1}, "seed: found -1"),
+        ({"streams": ("depth",)}, r"streams: found \('depth',\), allowed: 'rgb', 'flow' or both"),
+        ({"streams": ()}, "streams: found"),
+        ({"device": "xpu"}, "loader.device: found 'xpu', allowed: auto, cpu"),
+        ({"temporal": "often"}, "temporal: found 'often', allowed: uniform, jitter"),
+    ],
+)
+def test_a_wrong_argument_is_named(split: Path, wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ClipLoader(split, **(SMALL | wrong))  # type: ignore[arg-type]
+
+
+def test_a_file_that_dali_refuses_is_one_line(packer: Packer) -> None:
+    """Checked by its header alone, a JPEG may still have nothing to decode in it."""
+    split = packer([Video("P01_01")], "data.check=header")
+    with ClipLoader(split, **SMALL, train=False) as loader:
+        jpeg = loader.preparer.reader.read(0, np.array([0]))["rgb"][0][0]
+        broken = jpeg.copy()
+        scan = broken.tobytes().find(b"\xff\xda")
+        broken[scan + 4 : scan + 12] = 0
+        original = loader.preparer.prepare
+
+        def prepare(slot: Slot) -> Prepared:
+            prepared = original(slot)
+            prepared.jpegs["rgb"][0] = broken
+            return prepared
+
+        loader.preparer.prepare = prepare  # type: ignore[method-assign]
+        with pytest.raises(ShardError, match=r"clips P01_01_0, P01_01_1: \w.+; python preprocess/pack.py") as caught:
+            next(iter(loader))
+    assert "\n" not in str(caught.value)
+
+
 def test_closing_frees_the_threads(split: Path) -> None:
     def threads() -> int:
         return len(list(Path("/proc/self/task").iterdir()))
 
+    gc.collect()  # what other tests left behind
     before = threads()
     loader = ClipLoader(split, **SMALL, num_threads=4)
     next(iter(loader))

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from pipeline import profile
-from pipeline.baselines import DecodedClips, dataloader_batches, decode_opencv, decode_torchvision
+from pipeline.baselines import DecodedClips, dataloader_batches, decode_opencv, decode_torchvision, tfrecord_batches
 from pipeline.format import open_split
-from pipeline.loader import ClipLoader, tfrecord_batches
+from pipeline.loader import ClipLoader
 from pipeline.measure import Rounds, cpu_seconds, interleave
 from pipeline.stages import stage_costs
 

@@ -3,7 +3,6 @@
 import dataclasses
 import mmap
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest

@@ -23,6 +23,7 @@ def jpeg(mode: str = "RGB", size: tuple[int, int] = (96, 64), **options: object)
 def test_size_and_channels_are_those_of_the_picture(decode: bool) -> None:
     assert check_jpeg(jpeg(), decode) == (64, 96, 3)
     assert check_jpeg(jpeg("L", (17, 9)), decode) == (9, 17, 1)
+    assert check_jpeg(jpeg("L", (1, 1)), decode) == (1, 1, 1)
     assert check_jpeg(jpeg(progressive=True), decode) == (64, 96, 3)
     assert check_jpeg(jpeg(comment="x" * 60_000, exif=b"Exif\0\0" + b"y" * 999), decode) == (64, 96, 3)
     assert check_jpeg(jpeg("CMYK"), decode).channels == 4
