@@ -33,7 +33,7 @@ compare: env
 	$(BIN)/python demo.py --methods all
 
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: env
 	$(BIN)/ruff check $(SOURCES)

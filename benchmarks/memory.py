@@ -1,6 +1,6 @@
 """Whether a loader's memory stays flat: resident memory after a few epochs and after many.
 
-    python benchmarks/memory.py SPLIT_DIR [--epochs 50]
+python benchmarks/memory.py SPLIT_DIR [--epochs 50]
 """
 
 import argparse

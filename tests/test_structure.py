@@ -23,7 +23,7 @@ DALI = {"pipeline/graph.py", "pipeline/loader.py"}
 
 
 def sources() -> list[Path]:
-    return [path for name in OURS for path in (*ROOT.glob(f"{name}.py"), *ROOT.glob(f"{name}/**/*.py"))]
+    return [path for name in sorted(OURS) for path in (*ROOT.glob(f"{name}.py"), *sorted(ROOT.glob(f"{name}/**/*.py")))]
 
 
 def imported(path: Path) -> Iterator[str]:
