@@ -20,7 +20,9 @@ from engine.progress import Display
 from engine.reports import write_reports
 from engine.session import Session, exit_code_of, open_session
 from models import FusionModel, build_model
-from models.checkpoint import load_published, read_checkpoint
+from models.checkpoint import load_published, load_state, read_checkpoint
+
+AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone: evaluation looks the same without them
 
 EXAMPLE = """\
 example:
@@ -69,7 +71,7 @@ def _compare(folders: Sequence[Path], output: Path | None, display: Display) -> 
 def run(config: Config, session: Session, checkpoint: Path, split: str, folder: Path) -> None:
     """Score `split` with the weights in `checkpoint`, print the metrics and write all into `folder`."""
     check_split(config, split)
-    model = session.placement.place(_load_model(config, checkpoint))
+    model = session.placement.place(_load_model(config, checkpoint, session.display))
     with open_loader(config, split, model, session) as loader:
         evaluation = evaluate(model, loader, config.model.num_classes, session, split)
     if session.world.is_main:
@@ -78,20 +80,26 @@ def run(config: Config, session: Session, checkpoint: Path, split: str, folder: 
     session.display.line(f"written to {folder}")
 
 
-def _load_model(config: Config, checkpoint: Path) -> FusionModel:
+def _load_model(config: Config, checkpoint: Path, display: Display) -> FusionModel:
     """Build the config's model with a checkpoint's weights, train.py's or the published code's."""
     state = read_checkpoint(checkpoint)
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise UserError(f"{checkpoint}: not a checkpoint: expected a dict with the weights under 'model'")
     model = build_model(**config.model.model_dump() | {"pretrained": None})
     if "config" not in state:
-        load_published(model, state["model"])
+        load_published(model, state["model"], str(checkpoint))
         return model
+    trained, given = state["config"], plain_config(config)
+    if not isinstance(trained, dict) or not isinstance(trained.get("model"), dict):
+        raise UserError(f"{checkpoint}: not a checkpoint of train.py: its config has no model section")
     # Where the first weights came from does not matter any more.
-    changed = config_differences(state["config"]["model"], plain_config(config)["model"], free=("pretrained",))
+    changed = config_differences(trained["model"], given["model"], free=("pretrained",))
     if changed:
         raise ConfigError(f"{checkpoint}: was trained with another model section: {'; '.join(changed)}")
-    model.load_state_dict(state["model"])
+    seen = config_differences(trained.get("clip", {}), given["clip"], free=AUGMENTATIONS)
+    if seen:
+        display.line(f"note: these clips are not seen as in training: {'; '.join(f'clip.{one}' for one in seen)}")
+    load_state(model, state["model"], str(checkpoint))
     return model
 
 

@@ -95,7 +95,7 @@ def run(config: Config, session: Session, log: RunLog, resume: bool) -> None:
         if state:
             trainer.load_state_dict(state)
         session.world.barrier()  # all have looked at the folder before one writes there
-        log.open(state)
+        session.world.together(lambda: log.open(state))
         trainer.train()
     test = _test_best(config, trainer, session, log)
     log.summarize(summarize_run(trainer, test))

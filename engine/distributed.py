@@ -1,7 +1,7 @@
 """The processes that train together: who they are, and sums over all of them; a single process needs no branch."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, UserError
 
 TIMEOUT = timedelta(minutes=10)  # of a collective operation: a rank that dies ends the job, at the latest after this
 
@@ -64,6 +64,20 @@ class World:
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
         dist.all_gather(parts, tensor)
         return torch.cat(parts)
+
+    def together(self, work: Callable[[], None]) -> None:
+        """Run `work` on every rank; when it fails on one it fails on all, so that none waits for another.
+
+        Raises:
+            UserError: what `work` raised here, or that it failed elsewhere.
+        """
+        failure: UserError | None = None
+        try:
+            work()
+        except UserError as error:
+            failure = error
+        if self.any(failure is not None):
+            raise failure or UserError("another process of this run failed; see its message")
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from configs.errors import ConfigError, UserError
 from configs.schema import Config
 from engine.session import Session
@@ -48,6 +50,7 @@ def open_loader(
         streams=model.streams,
         clips=clips,
     )
+    _note_differences(config, loader, session, train)
     highest = int(loader.labels.argmax())
     if loader.labels[highest] >= config.model.num_classes:
         raise UserError(
@@ -55,3 +58,22 @@ def open_loader(
             f"model.num_classes is {config.model.num_classes}; labels run from 0 to num_classes - 1"
         )
     return loader
+
+
+def _note_differences(config: Config, loader: ClipLoader, session: Session, train: bool) -> None:
+    """Say where the config describes other shards than those that are read, or wants what they cannot give."""
+    for key in ("preset", "frames_per_clip"):
+        packed, wanted = loader.packed_with.get(key), getattr(config.data, key)
+        if packed is not None and packed != wanted:
+            session.display.line(f"note: {loader.split_dir} was packed with data.{key}={packed}, not {wanted}")
+    stored = int(np.diff(loader.table.first_frame).max())
+    if stored < config.clip.num_frames:
+        session.display.line(
+            f"note: {loader.split_dir} stores {stored} frames a clip, fewer than clip.num_frames="
+            f"{config.clip.num_frames}: some are seen repeatedly; pack with more (data.frames_per_clip), or lower it"
+        )
+    elif train and config.clip.temporal == "jitter" and stored == config.clip.num_frames:
+        session.display.line(
+            f"note: clip.temporal=jitter has no effect: {loader.split_dir} stores no more than clip.num_frames="
+            f"{stored} frames a clip; pack with data.frames_per_clip=all"
+        )

@@ -74,7 +74,7 @@ class RunLog:
         """Whether the run is over, with as many epochs as are wanted now."""
         if not self.summary.exists():
             return False
-        before = yaml.safe_load((self.folder / "config.yaml").read_text("utf-8"))
+        before = self._written_config()
         return bool(before["train"]["epochs"] == self._config["train"]["epochs"])
 
     def check(self, resume: bool) -> State | None:
@@ -92,7 +92,7 @@ class RunLog:
         if not (self.folder / "config.yaml").is_file():
             raise ConfigError(f"{self.folder}: there is no run to resume here; leave out --resume to start it")
         state = load_checkpoint(self.last) if self.last.exists() else None  # none: killed before its first checkpoint
-        before = state["config"] if state else yaml.safe_load((self.folder / "config.yaml").read_text("utf-8"))
+        before = state["config"] if state else self._written_config()
         changed = config_differences(before, self._config, FREE_KEYS)
         if changed:
             raise ConfigError(
@@ -100,6 +100,17 @@ class RunLog:
                 "undo that, or start another run by name=..."
             )
         return state
+
+    def _written_config(self) -> State:
+        """The config that the run began with, from its folder."""
+        path = self.folder / "config.yaml"
+        try:
+            config = yaml.safe_load(path.read_text("utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            config = None
+        if not isinstance(config, dict) or not isinstance(config.get("train"), dict):
+            raise ConfigError(f"{path}: damaged, so that the run cannot be resumed; remove {self.folder} to start anew")
+        return config
 
     def open(self, state: State | None) -> None:
         """Begin to write: into a new folder, or behind what was logged up to `state`.
@@ -150,8 +161,12 @@ class RunLog:
 
     def summarize(self, summary: Record) -> None:
         """Write summary.json."""
-        if self._writes:
+        if not self._writes:
+            return
+        try:
             write_json(self.summary, summary)
+        except OSError as error:
+            raise self._cannot_write(error) from None
 
     def close(self) -> None:
         """Write out what TensorBoard still holds back, and end its threads."""

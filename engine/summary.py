@@ -1,7 +1,6 @@
 """What summary.json says of a finished run: its accuracies, what they took, and on what."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -15,8 +14,7 @@ from engine.meter import means
 from engine.reports import summarize
 from engine.trainer import Trainer
 from pipeline.format import open_split
-
-DALI_PACKAGES = ("nvidia-dali-cuda110", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+from pipeline.machine import describe_machine
 
 
 def summarize_run(trainer: Trainer, test: Evaluation | None) -> dict[str, Any]:
@@ -43,8 +41,9 @@ def summarize_run(trainer: Trainer, test: Evaluation | None) -> dict[str, Any]:
         "device": device_name(placement),
         "precision": placement.precision,
         "processes": trainer.session.world.size,
+        "skipped_clips": counters.skipped,
         "splits": {name: split_checksum(config, name) for name in config.data.annotations.splits()},
-        "versions": versions(),
+        "versions": describe_machine(),
     }
 
 
@@ -65,14 +64,3 @@ def device_name(placement: Placement) -> str:
     if placement.device.type == "cuda":
         return torch.cuda.get_device_name(placement.device)
     return f"CPU ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what the numbers depend on."""
-    found = {"python": platform.python_version()}
-    for package in ("torch", "numpy", *DALI_PACKAGES):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # one of DALI's packages is installed, for one version of CUDA
-            continue
-    return found

@@ -1,7 +1,7 @@
 """The training loop: epochs, validation, and the state from which a stopped run goes on as if it never had stopped."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -34,6 +34,7 @@ class Counters:
     prepared: int = 0  # epochs that the method has been prepared for
     seconds: float = 0.0  # wall time of the parts of the run before this one
     peak_memory: int = 0  # bytes, likewise
+    skipped: dict[str, int] = field(default_factory=dict)  # corrupt clips, and how often others stood in for each
 
 
 class Trainer:
@@ -161,10 +162,25 @@ class Trainer:
         self.run.log("epoch", {**where, "lr": self.stepper.learning_rate, **train})
         self.run.log("val", {**where, **summarize(validation)})
         self.scheduler.step(accuracy)
+        self.note_skipped()
         self.save()
         best = " (best)" if counters.best_epoch == counters.epoch else ""
         text = f"{self.title(counters.epoch)}  {describe(train)}  val accuracy {accuracy:.3f}{best}"
         self.session.display.line(text)
+
+    def note_skipped(self) -> None:
+        """Count, over all ranks, how often each corrupt clip was left out in the epoch that is over."""
+        loader, skipped = self.train_loader, self.counters.skipped
+        times = torch.zeros(len(loader.clip_ids), dtype=torch.int64)
+        for clip_id in loader.skipped:
+            times[loader.clip_ids.index(clip_id)] += 1
+        loader.skipped.clear()
+        times = self.session.world.sum(times.to(self.session.placement.device)).cpu()
+        found = {loader.clip_ids[clip]: int(times[clip]) for clip in times.nonzero()[:, 0].tolist()}
+        if found:
+            skipped.update({clip_id: skipped.get(clip_id, 0) + count for clip_id, count in found.items()})
+            self.run.log("skipped", {"epoch": self.counters.epoch, "step": self.counters.step, "clips": found})
+            self.session.display.line(f"warning: corrupt, others were trained on instead: {', '.join(found)}")
 
     def log(self) -> None:
         """Write down the steps since the last log; the device is waited for here."""

@@ -16,15 +16,15 @@ WITHOUT = "without them, set model.pretrained={rgb: null, flow: null} and train 
 LISTED = 4  # names in a message
 
 
-def load_published(model: FusionModel, state: Mapping[str, Tensor]) -> None:
-    """Load a state dict with the published code's names into `model`.
+def load_published(model: FusionModel, state: Mapping[str, Tensor], source: str = "published state dict") -> None:
+    """Load a state dict with the published code's names into `model`; `source` is what messages call it.
 
     Raises:
         UserError: names or shapes that do not match, with some of them.
     """
     renamed = ((_own_name(model, name), torch.as_tensor(value)) for name, value in state.items())
     kept = {name: value for name, value in model.state_dict().items() if name in model.unpublished}
-    _load(model, kept | {name: value for name, value in renamed if name is not None}, "published state dict")
+    load_state(model, kept | {name: value for name, value in renamed if name is not None}, source)
 
 
 def load_pretrained(trunk: Trunk, path: Path) -> None:
@@ -41,7 +41,7 @@ def load_pretrained(trunk: Trunk, path: Path) -> None:
         raise UserError(f"{path}: expected a state dict (name: tensor); {trunk.where_from}; {WITHOUT}")
     own = {name: value for name, value in trunk.state_dict().items() if name.startswith("logits.")}
     stages = {name: value for name, value in state.items() if not name.startswith(trunk.class_layer)}
-    _load(trunk, {**trunk.adapt(stages), **own}, str(path))
+    load_state(trunk, {**trunk.adapt(stages), **own}, str(path))
 
 
 def read_checkpoint(path: Path) -> Any:
@@ -55,10 +55,10 @@ def read_checkpoint(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot read the checkpoint ({error.strerror})") from None
     except pickle.UnpicklingError as error:
-        reason = _first_line(error)
         raise UserError(
-            f"{path}: not a file of tensors alone ({reason}); save its state dict with torch.save(model.state_dict())"
-        ) from None
+            f"{path}: not a file of tensors alone, and nothing else is read (it could run code); "
+            "save its weights with torch.save({'model': model.state_dict()}, path)"
+        ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(f"{path}: damaged or not a checkpoint ({_first_line(error)})") from None
 
@@ -70,7 +70,12 @@ def _own_name(model: FusionModel, name: str) -> str | None:
     return name
 
 
-def _load(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a state dict whose names and shapes are those of `module`.
+
+    Raises:
+        UserError: they are not; the message names `source` and some of the differences.
+    """
     own = module.state_dict()
     problems = [f"{name} missing" for name in own if name not in state and not name.endswith("num_batches_tracked")]
     problems += [f"{name} unknown" for name in state if name not in own]

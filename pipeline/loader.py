@@ -51,6 +51,7 @@ class ClipLoader:
     Attributes:
         clip_ids: the narration ids of the whole split; batch.clips are positions in it.
         labels: int64 [N], their classes.
+        packed_with: the options that the split was packed with, as its index has them.
         skipped: ids of the clips that on_corrupt="skip" has replaced, one entry a time.
         schedule, preparer, decoders, prefetch: the parts that a batch goes through, for those who measure them.
 
@@ -86,6 +87,7 @@ class ClipLoader:
         split = open_split(split_dir)
         self.split_dir = Path(split_dir)
         self.table = split.table
+        self.packed_with: dict[str, Any] = split.index.get("options", {})
         self.clip_ids = [clip_id.decode() for clip_id in split.table.clip_id.tolist()]
         self.labels = split.table.label
         self.device = _torch_device(device)

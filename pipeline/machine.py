@@ -4,6 +4,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+import numpy as np
 import torch
 
 DALI_PACKAGES = ("nvidia-dali-cuda110", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
@@ -16,6 +17,7 @@ def describe_machine() -> dict[str, str]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "numpy": np.__version__,
         "dali": _dali_version(),
     }
 

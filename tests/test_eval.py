@@ -68,6 +68,23 @@ def test_a_checkpoint_of_another_model_is_refused_with_both_values(arguments: Ma
     assert "was trained with another model section: hidden_size: was 8, is 16" in capsys.readouterr().err
 
 
+def test_clips_seen_otherwise_than_in_training_are_noted(arguments: MakeArguments, best: Path, tmp_path: Path, capsys):
+    scoring = [*command(arguments, best, "--split", "val"), "-o", str(tmp_path / "scores")]
+    assert evaluation.main([*scoring, "clip.mirror=0"]) == 0
+    assert "note:" not in capsys.readouterr().out
+    assert evaluation.main([*scoring, "clip.crop_size=48"]) == 0
+    assert "not seen as in training: clip.crop_size: was 32, is 48" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_lacks_a_weight_is_refused(arguments: MakeArguments, best: Path, tmp_path: Path, capsys):
+    state = torch.load(best, weights_only=True)
+    name = next(iter(state["model"]))
+    del state["model"][name]
+    save_checkpoint(tmp_path / "lacking.pt", state)
+    assert evaluation.main(command(arguments, tmp_path / "lacking.pt")) == 1
+    assert f"lacking.pt: does not fit this model: {name} missing" in capsys.readouterr().err
+
+
 def test_pretrained_weights_are_not_needed_any_more(arguments: MakeArguments, best: Path, config: MakeConfig):
     settings = plain_config(config("model.fusion=rgb"))
     settings["model"]["pretrained"] = {"rgb": "/gone/rgb_imagenet.pt", "flow": None}

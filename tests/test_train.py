@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from configs import load_config
 from engine.checkpoint import load_checkpoint
 from engine.step import Stepper
 from engine.trainer import Trainer
+from pipeline.format import open_split
 from tests import estimating, runs
 from tests.runs import MakeArguments
 
@@ -275,6 +277,33 @@ def test_quiet_prints_nothing_and_help_ends_with_an_example(arguments: MakeArgum
     with pytest.raises(SystemExit):
         train.main(["--help"])
     assert "example:\n  python train.py -c configs/" in capsys.readouterr().out
+
+
+def test_clips_that_were_left_out_are_counted_and_named(
+    arguments: MakeArguments, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shards = Path(next(value for value in data if value.startswith("data.shards=")).split("=", 1)[1])
+    shutil.copytree(shards, tmp_path / "shards")
+    table = open_split(shards / "train").table
+    shard = tmp_path / "shards" / "train" / "00000.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[int(table.offset[table.first_frame[2], 0]) + 50] ^= 1
+    shard.write_bytes(content)
+    clip = table.clip_id[2].decode()
+    damaged = arguments(*LIGHT, f"data.shards={tmp_path / 'shards'}")
+    assert train.main([*damaged, "name=stops"]) == 1
+    assert f"clip {clip}" in capsys.readouterr().err
+    assert train.main([*damaged, "name=skips", "loader.on_corrupt=skip"]) == 0
+    assert f"corrupt, others were trained on instead: {clip}" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "runs" / "skips" / "summary.json").read_text())
+    assert summary["skipped_clips"] == {clip: 1}
+
+
+def test_shards_that_were_packed_otherwise_are_noted(arguments: MakeArguments, capsys: pytest.CaptureFixture[str]):
+    assert train.main(arguments(*LIGHT, "data.frames_per_clip=all", "clip.num_frames=16", "clip.temporal=jitter")) == 0
+    said = capsys.readouterr().out
+    assert "was packed with data.frames_per_clip=16, not all" in said
+    assert "clip.temporal=jitter has no effect" in said
 
 
 def test_two_processes_train_together_and_score_each_clip_once(arguments: MakeArguments, tmp_path: Path):

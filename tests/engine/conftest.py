@@ -54,6 +54,7 @@ class FakeLoader:
         self.labels = np.arange(num_clips) % 6
         self.order = list(range(num_clips))
         self.delay, self.device, self.epoch = delay, device, 0
+        self.skipped: list[str] = []
 
     def __len__(self) -> int:
         return len(self.order) // 2

@@ -203,6 +203,23 @@ def test_a_split_of_bad_clips_alone_is_refused(tree: Tree, capsys: pytest.Captur
     assert "train: 6 of 6 clips cannot be packed" in capsys.readouterr().err
 
 
+def test_splits_that_share_clips_are_warned_of(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    same = str(tree.annotations)
+    assert tree.pack(f"data.annotations={{train: [{same}], val: [{same}]}}") == 0
+    assert "warning: 6 clips are in both train and val" in capsys.readouterr().out
+
+
+def test_leaving_bad_clips_out_keeps_the_shards_that_are_whole(
+    big_tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = big_tree.frame(number=1)  # of the clips 0 and 21 alone
+    first.write_bytes(first.read_bytes()[:-2] + b"\0\0")
+    assert big_tree.pack("data.shard_mib=1") == 1
+    capsys.readouterr()
+    assert big_tree.pack("data.shard_mib=1", "data.on_bad_clip=skip") == 0
+    assert "4 shards were there" in capsys.readouterr().out
+
+
 def test_a_complete_split_is_kept(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     assert tree.pack() == 0
     before = {path: path.stat().st_mtime_ns for path in tree.split.iterdir()}
