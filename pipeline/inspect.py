@@ -11,7 +11,7 @@ from rich.console import Console
 
 from configs import UserError, load_config
 from configs.errors import exit_code_of
-from pipeline.arguments import at_least, check_folder
+from pipeline.arguments import at_least, check_folder, split_parser
 from pipeline.loader import ClipLoader
 from pipeline.sheet import Sheet, decode_whole, draw_sheet
 
@@ -32,16 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("pipeline.inspect", description=__doc__, epilog=EPILOG, formatter_class=layout)
-    parser.add_argument("-c", "--config", default="configs/xnorm.yaml", help="YAML file; default: configs/xnorm.yaml")
-    parser.add_argument("--split", default="train", help="which packed split; default: train")
+    parser = split_parser("pipeline.inspect", __doc__, EPILOG)
     parser.add_argument("--clip", metavar="ID", help="narration id; default: the first clip of the epoch's order")
     parser.add_argument("--epoch", type=at_least(0), default=0, help="whose crop, mirror and moments; default: 0")
     parser.add_argument("--eval", action="store_true", help="as evaluation sees it: centre crop, no augmentation")
     parser.add_argument("--raw", action="store_true", help="add the whole frames, with the crop drawn in")
     parser.add_argument("-o", "--output", type=Path, required=True, help="PNG file to write")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="replace a value of the config")
     return parser
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from configs import Config, UserError, load_config
 from configs.errors import exit_code_of
 from configs.files import atomic_write
-from pipeline.arguments import at_least, check_folder
+from pipeline.arguments import at_least, check_folder, split_parser
 from pipeline.baselines import dataloader_batches, decode_opencv, decode_torchvision, tfrecord_batches
 from pipeline.format import Split, open_split
 from pipeline.loader import ClipLoader
@@ -46,17 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("pipeline.profile", description=__doc__, epilog=EPILOG, formatter_class=layout)
-    parser.add_argument("-c", "--config", default="configs/xnorm.yaml", help="YAML file; default: configs/xnorm.yaml")
-    parser.add_argument("--split", default="train", help="which packed split; default: train")
+    parser = split_parser("pipeline.profile", __doc__, EPILOG)
     parser.add_argument("--rounds", type=at_least(1), default=3, help="interleaved rounds; default: 3")
     parser.add_argument("--batches", type=at_least(1), default=20, help="batches a subject and round; default: 20")
     parser.add_argument("--baselines", action="store_true", help="also measure other ways of loading the same clips")
     parser.add_argument("--sweep", action="store_true", help="try threads, batch sizes and prefetch, and recommend")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the stages beside the floor and the baselines")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="replace a value of the config")
     return parser
 
 
