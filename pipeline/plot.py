@@ -17,19 +17,18 @@ def plot_profile(report: dict[str, Any], path: Path) -> None:
     others = {name: figure for name, figure in report["subjects"].items() if name not in cut_off}
     figure = Figure(figsize=(9, 1.6 + 0.55 * (2 + len(others))), layout="constrained")
     axes = figure.subplots()
-    floor = report["subjects"]["floor"]["cpu_ms_per_clip"]
-    axes.barh("floor: decoding alone", floor, color="0.6")
+    bars = {"floor: decoding alone": report["subjects"]["floor"], "loader": report["subjects"]["loader"]} | others
+    for name, subject in bars.items():
+        value, low, high = (subject[f"cpu_ms_per_clip{end}"] for end in ("", "_min", "_max"))
+        axes.barh(name, value, color="0.8", xerr=[[value - low], [high - value]])
+        axes.annotate(f" {value:.1f}", (high, name), va="center")
     left = 0.0
-    for stage, ms in report["stages_cpu_ms_per_clip"].items():
-        axes.barh("loader", max(ms, 0), left=left, label=f"{stage} {ms:.1f} ms")
+    for stage, ms in report["stages_cpu_ms_per_clip"].items():  # a difference of two runs may be below zero by noise
+        axes.barh("loader", max(ms, 0), left=left, height=0.4, label=f"{stage} {ms:.1f} ms")
         left += max(ms, 0)
-    for name, subject in others.items():
-        value = subject["cpu_ms_per_clip"]
-        low, high = value - subject["cpu_ms_per_clip_min"], subject["cpu_ms_per_clip_max"] - value
-        axes.barh(name, value, color="0.8", xerr=[[low], [high]])
-    for position, value in enumerate([floor, left, *(subject["cpu_ms_per_clip"] for subject in others.values())]):
-        axes.annotate(f" {value:.1f}", (value, position), va="center")
+    floor = bars["floor: decoding alone"]["cpu_ms_per_clip"]
     axes.axvline(floor, color="0.6", linestyle=":")
+    axes.margins(x=0.12)
     axes.invert_yaxis()
     axes.set_xlabel("CPU ms a clip")
     axes.set_title(f"{report['machine']['cpu']}, DALI {report['machine']['dali']}", fontsize="medium")
