@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent
 CONFIG = ROOT / "configs" / "demo.yaml"
 DEMO = ("rgb", "flow", "xnorm")
 SINGLE = ("rgb", "flow")
+ADJUSTABLE = ("clip.", "loader.", "model.", "train.")
 SINGLE_AT_MOST, FUSION_AT_LEAST = 0.6, 0.9  # what must come out, or the demo has failed
 
 
@@ -31,21 +32,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--methods", nargs="+", default=DEMO, metavar="METHOD", help="names, or all (default: rgb flow xnorm)"
     )
-    methods: Sequence[str] = parser.parse_args(argv).methods
-    return exit_code_of(lambda: _run(list(METHODS) if list(methods) == ["all"] else methods))
+    parser.add_argument(
+        "--set", nargs="+", default=(), metavar="key=value", dest="overrides", help="config keys to replace in training"
+    )
+    arguments = parser.parse_args(argv)
+    methods = list(METHODS) if list(arguments.methods) == ["all"] else arguments.methods
+    return exit_code_of(lambda: _run(methods, arguments.overrides))
 
 
-def _run(methods: Sequence[str]) -> int:
+def _run(methods: Sequence[str], overrides: Sequence[str]) -> int:
     begin = time.monotonic()
     for method in methods:
         if method not in METHODS:
             raise ConfigError(f"--methods: {unknown_fusion(method)}")
+    for override in overrides:  # where the runs are must stay as it is: they are removed first
+        if not override.startswith(ADJUSTABLE):
+            raise ConfigError(f"--set: found {override!r}, allowed: keys that begin with {', '.join(ADJUSTABLE)}")
     config = load_config(CONFIG)
+    load_config(CONFIG, overrides)  # refused now rather than after the data is written
     shutil.rmtree(config.runs, ignore_errors=True)  # of the demo before: it is there to be seen training
     _must(synth.main(["-o", str(config.data.frames)]), "writing the data")
     _must(pack.main(["-c", str(CONFIG)]), "packing")
     for method in methods:
-        _must(_train(method), f"training {method}")
+        _must(_train(method, overrides), f"training {method}")
     comparison = compare(config.runs / method for method in methods)
     write_comparison(comparison, config.runs)
     display = Display()
@@ -63,9 +72,10 @@ def is_as_expected(row: Row) -> bool:
     return accuracy <= SINGLE_AT_MOST if row.fusion in SINGLE else accuracy >= FUSION_AT_LEAST
 
 
-def _train(method: str) -> int:
+def _train(method: str, overrides: Sequence[str]) -> int:
     """Train in a process of its own, whose memory is then its own, too."""
-    command = [sys.executable, str(ROOT / "train.py"), "-c", str(CONFIG), f"name={method}", f"model.fusion={method}"]
+    chosen = f"name={method}", f"model.fusion={method}"
+    command = [sys.executable, str(ROOT / "train.py"), "-c", str(CONFIG), *overrides, *chosen]
     with subprocess.Popen(command) as process:
         try:
             return process.wait()

@@ -53,7 +53,8 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_road_ends_in_a_comparison_and_fails_where_a_fusion_has_not_learned(short: Path, capfd):
     runs = short / "runs"
     (runs / "old").mkdir(parents=True)  # of a demo before
-    assert demo.main(["--methods", "late"]) == 1
+    assert demo.main(["--methods", "late", "--set", "train.log_every=3"]) == 1
+    assert yaml.safe_load((runs / "late" / "config.yaml").read_text())["train"]["log_every"] == 3
     out = capfd.readouterr().out
     assert {path.name for path in runs.iterdir()} == {"late", "comparison.md", "comparison.csv", "comparison.png"}
     accuracy = json.loads((runs / "late" / "summary.json").read_text())["test"]["top1"]
@@ -67,6 +68,16 @@ def test_a_training_that_fails_ends_the_demo(short: Path, capfd, monkeypatch: py
     monkeypatch.setattr(demo.pack, "main", lambda argv: 1)
     assert demo.main([]) == 1
     assert "error: the demo stops: packing ended with exit code 1, see above" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("override", ["runs=elsewhere", "name=x", "data.frames=elsewhere", "train.lr=fast"])
+def test_what_would_remove_other_runs_or_is_wrong_is_refused_before_anything_is_deleted(
+    short: Path, capsys: pytest.CaptureFixture[str], override: str
+):
+    (short / "runs").mkdir()
+    assert demo.main(["--set", override]) == 2
+    assert "error: " in capsys.readouterr().err
+    assert (short / "runs").exists()
 
 
 def test_an_unknown_method_is_refused_before_anything_is_deleted(short: Path, capsys):
