@@ -34,13 +34,16 @@ class Preparer:
         self._options = options
         self._schedule = schedule
         self._replace_corrupt = replace_corrupt
+        self._announced_views: dict[tuple[int, int], View] = {}  # by epoch and clip, until they are read
 
     def announced(self, slots: Iterator[Slot], ahead: int) -> Iterator[Slot]:
         """The same slots; the bytes of each are asked for when it is `ahead` slots away, and read when it comes."""
         waiting: deque[Slot] = deque()
+        self._announced_views.clear()
         for slot in slots:
             for clip in slot.clips.tolist():
-                self.reader.announce(clip, self._view(slot.epoch, clip).frames)
+                view = self._announced_views[slot.epoch, clip] = self._draw(slot.epoch, clip)
+                self.reader.announce(clip, view.frames)
             waiting.append(slot)
             if len(waiting) > ahead:
                 yield waiting.popleft()
@@ -65,7 +68,7 @@ class Preparer:
         """The clip at `position` of the slot, or the first after it in the epoch's order that is not corrupt."""
         clip = int(slot.clips[position])
         for attempt in range(1, self._schedule.num_clips + 1):
-            view = self._view(slot.epoch, clip)
+            view = self._announced_views.pop((slot.epoch, clip), None) or self._draw(slot.epoch, clip)
             try:
                 return view, self.reader.read(clip, view.frames)
             except CorruptClipError:
@@ -76,7 +79,7 @@ class Preparer:
             clip = int(order[(slot.start + position + attempt) % len(order)])
         raise AssertionError("a split has clips")
 
-    def _view(self, epoch: int, clip: int) -> View:
+    def _draw(self, epoch: int, clip: int) -> View:
         table = self.reader.table
         return draw_view(
             clip,
