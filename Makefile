@@ -45,4 +45,6 @@ style: env
 	$(BIN)/ruff format $(SOURCES)
 
 bench: env
+	$(BIN)/python preprocess/synth.py -o demo/data
+	$(BIN)/python preprocess/pack.py -c configs/demo.yaml
 	$(BIN)/python -m pipeline.profile -c configs/demo.yaml --baselines
