@@ -1,6 +1,7 @@
 """What surrounds a command's work: its device, its processes, its display, and the wish to stop."""
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,8 +39,19 @@ def open_session(config: Config, quiet: bool = False) -> Iterator[Session]:
     placement = choose_placement(config.train.device, config.train.precision, local_rank())
     with joined_world(placement.device) as world, StopRequest() as stop:
         world.share(config.loader.batch_size)  # refused now rather than after loading
-        with Display(quiet or not world.is_main) as display:
+        with Display(quiet or not world.is_main) as display, _warnings_of(world):
             yield Session(placement, world, display, stop)
+
+
+@contextmanager
+def _warnings_of(world: World) -> Iterator[None]:
+    """Print what is warned of as one line on stderr, without the place in the code, and once for all processes."""
+    with warnings.catch_warnings():
+        if world.is_main:
+            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        else:
+            warnings.simplefilter("ignore")
+        yield
 
 
 def exit_code_of(work: Callable[[], int]) -> int:

@@ -136,7 +136,7 @@ def blend_weights(results: Mapping[str, FitResult]) -> dict[str, float]:
     if total == 0:
         warnings.warn("Gradient-Blending: no head's held-out loss fell; all get the same weight", stacklevel=2)
         return {head: 1 / len(raw) for head in raw}
-    shares = {head: max(value / total, MIN_WEIGHT) for head, value in raw.items()}
+    shares = {head: _share(head, value / total, gains[head]) for head, value in raw.items()}
     total = sum(shares.values())
     return {head: share / total for head, share in shares.items()}
 
@@ -153,6 +153,14 @@ def _gap(head: str, gap: float) -> float:
         return gap
     _warn(head, f"it hardly overfits (dO = {gap:.3g}), taken as {MIN_OVERFITTING}")
     return MIN_OVERFITTING
+
+
+def _share(head: str, share: float, gain: float) -> float:
+    if share >= MIN_WEIGHT:
+        return share
+    if gain > 0:  # else its gain has been warned of
+        _warn(head, f"its share of the weights is small ({share:.3g}), taken as {MIN_WEIGHT}")
+    return MIN_WEIGHT
 
 
 def _warn(head: str, what: str) -> None:

@@ -21,7 +21,7 @@ class TensorFusion(FusionModel):
     - Both embeddings have `hidden_size` features, and are the linear ones that all methods here have, for the same
       trunk. (The paper has 128 for language, which is read by an LSTM, and 32 for the others.)
     - The head is the one of all methods here, two layers of `hidden_size` with tanh, where the paper has two of 128
-      with ReLU and no last softmax but a task's own: what differs between methods is to be the fusion.
+      with ReLU: what differs between methods is to be the fusion.
     """
 
     def __init__(self, options: TfnOptions) -> None:

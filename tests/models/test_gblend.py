@@ -65,6 +65,14 @@ def test_a_head_that_does_not_generalise_keeps_the_least_weight(gain):
     assert weights == pytest.approx({"rgb": 0.5 / 1.01, "flow": 0.5 / 1.01, "joint": 0.01 / 1.01})
 
 
+def test_a_share_below_the_floor_is_raised_with_a_warning():
+    # dG / dO^2: 400, 1, 400; the share of flow is 1 / 801
+    with pytest.warns(UserWarning, match=r"head flow: its share of the weights is small \(0\.00125\), taken as 0\.01"):
+        weights = blend_weights({"rgb": result(1.0, 0.05), "flow": result(1.0, 1.0), "joint": result(1.0, 0.05)})
+    total = 2 * 400 / 801 + 0.01
+    assert weights == pytest.approx({"rgb": 400 / 801 / total, "flow": 0.01 / total, "joint": 400 / 801 / total})
+
+
 def test_heads_weigh_alike_where_none_generalises():
     with pytest.warns(UserWarning, match="all get the same weight"):
         weights = blend_weights({head: result(-0.1, 0.5) for head in ("rgb", "flow", "joint")})
