@@ -1,6 +1,5 @@
 """The whole road in one command: write a small two-stream data set, pack it, train methods on it, compare them."""
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -11,11 +10,12 @@ from pathlib import Path
 from rich.table import Table
 
 from configs import ConfigError, UserError, load_config
+from configs.command import command_parser
+from configs.display import Display
 from configs.errors import exit_code_of
 from configs.methods import METHODS, unknown_fusion
 from engine.comparison import Row, compare
 from engine.comparison_report import comparison_table, write_comparison
-from engine.progress import Display
 from preprocess import pack, synth
 
 ROOT = Path(__file__).parent
@@ -26,21 +26,31 @@ ADJUSTABLE = ("clip.", "loader.", "model.", "train.")
 SINGLE_AT_MOST, FUSION_AT_LEAST = 0.6, 0.9  # what must come out, or the demo has failed
 
 
+DESCRIPTION = "Write a small two-stream data set, pack it, train methods on it, compare them."
+EXAMPLES = """\
+python demo.py
+python demo.py --methods late xnorm --set train.lr=3.0e-4 train.epochs=14
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; exit code 1 when it does not show what it should."""
-    parser = argparse.ArgumentParser("demo.py", description=__doc__)
+    parser = command_parser("demo.py", DESCRIPTION, EXAMPLES)
+    parser.add_argument("--methods", nargs="+", default=DEMO, metavar="METHOD", help="names, or all")
     parser.add_argument(
-        "--methods", nargs="+", default=DEMO, metavar="METHOD", help="names, or all (default: rgb flow xnorm)"
-    )
-    parser.add_argument(
-        "--set", nargs="+", default=(), metavar="key=value", dest="overrides", help="config keys to replace in training"
+        "--set",
+        nargs="+",
+        default=(),
+        metavar="key=value",
+        dest="overrides",
+        help="config keys to replace in training (default: none)",
     )
     arguments = parser.parse_args(argv)
     methods = list(METHODS) if list(arguments.methods) == ["all"] else arguments.methods
-    return exit_code_of(lambda: _run(methods, arguments.overrides))
+    return exit_code_of(lambda: _run(methods, arguments.overrides, arguments.quiet))
 
 
-def _run(methods: Sequence[str], overrides: Sequence[str]) -> int:
+def _run(methods: Sequence[str], overrides: Sequence[str], quiet: bool) -> int:
     begin = time.monotonic()
     for method in methods:
         if method not in METHODS:
@@ -51,13 +61,14 @@ def _run(methods: Sequence[str], overrides: Sequence[str]) -> int:
     config = load_config(CONFIG)
     load_config(CONFIG, overrides)  # refused now rather than after the data is written
     shutil.rmtree(config.runs, ignore_errors=True)  # of the demo before: it is there to be seen training
-    _must(synth.main(["-o", str(config.data.frames)]), "writing the data")
-    _must(pack.main(["-c", str(CONFIG)]), "packing")
+    silence = ["--quiet"] if quiet else []
+    _must(synth.main(["-o", str(config.data.frames), *silence]), "writing the data")
+    _must(pack.main(["-c", str(CONFIG), *silence]), "packing")
     for method in methods:
-        _must(_train(method, overrides), f"training {method}")
+        _must(_train(method, [*silence, *overrides]), f"training {method}")
     comparison = compare(config.runs / method for method in methods)
     write_comparison(comparison, config.runs)
-    display = Display()
+    display = Display(quiet)
     if tuple(methods) != DEMO:
         display.table(comparison_table(comparison))
     display.line(f"written to {config.runs}/comparison.md, .csv, .png")
@@ -72,10 +83,10 @@ def is_as_expected(row: Row) -> bool:
     return accuracy <= SINGLE_AT_MOST if row.fusion in SINGLE else accuracy >= FUSION_AT_LEAST
 
 
-def _train(method: str, overrides: Sequence[str]) -> int:
+def _train(method: str, arguments: Sequence[str]) -> int:
     """Train in a process of its own, whose memory is then its own, too."""
     chosen = f"name={method}", f"model.fusion={method}"
-    command = [sys.executable, str(ROOT / "train.py"), "-c", str(CONFIG), *overrides, *chosen]
+    command = [sys.executable, str(ROOT / "train.py"), "-c", str(CONFIG), *arguments, *chosen]
     with subprocess.Popen(command) as process:
         try:
             return process.wait()

@@ -11,12 +11,13 @@ from pathlib import Path
 from rich.table import Table
 
 from configs import Config, ConfigError, UserError, load_config
+from configs.command import EXIT_CODES, add_config, command_parser
+from configs.display import Display
 from engine.checkpoint import config_differences, plain_config
 from engine.comparison import compare
 from engine.comparison_report import comparison_table, write_comparison
 from engine.evaluation import Evaluation, evaluate
 from engine.loaders import check_split, open_loader
-from engine.progress import Display
 from engine.reports import write_reports
 from engine.session import Session, exit_code_of, open_session
 from models import FusionModel, build_model
@@ -24,21 +25,19 @@ from models.checkpoint import load_published, load_state, read_checkpoint
 
 AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone: evaluation looks the same without them
 
-EXAMPLE = """\
-example:
-  python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --split val -o results/xnorm-val
-
+SIGNALLED = "143 (130) ended by SIGTERM (Ctrl-C)"
+NOTES = """\
 Writes metrics.json, predictions.csv (a line a clip; scores are the softmax of the logits), per_class.csv, confusion.csv
-and confusion.png. A checkpoint of the published code, {"model": state_dict}, is read as well.
+and confusion.png. A checkpoint of the published code, {"model": state_dict}, is read as well. With several processes
+the predictions are the same.
 
-Several processes: torchrun --nproc_per_node=N eval.py ...; the predictions are the same.
-
-  python eval.py --compare runs/*/ -o results
-
-Prints and writes (comparison.md, .csv, .png) one table over finished runs. Those that differ by their seed alone are
-one row; those of other data, clips, budget or device are marked as another setting.
-
-exit codes: 0 done, 1 the work failed, 2 the command or config is wrong, 143 (130) ended by SIGTERM (Ctrl-C)
+--compare prints and writes (comparison.md, .csv, .png) one table over finished runs. Those that differ by their seed
+alone are one row; those of other data, clips, budget or device are marked as another setting.
+"""
+EXAMPLES = """\
+python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --split val -o results/xnorm-val
+torchrun --nproc_per_node=8 eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt
+python eval.py --compare runs/*/ -o results
 """
 
 
@@ -118,27 +117,36 @@ def _table(evaluation: Evaluation, title: str) -> Table:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="eval.py",
-        usage="%(prog)s -c CONFIG --checkpoint PT [--split SPLIT] [-o OUT] [--quiet] [key=value ...]\n"
-        "       %(prog)s --compare RUN [RUN ...] [-o OUT] [--quiet]",
-        description="Score every clip of a split once with a checkpoint's weights, or compare finished runs.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "eval.py",
+        "Score every clip of a split once with a checkpoint's weights, or compare finished runs.",
+        EXAMPLES,
+        notes=NOTES,
+        exit_codes=f"{EXIT_CODES}, {SIGNALLED}",
     )
-    parser.add_argument("-c", "--config", help="the config, e.g. configs/xnorm.yaml")
-    parser.add_argument("--checkpoint", type=Path, help="best.pt or last.pt of a run")
-    parser.add_argument("--split", default="test", help="train, val or test (default: %(default)s)")
+    parser.usage = (
+        "%(prog)s -c YAML --checkpoint PT [--split SPLIT] [-o FOLDER] [--quiet] [section.key=value ...]\n"
+        "       %(prog)s --compare RUN [RUN ...] [-o FOLDER] [--quiet]"
+    )
+    add_config(parser, default=None, help="the config (no default: needed to score)")
+    parser.add_argument(
+        "--checkpoint", metavar="PT", type=Path, help="best.pt or last.pt of a run (no default: needed to score)"
+    )
+    parser.add_argument("--split", default="test", help="train, val or test")
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
-        metavar="OUT",
-        help="folder (default: one named as the split beside the checkpoint; for --compare that of the runs)",
+        metavar="FOLDER",
+        help="where to write (default: one named as the split beside the checkpoint; for --compare that of the runs)",
     )
-    parser.add_argument("--compare", type=Path, nargs="+", metavar="RUN", help="folders of runs, e.g. runs/*/")
-    parser.add_argument("--quiet", action="store_true", help="print errors alone (default: progress and a table)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to replace")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="folders of runs, e.g. runs/*/ (default: none, a split is scored)",
+    )
     arguments = parser.parse_intermixed_args(argv)
     if arguments.compare and (arguments.config or arguments.checkpoint or arguments.overrides):
         parser.error("--compare reads the runs' own configs: leave out -c, --checkpoint and overrides")

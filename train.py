@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from configs import Config, load_config
+from configs.command import EXIT_CODES, add_config, command_parser
 from engine.checkpoint import load_checkpoint
 from engine.evaluation import Evaluation
 from engine.interrupt import InterruptionError
@@ -18,20 +19,19 @@ from engine.summary import summarize_run
 from engine.trainer import Trainer
 from models import build_model
 
-EXAMPLE = """\
-example:
-  python train.py -c configs/xnorm.yaml name=xnorm-seed1 seed=1 loader.batch_size=16
-
-  python train.py -c configs/xnorm.yaml seeds=[0,1,2]   # three runs: xnorm-seed0, xnorm-seed1, xnorm-seed2
-
+SIGNALLED = "143 (130) saved after SIGTERM (Ctrl-C)"
+NOTES = """\
 Writes runs/<name>/: config.yaml, metrics.jsonl (a line a log), tensorboard/, best.pt (highest validation accuracy),
 last.pt (to resume from), test/ (the best one's predictions and tables), summary.json. A first SIGTERM or Ctrl-C saves
 last.pt after the step under way and ends the run; a second one ends it at once. --resume goes on, and leaves alone
-what is finished; of several seeds it starts those that have not begun.
-
-Several processes: torchrun --nproc_per_node=N train.py -c ...; loader.batch_size is that of all together.
-
-exit codes: 0 done, 1 the work failed, 2 the command or config is wrong, 143 (130) saved after SIGTERM (Ctrl-C)
+what is finished; of several seeds it starts those that have not begun. seeds=[0,1,2] trains three runs:
+<name>-seed0, <name>-seed1, <name>-seed2. With several processes, loader.batch_size is that of all together.
+"""
+EXAMPLES = """\
+python train.py -c configs/xnorm.yaml name=xnorm-seed1 seed=1 loader.batch_size=16
+python train.py -c configs/xnorm.yaml seeds=[0,1,2]
+python train.py -c configs/xnorm.yaml --resume
+torchrun --nproc_per_node=8 train.py -c configs/xnorm.yaml
 """
 
 
@@ -120,16 +120,15 @@ def _test_best(config: Config, trainer: Trainer, session: Session, log: RunLog) 
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="train.py",
-        description="Train a method, validate after each epoch, stop early, and test the best weights.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "train.py",
+        "Train a method, validate after each epoch, stop early, and test the best weights.",
+        EXAMPLES,
+        notes=NOTES,
+        exit_codes=f"{EXIT_CODES}, {SIGNALLED}",
     )
-    parser.add_argument("-c", "--config", required=True, help="the config, e.g. configs/xnorm.yaml")
+    add_config(parser, default=None, required=True)
     parser.add_argument("--resume", action="store_true", help="go on with the run that runs/<name>/last.pt is of")
-    parser.add_argument("--quiet", action="store_true", help="print errors alone (default: progress, a line an epoch)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to replace, e.g. train.lr=1e-3")
     return parser.parse_intermixed_args(argv)
 
 

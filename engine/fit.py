@@ -13,8 +13,7 @@ from configs.schema import Config
 from engine.holdout import Parts, Positions, hold_out
 from engine.interrupt import InterruptionError
 from engine.loaders import open_loader
-from engine.meter import Meter, means
-from engine.progress import describe
+from engine.meter import Meter, describe, means
 from engine.session import Session
 from engine.step import Stepper
 from models.fusion import FitResult, FusionModel, FusionOutput

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -112,3 +113,11 @@ def means(sums: Sums) -> dict[str, float]:
     record["clips_per_s"] = clips / seconds
     record["data_wait"] = sums["wait"] / seconds
     return record
+
+
+def describe(record: Mapping[str, float], clips_left: int | None = None) -> str:
+    """Put a log record into words: loss, accuracy, clips/s, data wait, and the time that `clips_left` will take."""
+    rate = record["clips_per_s"]
+    text = f"loss {record['loss']:.4f}  accuracy {record['accuracy']:.3f}  {rate:.1f} clips/s"
+    text += f"  data wait {record['data_wait']:.1%}"
+    return text if clips_left is None else f"{text}  {timedelta(seconds=round(clips_left / rate))} left"

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from configs.display import Display
 from configs.errors import ConfigError, UserError
 from configs.schema import Config
 from engine.device import Placement, choose_placement
 from engine.distributed import World, joined_world, local_rank
 from engine.interrupt import InterruptionError, StopRequest
-from engine.progress import Display
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from engine.checkpoint import State
 from engine.evaluation import Evaluation, evaluate
 from engine.fit import ShortTraining
 from engine.interrupt import InterruptionError
-from engine.meter import Meter, means
-from engine.progress import describe
+from engine.meter import Meter, describe, means
 from engine.reports import summarize
 from engine.runlog import RunLog
 from engine.session import Session

@@ -7,21 +7,18 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from configs import UserError, load_config
+from configs.command import add_config, at_least, check_folder, command_parser
+from configs.display import Display
 from configs.errors import exit_code_of
-from pipeline.arguments import at_least, check_folder, split_parser
 from pipeline.loader import ClipLoader
 from pipeline.sheet import Sheet, decode_whole, draw_sheet
 
-EPILOG = """\
-examples:
-  python -m pipeline.inspect -c configs/xnorm.yaml --split train --clip P01_01_0 -o sheet.png
-  python -m pipeline.inspect -c configs/xnorm.yaml --split train --clip P01_01_0 --epoch 3 --raw -o sheet.png
-  python -m pipeline.inspect -c configs/xnorm.yaml --split test --eval -o sheet.png
-
-exit codes: 0 done, 1 the work failed, 2 the command or config is wrong
+DESCRIPTION = "Draw a contact sheet of one clip pair as the model sees it, RGB above the flow of the same moments."
+EXAMPLES = """\
+python -m pipeline.inspect -c configs/xnorm.yaml --split train --clip P01_01_0 -o sheet.png
+python -m pipeline.inspect -c configs/xnorm.yaml --split train --clip P01_01_0 --epoch 3 --raw -o sheet.png
+python -m pipeline.inspect -c configs/xnorm.yaml --split test --eval -o sheet.png
 """
 
 
@@ -32,12 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = split_parser("pipeline.inspect", __doc__, EPILOG)
-    parser.add_argument("--clip", metavar="ID", help="narration id; default: the first clip of the epoch's order")
-    parser.add_argument("--epoch", type=at_least(0), default=0, help="whose crop, mirror and moments; default: 0")
+    parser = command_parser("pipeline.inspect", DESCRIPTION, EXAMPLES)
+    add_config(parser)
+    parser.add_argument("--split", default="train", help="which packed split")
+    parser.add_argument("--clip", metavar="ID", help="narration id (default: the first clip of the epoch's order)")
+    parser.add_argument("--epoch", metavar="N", type=at_least(0), default=0, help="whose crop, mirror and moments")
     parser.add_argument("--eval", action="store_true", help="as evaluation sees it: centre crop, no augmentation")
     parser.add_argument("--raw", action="store_true", help="add the whole frames, with the crop drawn in")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("-o", "--output", metavar="PNG", type=Path, required=True, help="file to write")
     return parser
 
 
@@ -50,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> int:
         sheet = Sheet.of(loader, loader.load([clip], arguments.epoch))
         raw = decode_whole(loader.preparer.reader.read(clip, sheet.view.frames)) if arguments.raw else None
     draw_sheet(sheet, raw, arguments.output)
-    Console().print(f"{arguments.output}: {sheet.title}", highlight=False)
+    Display(arguments.quiet).line(f"{arguments.output}: {sheet.title}")
     return 0
 
 

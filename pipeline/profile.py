@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from configs import Config, UserError, load_config
+from configs.command import add_config, at_least, check_folder, command_parser
+from configs.display import Display
 from configs.errors import exit_code_of
 from configs.files import atomic_write
-from pipeline.arguments import at_least, check_folder, split_parser
 from pipeline.baselines import dataloader_batches, decode_opencv, decode_torchvision, tfrecord_batches
 from pipeline.format import Split, open_split
 from pipeline.loader import ClipLoader
@@ -28,14 +27,16 @@ STREAMS = ("rgb", "flow")
 MOST_FRAMES = 1000  # with more, the names of the records' features have four digits
 WARMUP = 3  # batches a round that are not counted: what other subjects decoded ahead is over by then
 
-EPILOG = """\
-examples:
-  python -m pipeline.profile -c configs/xnorm.yaml
-  python -m pipeline.profile -c configs/xnorm.yaml --baselines --json profile.json --plot profile.png
-  python -m pipeline.profile -c configs/xnorm.yaml --sweep loader.device=cpu
-
+DESCRIPTION = (
+    "Measure how fast the loader is, stage by stage, beside its floor and other ways of loading the same clips."
+)
+NOTES = """\
 CPU time is that of all threads and worker processes together; it says more than wall time on a machine that is shared.
-exit codes: 0 done, 1 the work failed, 2 the command or config is wrong
+"""
+EXAMPLES = """\
+python -m pipeline.profile -c configs/xnorm.yaml
+python -m pipeline.profile -c configs/xnorm.yaml --baselines --json profile.json --plot profile.png
+python -m pipeline.profile -c configs/xnorm.yaml --sweep loader.device=cpu
 """
 
 
@@ -46,13 +47,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = split_parser("pipeline.profile", __doc__, EPILOG)
-    parser.add_argument("--rounds", type=at_least(1), default=3, help="interleaved rounds; default: 3")
-    parser.add_argument("--batches", type=at_least(1), default=20, help="batches a subject and round; default: 20")
+    parser = command_parser("pipeline.profile", DESCRIPTION, EXAMPLES, notes=NOTES)
+    add_config(parser)
+    parser.add_argument("--split", default="train", help="which packed split")
+    parser.add_argument("--rounds", metavar="N", type=at_least(1), default=3, help="interleaved rounds")
+    parser.add_argument("--batches", metavar="N", type=at_least(1), default=20, help="batches a subject and round")
     parser.add_argument("--baselines", action="store_true", help="also measure other ways of loading the same clips")
     parser.add_argument("--sweep", action="store_true", help="try threads, batch sizes and prefetch, and recommend")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the stages beside the floor and the baselines")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures (default: none written)")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw the stages beside the floor and the baselines (default: not drawn)",
+    )
     return parser
 
 
@@ -61,11 +69,12 @@ def _run(arguments: argparse.Namespace) -> int:
         check_folder(path)
     config = load_config(arguments.config, arguments.overrides)
     split = open_split(config.data.shards / arguments.split)
-    report = profile(config, split, arguments)
-    _show(report)
-    if arguments.sweep:
-        report["sweep"] = sweep(config, len(split.table), arguments)
-        _show_sweep(report["sweep"])
+    with Display(arguments.quiet) as display:
+        report = profile(config, split, arguments, display)
+        _show(report, display)
+        if arguments.sweep:
+            report["sweep"] = sweep(config, len(split.table), arguments, display)
+            _show_sweep(report["sweep"], display)
     if arguments.json:
         with atomic_write(arguments.json, "w") as file:
             json.dump(report, file, indent=2)
@@ -76,12 +85,12 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def profile(config: Config, split: Split, arguments: argparse.Namespace) -> dict[str, Any]:
+def profile(config: Config, split: Split, arguments: argparse.Namespace, display: Display) -> dict[str, Any]:
     """Measure the loader's stages, and the baselines if asked to; all figures, as they go into the JSON file."""
     subjects = stage_subjects(config, arguments.split, STREAMS)
     if arguments.baselines:
         subjects |= _baselines(config, split)
-    rounds = _measure(subjects, arguments)
+    rounds = _measure(subjects, arguments, display)
     figures = {name: result.summary() for name, result in rounds.items()}
     cpu_ms = {name: figure["cpu_ms_per_clip"] for name, figure in figures.items()}
     clip_bytes = float(split.table.size.sum() / len(split.table))
@@ -99,7 +108,7 @@ def profile(config: Config, split: Split, arguments: argparse.Namespace) -> dict
     }
 
 
-def sweep(config: Config, num_clips: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def sweep(config: Config, num_clips: int, arguments: argparse.Namespace, display: Display) -> list[dict[str, Any]]:
     """The loader's speed over threads, batch sizes and prefetch, the fastest first."""
     loader = config.loader
     grid = [{"num_threads": n} for n in sorted({1, 2, 4, 8, loader.num_threads})]
@@ -108,7 +117,7 @@ def sweep(config: Config, num_clips: int, arguments: argparse.Namespace) -> list
     settings = [{k: getattr(loader, k) for k in ("num_threads", "batch_size", "prefetch")} | change for change in grid]
     unique = {json.dumps(setting): setting for setting in settings if setting["batch_size"] <= num_clips}
     subjects = {name: _loader_batches(config, arguments.split, setting) for name, setting in unique.items()}
-    rounds = _measure(subjects, arguments)
+    rounds = _measure(subjects, arguments, display)
     rows = [unique[name] | result.summary() for name, result in rounds.items()]
     return sorted(rows, key=lambda row: -row["clips_per_s"])
 
@@ -140,20 +149,17 @@ def _baselines(config: Config, split: Split) -> dict[str, Iterator[int]]:
     }
 
 
-def _measure(subjects: dict[str, Iterator[int]], arguments: argparse.Namespace) -> dict[str, Rounds]:
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("measuring", total=arguments.rounds * len(subjects))
-        return interleave(
-            subjects,
-            rounds=arguments.rounds,
-            batches=arguments.batches,
-            warmup=WARMUP,
-            on_round=lambda name: progress.update(task, advance=1, description=f"measured {name}"),
-        )
+def _measure(subjects: dict[str, Iterator[int]], arguments: argparse.Namespace, display: Display) -> dict[str, Rounds]:
+    display.begin("measuring", arguments.rounds * len(subjects), unit="runs")
+
+    def note(name: str) -> None:
+        display.advance()
+        display.update(f"the last one: {name}")
+
+    return interleave(subjects, rounds=arguments.rounds, batches=arguments.batches, warmup=WARMUP, on_round=note)
 
 
-def _show(report: dict[str, Any]) -> None:
-    console = Console()
+def _show(report: dict[str, Any], display: Display) -> None:
     table = Table(title=f"{report['machine']['cpu']}, DALI {report['machine']['dali']}, medians of the rounds (range)")
     for column in ("", "CPU ms a clip", "clips/s", "wait ms p50 / p95 / p99", "CPU over floor"):
         table.add_column(column, justify="left" if not column else "right")
@@ -166,11 +172,11 @@ def _show(report: dict[str, Any]) -> None:
             " / ".join(f"{figure[f'wait_ms_p{p}']:.1f}" for p in (50, 95, 99)),
             f"{figure['cpu_ms_per_clip'] / floor:.2f} x",
         )
-    console.print(table)
+    display.table(table)
     stages = report["stages_cpu_ms_per_clip"]
     whole = sum(stages.values())
-    console.print("stages: " + ", ".join(f"{name} {ms:.2f} ms ({ms / whole:.0%})" for name, ms in stages.items()))
-    console.print(
+    display.line("stages: " + ", ".join(f"{name} {ms:.2f} ms ({ms / whole:.0%})" for name, ms in stages.items()))
+    display.line(
         f"loader: {report['clips_per_s']:.0f} clips/s, {report['frames_per_s']:.0f} frames/s, "
         f"{report['mb_per_s']:.0f} MB/s of JPEGs; {report['loader_over_floor']:.2f} x the floor in CPU time"
     )
@@ -180,19 +186,18 @@ def _spread(figure: dict[str, float], key: str, form: str) -> str:
     return f"{figure[key]:{form}} ({figure[f'{key}_min']:{form}} to {figure[f'{key}_max']:{form}})"
 
 
-def _show_sweep(rows: Sequence[dict[str, Any]]) -> None:
+def _show_sweep(rows: Sequence[dict[str, Any]], display: Display) -> None:
     table = Table(title="sweep, fastest first")
     for column in ("num_threads", "batch_size", "prefetch", "clips/s", "CPU ms a clip"):
         table.add_column(column, justify="right")
     for row in rows:
         sizes = [str(row[key]) for key in ("num_threads", "batch_size", "prefetch")]
         table.add_row(*sizes, _spread(row, "clips_per_s", ".0f"), _spread(row, "cpu_ms_per_clip", ".2f"))
-    console = Console()
-    console.print(table)
+    display.table(table)
     # A setting is only worth its threads and memory when it is faster by more than the rounds differ.
     enough = min((row for row in rows if row["clips_per_s_max"] >= rows[0]["clips_per_s"]), key=_cost)
     names = ("num_threads", "batch_size", "prefetch")
-    console.print("recommended: " + " ".join(f"loader.{name}={enough[name]}" for name in names))
+    display.line("recommended: " + " ".join(f"loader.{name}={enough[name]}" for name in names))
 
 
 def _cost(row: dict[str, Any]) -> tuple[int, int]:

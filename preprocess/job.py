@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from configs.display import Display
 from configs.errors import UserError
 from configs.schema import DataSection
 from pipeline.format import INDEX_NAME, VERSION, ShardError, open_split, read_index
@@ -26,7 +27,7 @@ from preprocess.plan import (
     shard_digest,
     video_tasks,
 )
-from preprocess.progress import Progress, say
+from preprocess.progress import WritingProgress
 from preprocess.workers import Workers
 from preprocess.writer import ShardTask, part_path, shard_path, write_shard
 
@@ -64,14 +65,17 @@ class Outcome:
     problems: list[Problem] = field(default_factory=list)
 
 
-def plan_split(clips: Sequence[Clip], data: DataSection, workers: Workers) -> SplitPlan:
+def plan_split(split: str, clips: Sequence[Clip], data: DataSection, workers: Workers, display: Display) -> SplitPlan:
     """Find every frame of a split; what is missing is listed in the plan."""
     stored = None if data.frames_per_clip == "all" else data.frames_per_clip
     tasks = video_tasks(str(data.frames), clips, stored)
     videos: list[VideoPlan | None] = [None] * len(tasks)
+    display.begin(f"{split}: looking at the frames", len(tasks), unit="videos")
     for done in workers.run(plan_video, tasks, len(tasks) < SMALL_JOB_VIDEOS):
         if done is not None:
             videos[done[0]] = done[1]
+            display.advance()
+        display.update()
     found = [video for video in videos if video is not None]
     order = {clip.clip_id: position for position, clip in enumerate(clips)}
     planned = sorted((clip for video in found for clip in video.clips), key=lambda clip: order[clip.clip.clip_id])
@@ -80,25 +84,27 @@ def plan_split(clips: Sequence[Clip], data: DataSection, workers: Workers) -> Sp
     return plan
 
 
-def pack_split(split: str, clips: Sequence[Clip], data: DataSection, workers: Workers) -> Outcome:
+def pack_split(split: str, clips: Sequence[Clip], data: DataSection, workers: Workers, display: Display) -> Outcome:
     """Pack a split, or keep it when it is complete; safe to run again after any end of an earlier run."""
     folder = data.shards / split
     about = describe(split, clips, data)
     begin = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        index = complete_index(folder, about, data)
+        index = complete_index(folder, about, data, display)
         if index is not None:
             remove_leftovers(folder, {shard["name"] for shard in index["shards"]})
             return Outcome(index, was_complete=True)
-        plan = plan_split(clips, data, workers)
-        _check_plan(split, plan, data)
-        outcome = _pack(folder, plan, about, data, workers)
+        plan = plan_split(split, clips, data, workers, display)
+        _check_plan(split, plan, data, display)
+        outcome = _pack(folder, plan, about, data, workers, display)
     outcome.seconds = time.monotonic() - begin
     return outcome
 
 
-def _pack(folder: Path, plan: SplitPlan, about: dict[str, Any], data: DataSection, workers: Workers) -> Outcome:
+def _pack(
+    folder: Path, plan: SplitPlan, about: dict[str, Any], data: DataSection, workers: Workers, display: Display
+) -> Outcome:
     tasks = shard_tasks(folder, plan, data)
     for scratch in folder.glob(".*.tmp"):
         scratch.unlink(missing_ok=True)
@@ -106,7 +112,7 @@ def _pack(folder: Path, plan: SplitPlan, about: dict[str, Any], data: DataSectio
     parts = [_kept_part(task) for task in tasks]
     todo = [task for task, part in zip(tasks, parts, strict=True) if part is None]
     outcome = Outcome({}, num_kept=len(tasks) - len(todo), num_clamped=sum(v.num_clamped for v in plan.videos))
-    outcome.problems = plan.in_order([*plan.problems, *_write_shards(about["split"], todo, workers)])
+    outcome.problems = plan.in_order([*plan.problems, *_write_shards(about["split"], todo, workers, display)])
     if outcome.problems and data.on_bad_clip == "error":
         raise UserError(bad_clips_message(about["split"], outcome.problems, len(plan.clips) + len(plan.problems)))
     for task in todo:
@@ -148,19 +154,19 @@ def shard_tasks(folder: Path, plan: SplitPlan, data: DataSection) -> list[ShardT
     ]
 
 
-def _write_shards(split: str, tasks: Sequence[ShardTask], workers: Workers) -> list[Problem]:
+def _write_shards(split: str, tasks: Sequence[ShardTask], workers: Workers, display: Display) -> list[Problem]:
     """Write shards; return what is wrong with clips, in the order of the shards."""
     sizes = [sum(clip.num_bytes for clip in task.clips) for task in tasks]
     problems: dict[int, tuple[Problem, ...]] = {}
     num_done = 0
     for task in tasks:  # a part must never stand beside a shard of another cut
         part_path(shard_path(task.folder, task.number)).unlink(missing_ok=True)
-    with Progress(split, sum(sizes), sum(len(task.clips) for task in tasks)) as progress:
-        for done in workers.run(write_shard, tasks, sum(sizes) < SMALL_JOB_BYTES):
-            if done is not None:
-                problems[done[0]] = done[1].problems
-                num_done += sizes[done[0]]
-            progress.update(num_done + _scratch_bytes(tasks[0].folder))
+    progress = WritingProgress(display, split, sum(sizes), sum(len(task.clips) for task in tasks))
+    for done in workers.run(write_shard, tasks, sum(sizes) < SMALL_JOB_BYTES):
+        if done is not None:
+            problems[done[0]] = done[1].problems
+            num_done += sizes[done[0]]
+        progress.update(num_done + _scratch_bytes(tasks[0].folder))
     return [problem for position in sorted(problems) for problem in problems[position]]
 
 
@@ -190,7 +196,7 @@ def describe(split: str, clips: Sequence[Clip], data: DataSection) -> dict[str, 
     }
 
 
-def complete_index(folder: Path, about: dict[str, Any], data: DataSection) -> dict[str, Any] | None:
+def complete_index(folder: Path, about: dict[str, Any], data: DataSection, display: Display) -> dict[str, Any] | None:
     """The index of a complete split that was packed from the same; None when there is something to do.
 
     Raises:
@@ -210,7 +216,7 @@ def complete_index(folder: Path, about: dict[str, Any], data: DataSection) -> di
     try:
         open_split(folder)
     except ShardError as error:
-        say(f"{about['split']}: not complete any more, packing it again ({error})")
+        display.line(f"{about['split']}: not complete any more, packing it again ({error})")
         return None
     return index
 
@@ -224,7 +230,7 @@ def _difference(index: dict[str, Any], about: dict[str, Any]) -> str:
     return ", ".join(differing) or "it belongs to another split"
 
 
-def _check_plan(split: str, plan: SplitPlan, data: DataSection) -> None:
+def _check_plan(split: str, plan: SplitPlan, data: DataSection, display: Display) -> None:
     """Say at once which frames are missing; go on to find what else is wrong, unless there is nothing to go on with."""
     if not plan.problems:
         return
@@ -233,7 +239,7 @@ def _check_plan(split: str, plan: SplitPlan, data: DataSection) -> None:
         raise UserError(message)
     if data.on_bad_clip == "error":
         head = message.split("\n", 1)[0].rstrip(":")
-        say(f"{head}; packing goes on to find what else is wrong, Ctrl-C stops it")
+        display.line(f"{head}; packing goes on to find what else is wrong, Ctrl-C stops it")
 
 
 def bad_clips_message(split: str, problems: Sequence[Problem], num_clips: int) -> str:

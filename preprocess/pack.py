@@ -9,18 +9,18 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from configs.command import EXIT_CODES, add_config, command_parser
+from configs.display import Display
 from configs.errors import UserError, exit_code_of
 from configs.load import load_config
 from configs.schema import DataSection
 from preprocess.annotations import Clip, read_split
 from preprocess.job import pack_split, plan_split
 from preprocess.presets import select
-from preprocess.progress import say
 from preprocess.report import show_outcome, show_plan
 from preprocess.verify import verify_split
 from preprocess.workers import Workers
 
-DEFAULT_CONFIG = "configs/xnorm.yaml"
 INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 
 DESCRIPTION = """\
@@ -28,13 +28,10 @@ Pack the labelled clips of each split into a few large shards, JPEG bytes untouc
 Safe to run again after any interruption: what is complete is kept, what is not is redone.
 """
 EXAMPLES = """\
-examples:
-  python preprocess/pack.py -c configs/xnorm.yaml --plan
-  python preprocess/pack.py -c configs/xnorm.yaml data.frames=/data/epic data.workers=8
-  python preprocess/pack.py -c configs/xnorm.yaml --verify
-  python preprocess/pack.py 'data.annotations={train: [a.csv, b.csv], val: [c.csv]}' data.preset=none
-
-exit codes: 0 done, 1 the work failed or something is wrong, 2 the command or config is wrong
+python preprocess/pack.py -c configs/xnorm.yaml --plan
+python preprocess/pack.py -c configs/xnorm.yaml data.frames=/data/epic data.workers=8
+python preprocess/pack.py -c configs/xnorm.yaml --verify
+python preprocess/pack.py 'data.annotations={train: [a.csv, b.csv], val: [c.csv]}' data.preset=none
 """
 
 
@@ -49,31 +46,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("pack.py", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=layout)
-    parser.add_argument("-c", "--config", default=DEFAULT_CONFIG, help=f"YAML file; default: {DEFAULT_CONFIG}")
+    codes = f"{EXIT_CODES}, {INTERRUPTED} interrupted by Ctrl-C"
+    parser = command_parser("pack.py", DESCRIPTION, EXAMPLES, exit_codes=codes)
+    add_config(parser)
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--plan", action="store_true", help="say what there is and what would be packed; write nothing")
     modes.add_argument("--verify", action="store_true", help="re-read every record and list what is wrong")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="section.key=value", help="replace a value of the config, read as YAML"
-    )
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
     data = load_config(arguments.config, arguments.overrides).data
     try:
-        with Workers(data.workers) as workers:
+        with Display(arguments.quiet) as display, Workers(data.workers) as workers:
             if arguments.verify:
-                return _verify(data, workers)
-            return _plan(data, workers) if arguments.plan else _pack(data, workers)
+                return _verify(data, workers, display)
+            work = _plan if arguments.plan else _pack
+            return work(data, workers, display)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise UserError(f"{where}{error.strerror or error}; what was complete before is still there") from None
 
 
-def read_splits(data: DataSection) -> dict[str, list[Clip]]:
+def read_splits(data: DataSection, display: Display) -> dict[str, list[Clip]]:
     """The clips of each split that the config names."""
     splits = {}
     rows: dict[tuple[Path, ...], list[Clip]] = {}  # a preset can cut several splits from the same files
@@ -85,24 +80,24 @@ def read_splits(data: DataSection) -> dict[str, list[Clip]]:
             where = ", ".join(map(str, paths))
             hint = "data.preset=none takes all"
             raise UserError(f"{where}: no row belongs to the {split} split of preset {data.preset!r}; {hint}")
-    _warn_of_leaks(splits)
+    _warn_of_leaks(splits, display)
     return splits
 
 
-def _warn_of_leaks(splits: dict[str, list[Clip]]) -> None:
+def _warn_of_leaks(splits: dict[str, list[Clip]], display: Display) -> None:
     """Say when splits share clips: what is trained on says nothing when it is scored."""
     ids = {split: {clip.clip_id for clip in clips} for split, clips in splits.items()}
     for one, other in combinations(ids, 2):
         shared = ids[one] & ids[other]
         if shared:
-            say(f"warning: {len(shared)} clips are in both {one} and {other}, {min(shared)} among them")
+            display.line(f"warning: {len(shared)} clips are in both {one} and {other}, {min(shared)} among them")
 
 
-def _pack(data: DataSection, workers: Workers) -> int:
+def _pack(data: DataSection, workers: Workers, display: Display) -> int:
     failed = []
-    for split, clips in read_splits(data).items():
+    for split, clips in read_splits(data, display).items():
         try:
-            show_outcome(split, pack_split(split, clips, data, workers))
+            show_outcome(split, pack_split(split, clips, data, workers, display), display)
         except UserError as error:  # the other splits can still be packed
             failed.append(str(error))
     if failed:
@@ -110,21 +105,22 @@ def _pack(data: DataSection, workers: Workers) -> int:
     return 0
 
 
-def _plan(data: DataSection, workers: Workers) -> int:
-    splits = read_splits(data)
-    show_plan(splits, {split: plan_split(clips, data, workers) for split, clips in splits.items()}, data)
+def _plan(data: DataSection, workers: Workers, display: Display) -> int:
+    splits = read_splits(data, display)
+    plans = {split: plan_split(split, clips, data, workers, display) for split, clips in splits.items()}
+    show_plan(splits, plans, data, display)
     return 0
 
 
-def _verify(data: DataSection, workers: Workers) -> int:
+def _verify(data: DataSection, workers: Workers, display: Display) -> int:
     num_wrong = 0
     for name in data.annotations.splits():
-        split, wrong = verify_split(data.shards / name, workers)
+        split, wrong = verify_split(data.shards / name, workers, display)
         for line in wrong:
-            say(f"{name}: {line}")
+            display.fault(f"{name}: {line}")
         if split is not None and not wrong:
             jpegs = 3 * split.index["num_frames"]
-            say(f"{name}: {split.index['num_clips']:,} clips, {jpegs:,} JPEGs: every byte is as it was packed")
+            display.line(f"{name}: {split.index['num_clips']:,} clips, {jpegs:,} JPEGs: every byte is as it was packed")
         num_wrong += len(wrong)
     if num_wrong:
         raise UserError(

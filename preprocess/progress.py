@@ -1,58 +1,29 @@
-"""What packing says while it runs: a bar on a terminal, a line now and then elsewhere."""
+"""How far the writing of a split is, in words: the rate so far, and the time that the rest will take."""
 
-import sys
 import time
-from types import TracebackType
+from datetime import timedelta
 
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from configs.display import Display
 
-LINE_SECONDS = 10.0
+MB = 1e6
 
 
-def console() -> Console:
-    """The terminal, or wherever output goes instead: there, wide enough for tables, without colours."""
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False)
+class WritingProgress:
+    """Shows how many of a split's bytes are written."""
 
-
-def say(text: str) -> None:
-    """One plain line at once, also when output goes to a file."""
-    print(text, flush=True)
-
-
-class Progress:
-    """How far the writing of a split is, in bytes, shown with clips/s, MB/s and the time left."""
-
-    def __init__(self, name: str, num_bytes: int, num_clips: int) -> None:
-        self.name, self.num_bytes, self.num_clips = name, num_bytes, num_clips
-        self._begin = self._last_line = time.monotonic()
-        shown = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
-        self._bar = (
-            Bar(*shown, TimeRemainingColumn(), console=console(), transient=True) if sys.stdout.isatty() else None
-        )
-
-    def __enter__(self) -> "Progress":
-        if self._bar is not None:
-            self._task = self._bar.add_task(self.name, total=self.num_bytes, rate="")
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    def __init__(self, display: Display, split: str, num_bytes: int, num_clips: int) -> None:
+        self._display, self._num_bytes, self._num_clips = display, num_bytes, num_clips
+        self._begun = time.monotonic()
+        display.begin(split, total=num_bytes / MB, unit="MB")
 
     def update(self, done: int) -> None:
         """Show that `done` bytes are written."""
-        now = time.monotonic()
-        share = min(1.0, done / max(1, self.num_bytes))
-        seconds = max(1e-9, now - self._begin)
-        rate = f"{share * self.num_clips / seconds:.1f} clips/s, {done / seconds / 1e6:.1f} MB/s"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=min(done, self.num_bytes), rate=rate)
-        elif now - self._last_line >= LINE_SECONDS:
-            self._last_line = now
-            left = f"{seconds * (1 - share) / share:.0f} s left" if share else "time left unknown"
-            say(f"{self.name}: {share:.0%}, {rate}, {left}")
+        seconds = time.monotonic() - self._begun
+        self._display.update(pace(done, self._num_bytes, self._num_clips, seconds), min(done, self._num_bytes) / MB)
+
+
+def pace(done: int, num_bytes: int, num_clips: int, seconds: float) -> str:
+    """Put into words how fast `done` of `num_bytes` were written, and how long the others will take."""
+    share, seconds = min(1.0, done / max(1, num_bytes)), max(1e-9, seconds)
+    rate = f"{share * num_clips / seconds:.1f} clips/s  {done / seconds / MB:.1f} MB/s"
+    return f"{rate}  {timedelta(seconds=round(seconds * (1 - share) / share))} left" if share else rate

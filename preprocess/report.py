@@ -5,27 +5,26 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
+from configs.display import Display
 from configs.schema import DataSection
 from pipeline.format import STREAMS
 from preprocess.annotations import Clip
 from preprocess.job import Outcome, SplitPlan, bad_clips_message
 from preprocess.plan import VideoPlan
-from preprocess.progress import console, say
 
 Clips = Mapping[str, Sequence[Clip]]  # by split
 Plans = Mapping[str, SplitPlan]  # by split
 
 
-def show_plan(clips: Clips, plans: Plans, data: DataSection) -> None:
+def show_plan(clips: Clips, plans: Plans, data: DataSection, display: Display) -> None:
     """Print all that --plan finds."""
-    out = console()
     if not data.frames.is_dir():
-        say(f"data.frames: {data.frames} is not there; what follows is known from the annotations alone")
+        display.line(f"data.frames: {data.frames} is not there; what follows is known from the annotations alone")
     for table in (_splits(clips, plans, data), _classes(clips), _participants(clips), _videos(plans)):
-        out.print(table)
+        display.table(table)
     for split, plan in plans.items():
         if plan.problems and data.frames.is_dir():
-            say(bad_clips_message(split, plan.problems, len(clips[split])))
+            display.line(bad_clips_message(split, plan.problems, len(clips[split])))
 
 
 def _table(title: str, columns: Sequence[str], num_text: int = 1) -> Table:
@@ -98,21 +97,23 @@ def _video_cells(video: VideoPlan) -> tuple[str, ...]:
     return video.kind, video.stride_from, stride, str(video.num_clips), *counts
 
 
-def show_outcome(split: str, outcome: Outcome) -> None:
+def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
     """One paragraph a split: what is there now, and what it took."""
     index = outcome.index
     size = _size(sum(shard["bytes"] for shard in index["shards"]))
     shards = f"{len(index['shards'])} shard{'s' if len(index['shards']) > 1 else ''}"
     what = f"{index['num_clips']:,} clips, {3 * index['num_frames']:,} JPEGs, {size} in {shards}"
     if outcome.was_complete:
-        say(f"{split}: {what}; complete, kept as it is")
+        display.line(f"{split}: {what}; complete, kept as it is")
     else:
         seconds = max(outcome.seconds, 1e-9)
         rate = f"{outcome.num_clips / seconds:.1f} clips/s, {outcome.num_bytes / seconds / 1e6:.1f} MB/s"
         kept = f"; {outcome.num_kept} shards were there" if outcome.num_kept else ""
-        say(f"{split}: {what}; {outcome.seconds:.1f} s, {rate}{kept}")
+        display.line(f"{split}: {what}; {outcome.seconds:.1f} s, {rate}{kept}")
     if outcome.num_clamped:
-        say(f"{split}: frames that stand behind their video's last flow frame, and use that: {outcome.num_clamped:,}")
+        display.line(
+            f"{split}: frames that stand behind their video's last flow frame, and use that: {outcome.num_clamped:,}"
+        )
     if index["left_out"]:
         num_bad = len({problem["clip_id"] for problem in index["left_out"]})
-        say(f"{split}: left out {num_bad} bad clips, listed under left_out in index.json")
+        display.line(f"{split}: left out {num_bad} bad clips, listed under left_out in index.json")

@@ -24,6 +24,8 @@ import numpy as np
 if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from configs.command import command_parser
+from configs.display import Display
 from configs.errors import ConfigError, UserError, exit_code_of
 from configs.files import atomic_write
 from preprocess.scenes import CLASS_NAMES, CLASSES, Files, Scene, draw_video
@@ -223,12 +225,12 @@ def _write_tar(target: Path, files: Files) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description="Write a small tree in EPIC's layout whose labels need both streams.",
-        epilog="example: python preprocess/synth.py -o data/synth --clips 8",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = command_parser(
+        "synth.py",
+        "Write a small tree in EPIC's layout whose labels need both streams.",
+        "python preprocess/synth.py -o data/synth --clips 8",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a new or empty folder")
+    parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, required=True, help="a new or empty folder")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
     counts = ("TRAIN", "VAL", "TEST")
     parser.add_argument("--videos", type=int, nargs=3, default=(8, 2, 3), metavar=counts, help="videos in each split")
@@ -240,10 +242,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     options = vars(arguments)
-    root = options.pop("output")
+    root, display = options.pop("output"), Display(options.pop("quiet"))
     tree = write_tree(root, **options | {"videos": tuple(arguments.videos)})
     num_clips = sum(video.options.clips for video in tree.videos)
-    print(f"{root}: {len(tree.videos)} videos, {num_clips} clips of the classes {', '.join(CLASS_NAMES)}")
+    display.line(f"{root}: {len(tree.videos)} videos, {num_clips} clips of the classes {', '.join(CLASS_NAMES)}")
     return 0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from crc32c import crc32c
 
+from configs.display import Display
 from pipeline.format import (
     STREAMS,
     ClipFields,
@@ -33,7 +34,7 @@ class VerifyTask:
     table: FrameTable
 
 
-def verify_split(folder: Path, workers: Workers) -> tuple[Split | None, list[str]]:
+def verify_split(folder: Path, workers: Workers, display: Display) -> tuple[Split | None, list[str]]:
     """The split, when it opens at all, and what is wrong with it."""
     try:
         split = open_split(folder)
@@ -47,7 +48,14 @@ def verify_split(folder: Path, workers: Workers) -> tuple[Split | None, list[str
         crc = split.index["shards"][number]["crc32c"]
         tasks.append(VerifyTask(path, crc, cut_table(split.table, int(begin), int(end))))
     is_small = sum(shard["bytes"] for shard in split.index["shards"]) < SMALL_JOB_BYTES
-    found = dict(done for done in workers.run(verify_shard, tasks, is_small) if done is not None)
+    display.begin(f"{folder.name}: re-reading", len(tasks), unit="shards")
+    found: dict[int, list[str]] = {}
+    for done in workers.run(verify_shard, tasks, is_small):
+        if done is not None:
+            found[done[0]] = done[1]
+            display.advance()
+        num_wrong = len(wrong) + sum(map(len, found.values()))
+        display.update(f"{num_wrong} things wrong" if num_wrong else "nothing wrong so far")
     return split, wrong + [line for number in sorted(found) for line in found[number]]
 
 

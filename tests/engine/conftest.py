@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from configs.display import Display
 from configs.methods import CommonOptions
 from engine.device import Placement
 from engine.distributed import World
 from engine.interrupt import StopRequest
-from engine.progress import Display
 from engine.runlog import RunLog
 from engine.session import Session
 from engine.trainer import Trainer

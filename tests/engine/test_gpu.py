@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from configs.display import Display
 from engine.device import Placement, choose_placement
 from engine.distributed import World
 from engine.interrupt import StopRequest
-from engine.progress import Display
 from engine.session import Session
 from tests.engine.conftest import FakeLoader, MakeTrainer
 

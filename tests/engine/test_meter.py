@@ -7,7 +7,7 @@ import torch
 
 from configs import UserError
 from engine.distributed import World
-from engine.meter import Meter, means
+from engine.meter import Meter, describe, means
 from engine.step import Measured
 from pipeline.batch import Batch
 
@@ -81,3 +81,10 @@ def test_data_wait_is_the_share_of_time_inside_next(
     meter.flush(1, 4)
     assert means(meter.epoch)["data_wait"] == pytest.approx(share)
     assert means(meter.epoch)["clips_per_s"] == pytest.approx(2 / (loading + working))
+
+
+def test_time_left_is_that_of_the_clips_left_at_this_rate():
+    record = {"loss": 1.25, "accuracy": 0.5, "clips_per_s": 20.0, "data_wait": 0.125}
+    assert describe(record, clips_left=1200) == (
+        "loss 1.2500  accuracy 0.500  20.0 clips/s  data wait 12.5%  0:01:00 left"
+    )

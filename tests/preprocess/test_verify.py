@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 
+from configs.display import Display
 from pipeline.format import FrameTable, index_checksum
 from preprocess import verify
 from preprocess.workers import Workers
@@ -20,7 +21,7 @@ def copy(split: Path, tmp_path: Path) -> Path:
 
 def wrong(folder: Path) -> str:
     with Workers(1) as workers:
-        return "\n".join(verify.verify_split(folder, workers)[1])
+        return "\n".join(verify.verify_split(folder, workers, Display(quiet=True))[1])
 
 
 def test_a_split_as_it_was_packed_is_right(copy: Path) -> None:

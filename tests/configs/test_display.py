@@ -1,4 +1,4 @@
-"""What is printed where no person watches."""
+"""What is shown where a person watches, where none does, and where nobody wants to be told."""
 
 import io
 
@@ -6,9 +6,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from engine.progress import Display, describe
-
-RECORD = {"loss": 1.25, "accuracy": 0.5, "clips_per_s": 20.0, "data_wait": 0.125}
+from configs import display
+from configs.display import Display
 
 
 def shown(display: Display, stream: io.StringIO) -> str:
@@ -51,7 +50,28 @@ def test_a_table_is_never_cut(monkeypatch: pytest.MonkeyPatch):
     assert all(f"column{number} " in stream.getvalue() for number in range(30))
 
 
-def test_time_left_is_that_of_the_clips_left_at_this_rate():
-    assert describe(RECORD, clips_left=1200) == (
-        "loss 1.2500  accuracy 0.500  20.0 clips/s  data wait 12.5%  0:01:00 left"
-    )
+def test_a_file_is_told_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(display, "PLAIN_EVERY", -1.0)
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stdout", stream)
+    told = Display()
+    told.begin("train", total=2048, done=1, unit="MB")
+    told.update("3.0 clips/s", done=512.4)
+    told.advance()
+    told.update()
+    assert stream.getvalue() == "train  512/2048 MB  3.0 clips/s\ntrain  513/2048 MB\n"
+
+
+def test_a_terminal_gets_a_bar_and_a_file_none(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Console, "is_terminal", property(lambda _: True))
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stdout", stream)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    drawn = shown(Display(), stream)
+    assert "1/3 batches" in drawn
+    assert "\x1b" in drawn
+
+
+def test_faults_are_said_when_told_to_be_quiet(capsys: pytest.CaptureFixture[str]):
+    Display(quiet=True).fault("00000.tfrecord: damaged")
+    assert capsys.readouterr() == ("", "00000.tfrecord: damaged\n")

@@ -1,0 +1,78 @@
+"""What a person sees while a command runs: a live bar in a terminal, plain lines elsewhere, nothing when told so."""
+
+import os
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+UNBOUND = 10_000  # characters
+PLAIN_EVERY = 30.0  # seconds between plain lines within a task, so that a log file stays readable
+
+
+class Display:
+    """Shows how far a command is and what it found: on a terminal, in a file, or not at all.
+
+    A bar is drawn in a terminal alone, unless NO_COLOR is set; elsewhere what would stand beside it comes as a plain
+    line now and then. `quiet` leaves errors alone.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._console = Console(highlight=False, quiet=quiet, soft_wrap=True)
+        self._live = self._console.is_terminal and not quiet and not os.environ.get("NO_COLOR")
+        count = TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}")
+        columns = (TextColumn("{task.description}"), BarColumn(20), count, TextColumn("{task.fields[text]}"))
+        self._progress = Progress(*columns, console=self._console, refresh_per_second=4, transient=True)
+        self._task: TaskID | None = None
+        self._description, self._unit = "", ""
+        self._done = self._total = 0.0
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._progress.stop()
+
+    def begin(self, description: str, total: float, done: float = 0, unit: str = "batches") -> None:
+        """Start a task of `total` units, `done` of which are behind us; it takes the place of the one before."""
+        self._description, self._total, self._done, self._unit = description, total, done, unit
+        if self._live:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(description, total=total, unit=unit, text="")
+            self._progress.update(self._task, completed=done)
+
+    def advance(self) -> None:
+        """Move on by a unit."""
+        self._done += 1
+        if self._task is not None:
+            self._progress.advance(self._task)
+
+    def update(self, text: str = "", done: float | None = None) -> None:
+        """Show how it goes, and that `done` units are behind us: beside the bar, or now and then as a line."""
+        self._done = self._done if done is None else done
+        if self._task is not None:
+            self._progress.update(self._task, completed=self._done, text=text)
+        elif time.monotonic() - self._printed > PLAIN_EVERY:
+            self.line(f"{self._description}  {self._done:.0f}/{self._total:.0f} {self._unit}  {text}".rstrip())
+
+    def table(self, table: Table) -> None:
+        """Print a table in its full width, beyond the right edge rather than cut."""
+        unbound = self._console.options.update(max_width=UNBOUND)
+        table.width = self._console.measure(table, options=unbound).maximum
+        self._console.print(table, crop=False)
+
+    def line(self, text: str) -> None:
+        """Print a line that stays."""
+        self._printed = time.monotonic()
+        self._console.print(text, markup=False)
+
+    def fault(self, text: str) -> None:
+        """Print to stderr what is wrong; this is said when told to be quiet, too."""
+        print(text, file=sys.stderr, flush=True)
