@@ -58,8 +58,8 @@ def _run(methods: Sequence[str], overrides: Sequence[str], quiet: bool) -> int:
     for override in overrides:  # where the runs are must stay as it is: they are removed first
         if not override.startswith(ADJUSTABLE):
             raise ConfigError(f"--set: found {override!r}, allowed: keys that begin with {', '.join(ADJUSTABLE)}")
-    config = load_config(CONFIG)
     load_config(CONFIG, overrides)  # refused now rather than after the data is written
+    config = load_config(CONFIG)
     shutil.rmtree(config.runs, ignore_errors=True)  # of the demo before: it is there to be seen training
     silence = ["--quiet"] if quiet else []
     _must(synth.main(["-o", str(config.data.frames), *silence]), "writing the data")

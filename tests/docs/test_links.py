@@ -1,0 +1,46 @@
+"""What the documents point at is there: links, headings, files."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.markdown import ROOT, documents, links, named_files
+
+FOLDERS = ("", "configs", "preprocess", "pipeline", "models", "engine", "docs", "tests", "benchmarks")
+
+
+def anchors(path: Path) -> set[str]:
+    """What a heading is called in links: lower case, without punctuation, hyphens for spaces."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    missing = []
+    for link in links(document):
+        if not link.startswith(("http://", "https://")):
+            name, _, anchor = link.partition("#")
+            target = document.parent / name if name else document
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                missing.append(link)
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
+def test_sources_that_are_named_exist(document: Path) -> None:
+    missing = [name for name in named_files(document) if not any((ROOT / folder / name).exists() for folder in FOLDERS)]
+    assert missing == []
+
+
+def test_every_document_can_be_reached_from_the_readme() -> None:
+    reached = {ROOT / "README.md"}
+    waiting = list(reached)
+    while waiting:
+        document = waiting.pop()
+        targets = {(document.parent / link.partition("#")[0]).resolve() for link in links(document)}
+        new = {target for target in targets if target.suffix == ".md" and target.exists()} - reached
+        reached |= new
+        waiting += new
+    assert set(documents()) <= reached
