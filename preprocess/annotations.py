@@ -1,15 +1,25 @@
 """Reads annotation CSVs, EPIC-KITCHENS-100's fifteen columns or X-Norm's six, into typed and checked rows."""
 
 import csv
+import gc
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from configs.errors import ConfigError, UserError
 
+if TYPE_CHECKING:
+    import _csv  # where the csv module's readers have their type
+
 MAX_LISTED = 20  # wrong rows in one message
 MAX_FRAME = 2**31 - 1
+MAX_DIGITS = 10  # of a number
+BLOCK_ROWS = 4096  # checked at once
 COLUMNS = ("narration_id", "participant_id", "video_id", "start_frame", "stop_frame")
 LABEL_COLUMNS = ("verb_class", "verb")  # EPIC's own, where `verb` is text; X-Norm's, where it is the number
 
@@ -36,18 +46,12 @@ def read_split(paths: Sequence[Path], split: str) -> list[Clip]:
         ConfigError: a file that is not there.
         UserError: missing columns, wrong values, ids that occur twice.
     """
-    clips: list[Clip] = []
-    wrong: list[str] = []
-    places: dict[str, tuple[Path, int]] = {}
-    for path in paths:
-        for line, found in _rows(path, split):
-            if isinstance(found, str):
-                wrong.append(f"{path}:{line}: {found}")
-            elif (first := places.setdefault(found.clip_id, (path, line))) != (path, line):
-                where = f"{first[0]}:{first[1]}"
-                wrong.append(f"{path}:{line}: narration_id {found.clip_id!r} occurs twice, first at {where}")
-            else:
-                clips.append(found)
+    with _collector_paused():
+        files = [_read(path, split) for path in paths]
+        clips = [clip for file in files for clip in file.clips]
+        if len({clip.clip_id for clip in clips}) < len(clips):
+            _note_repeated(files)
+    wrong = [f"{file.path}:{line}: {what}" for file in files for line, what in sorted(file.wrong)]
     if wrong:
         raise UserError(_listed(wrong))
     if not clips:
@@ -55,46 +59,121 @@ def read_split(paths: Sequence[Path], split: str) -> list[Clip]:
     return clips
 
 
-def _listed(wrong: list[str]) -> str:
-    more = [f"... and {len(wrong) - MAX_LISTED} more"] if len(wrong) > MAX_LISTED else []
-    head = "" if len(wrong) == 1 else f"{len(wrong)} rows of the annotations are wrong:\n  "
-    return head + "\n  ".join(wrong[:MAX_LISTED] + more)
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Make a million rows without the garbage collector, which would look at all of them again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
-def _rows(path: Path, split: str) -> Iterator[tuple[int, Clip | str]]:
-    """(line, the row or what is wrong with it) for each row of a file."""
+@dataclass
+class _File:
+    """What was read of one file: its clips with their lines, and what is wrong with other lines."""
+
+    path: Path
+    places: list[int]  # where the fields of Clip stand in a row
+    label_name: str
+    width: int  # cells a row
+    clips: list[Clip] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)  # of each clip
+    wrong: list[tuple[int, str]] = field(default_factory=list)
+
+    def take(self, rows: list[list[str]], lines: list[int]) -> None:
+        """Read some rows: all at once where all are right, else one by one."""
+        clips = _clips_at_once(rows, self.places, self.width)
+        if clips is not None:
+            self.clips += clips
+            self.lines += lines
+            return
+        for row, line in zip(rows, lines, strict=True):
+            clip = self._clip(row)
+            if isinstance(clip, str):
+                self.wrong.append((line, clip))
+            else:
+                self.clips.append(clip)
+                self.lines.append(line)
+
+    def _clip(self, row: list[str]) -> Clip | str:
+        """The clip of a row, or what is wrong with it."""
+        if len(row) != self.width:
+            return f"found {len(row)} cells, the header has {self.width}"
+        clip_id, participant, video, *cells = (row[place].strip() for place in self.places)
+        if not all(cell.isdecimal() and len(cell) <= MAX_DIGITS for cell in cells):
+            return "; ".join(_not_a_number(dict(zip((*COLUMNS[3:], self.label_name), cells, strict=True))))
+        clip = Clip(clip_id, participant, video, *map(int, cells))
+        return _wrong(clip) or clip
+
+
+def _read(path: Path, split: str) -> _File:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            try:
-                yield from _parse(path, reader)
-            except csv.Error as error:
-                yield reader.line_num, f"not CSV: {error}"
+            return _parse(path, csv.reader(file))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV") from None
     except OSError as error:
         raise ConfigError(f"data.annotations.{split}: {path}: cannot be read ({error.strerror})") from None
 
 
-def _parse(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, Clip | str]]:
-    header = [name.strip() for name in next(reader, [])]
-    places, label_name = _columns(path, header)
-    width = len(header)
-    for row in reader:
-        if not row:
-            continue
-        line: int = reader.line_num  # type: ignore[attr-defined]  # the csv module names no type for its readers
-        if len(row) != width:
-            yield line, f"found {len(row)} cells, the header has {width}"
-            continue
-        clip_id, participant, video, start, stop, label = [row[place].strip() for place in places]
-        if start.isdecimal() and stop.isdecimal() and label.isdecimal() and max(map(len, (start, stop, label))) < 11:
-            clip = Clip(clip_id, participant, video, int(start), int(stop), int(label))
-            wrong = _wrong(clip)
-            yield line, clip if wrong is None else wrong
-        else:
-            cells = {"start_frame": start, "stop_frame": stop, label_name: label}
-            yield line, "; ".join(_not_a_number(cells))
+def _parse(path: Path, reader: "_csv.Reader") -> _File:
+    """Read blocks of rows, so that a block with a wrong row costs no other block its speed."""
+    try:
+        header = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: not CSV: {error}") from None
+    file = _File(path, *_columns(path, header), len(header))
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    try:
+        for row in reader:
+            if row:
+                rows.append(row)
+                lines.append(reader.line_num)
+            if len(rows) == BLOCK_ROWS:
+                file.take(rows, lines)
+                rows, lines = [], []
+    except csv.Error as error:
+        file.wrong.append((reader.line_num, f"not CSV: {error}"))
+    file.take(rows, lines)
+    return file
+
+
+def _clips_at_once(rows: list[list[str]], places: Sequence[int], width: int) -> list[Clip] | None:
+    """The clips of rows that are all right, by whole columns; None where a row may be wrong."""
+    if not rows or set(map(len, rows)) != {width}:
+        return None
+    columns = list(zip(*rows, strict=True))
+    ids, participants, videos, *cells = (list(map(str.strip, columns[place])) for place in places)
+    if not all(all(map(_is_safe, names)) for names in (ids, set(participants), set(videos))):
+        return None
+    if not all(all(map(str.isdecimal, column)) and max(map(len, column)) <= MAX_DIGITS for column in cells):
+        return None
+    starts, stops, labels = (list(map(int, column)) for column in cells)
+    if min(starts) < 1 or max(max(stops), max(labels)) > MAX_FRAME or not all(map(int.__le__, starts, stops)):
+        return None
+    # The few different names are stored once, and a tuple is made without NamedTuple's own function.
+    shared = (map(sys.intern, names) for names in (participants, videos))
+    return list(map(partial(tuple.__new__, Clip), zip(ids, *shared, starts, stops, labels, strict=True)))
+
+
+def _note_repeated(files: Iterable[_File]) -> None:
+    """Add to each file's wrong lines those whose id has occurred before, in it or in an earlier one."""
+    places: dict[str, str] = {}
+    for file in files:
+        for clip, line in zip(file.clips, file.lines, strict=True):
+            first = places.setdefault(clip.clip_id, here := f"{file.path}:{line}")
+            if first is not here:
+                file.wrong.append((line, f"narration_id {clip.clip_id!r} occurs twice, first at {first}"))
+
+
+def _listed(wrong: list[str]) -> str:
+    more = [f"... and {len(wrong) - MAX_LISTED} more"] if len(wrong) > MAX_LISTED else []
+    head = "" if len(wrong) == 1 else f"{len(wrong)} rows of the annotations are wrong:\n  "
+    return head + "\n  ".join(wrong[:MAX_LISTED] + more)
 
 
 def _columns(path: Path, header: list[str]) -> tuple[list[int], str]:
@@ -132,5 +211,5 @@ def _not_a_number(cells: dict[str, str]) -> Iterable[str]:
                 "; the name of a verb can stand in `verb` where `verb_class` has its number" if name == "verb" else ""
             )
             yield f"{name}: found {text[:80]!r}; allowed: a whole number, not negative{hint}"
-        elif len(text) > 10:
+        elif len(text) > MAX_DIGITS:
             yield f"{name}: found {text[:80]}; at most {MAX_FRAME}"
