@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from configs.errors import UserError
 from pipeline.format import Split
 from pipeline.graph import define_tfrecord_graph
 from pipeline.reader import ClipReader, Jpeg
@@ -19,7 +18,7 @@ Pair = tuple[Tensor, Tensor, int]
 
 
 class DecodedClips(Dataset[Pair]):
-    """A map-style data set of clip pairs; crop and mirror are drawn once a clip, as in the loader."""
+    """A map-style data set of the shards' clip pairs; crop and mirror are drawn once a clip, as in the loader."""
 
     def __init__(self, split: Split, num_frames: int, crop_size: int, decode: Decode) -> None:
         self.table = split.table
@@ -44,18 +43,10 @@ class DecodedClips(Dataset[Pair]):
         return rgb.transpose(0, 1), torch.cat([u, v], dim=1).transpose(0, 1), int(self.table.label[clip])
 
 
-def dataloader_batches(
-    split: Split, decode: Decode, *, batch_size: int, num_frames: int, crop_size: int, num_workers: int, prefetch: int
-) -> Iterator[int]:
-    """Batches by worker processes, epoch after epoch; yields the number of clips of each.
-
-    Raises:
-        UserError: a frame is smaller than the crop, which these ways do not scale up.
-    """
-    if min(split.table.height.min(), split.table.width.min()) < crop_size:
-        raise UserError(f"--baselines: frames of {split.dir} are smaller than clip.crop_size={crop_size}; lower it")
+def dataloader_batches(data: Dataset[Pair], *, batch_size: int, num_workers: int, prefetch: int) -> Iterator[int]:
+    """Batches by worker processes, epoch after epoch; yields the number of clips of each."""
     loader = DataLoader(
-        DecodedClips(split, num_frames, crop_size, decode),
+        data,
         batch_size,
         shuffle=True,
         drop_last=True,

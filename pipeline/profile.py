@@ -16,11 +16,18 @@ from configs.command import add_config, at_least, check_folder, command_parser
 from configs.display import Display
 from configs.errors import exit_code_of
 from configs.files import atomic_write
-from pipeline.baselines import dataloader_batches, decode_opencv, decode_torchvision, tfrecord_batches
+from pipeline.baselines import (
+    DecodedClips,
+    dataloader_batches,
+    decode_opencv,
+    decode_torchvision,
+    tfrecord_batches,
+)
 from pipeline.format import Split, open_split
 from pipeline.loader import ClipLoader
 from pipeline.machine import describe_machine
 from pipeline.measure import Rounds, interleave
+from pipeline.published import PublishedClips, has_folders
 from pipeline.stages import stage_costs, stage_subjects
 
 STREAMS = ("rgb", "flow")
@@ -89,7 +96,7 @@ def profile(config: Config, split: Split, arguments: argparse.Namespace, display
     """Measure the loader's stages, and the baselines if asked to; all figures, as they go into the JSON file."""
     subjects = stage_subjects(config, arguments.split, STREAMS)
     if arguments.baselines:
-        subjects |= _baselines(config, split)
+        subjects |= _baselines(config, split, display)
     rounds = _measure(subjects, arguments, display)
     figures = {name: result.summary() for name, result in rounds.items()}
     cpu_ms = {name: figure["cpu_ms_per_clip"] for name, figure in figures.items()}
@@ -129,23 +136,31 @@ def _loader_batches(config: Config, split: str, setting: dict[str, int]) -> Iter
                 yield len(batch)
 
 
-def _baselines(config: Config, split: Split) -> dict[str, Iterator[int]]:
+def _baselines(config: Config, split: Split, display: Display) -> dict[str, Iterator[int]]:
     stored = np.diff(split.table.first_frame)
     if stored.min() < config.clip.num_frames or stored.max() > MOST_FRAMES:
         raise UserError(
             f"--baselines: clips of {split.dir} store {stored.min()} to {stored.max()} frames, but DALI's own reader "
             f"needs {config.clip.num_frames} (clip.num_frames) to {MOST_FRAMES} of each"
         )
-    sizes = {
-        "batch_size": config.loader.batch_size,
-        "num_frames": config.clip.num_frames,
-        "crop_size": config.clip.crop_size,
+    batch_size, threads = config.loader.batch_size, config.loader.num_threads
+    sizes = {"num_frames": config.clip.num_frames, "crop_size": config.clip.crop_size}
+    if min(split.table.height.min(), split.table.width.min()) < config.clip.crop_size:
+        raise UserError(
+            f"--baselines: frames of {split.dir} are smaller than clip.crop_size, which they cannot scale up"
+        )
+    data = {
+        "OpenCV + DataLoader, as published": PublishedClips(split, config.data.frames, **sizes),
+        "OpenCV + DataLoader": DecodedClips(split, decode=decode_opencv, **sizes),
+        "torchvision + DataLoader": DecodedClips(split, decode=decode_torchvision, **sizes),
     }
-    workers = {"num_workers": config.loader.num_threads, "prefetch": config.loader.prefetch}
+    if not has_folders(split, config.data.frames):
+        del data["OpenCV + DataLoader, as published"]
+        display.line(f"without the published way: {config.data.frames} does not hold the frames as folders")
+    workers = {"batch_size": batch_size, "num_workers": threads, "prefetch": config.loader.prefetch}
     return {
-        "OpenCV + DataLoader": dataloader_batches(split, decode_opencv, **sizes, **workers),
-        "torchvision + DataLoader": dataloader_batches(split, decode_torchvision, **sizes, **workers),
-        "DALI readers.tfrecord": tfrecord_batches(split, **sizes, num_threads=config.loader.num_threads),
+        **{name: dataloader_batches(clips, **workers) for name, clips in data.items()},
+        "DALI readers.tfrecord": tfrecord_batches(split, batch_size=batch_size, num_threads=threads, **sizes),
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import random
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -16,7 +17,10 @@ from pipeline.baselines import DecodedClips, dataloader_batches, decode_opencv, 
 from pipeline.format import open_split
 from pipeline.loader import ClipLoader
 from pipeline.measure import Rounds, cpu_seconds, interleave
+from pipeline.published import PublishedClips, has_folders
 from pipeline.stages import stage_costs
+from tests.conftest import Packer
+from tests.trees import Video
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["clip.crop_size=48", "clip.num_frames=8", "loader.batch_size=2", "loader.num_threads=1"]
@@ -94,6 +98,26 @@ def test_a_baseline_sees_the_pixels_of_the_loader(split: Path, decode: object) -
     assert any(all(np.array_equal(a, b) for a, b in zip(wanted, pair, strict=True)) for pair in found)
 
 
+def test_the_published_way_sees_the_pixels_of_the_loader_in_each_stream(packer: Packer) -> None:
+    split = packer([Video("P01_01", width=64), Video("P02_101", width=64)])  # a crop of the whole frame has one place
+    with ClipLoader(split, 1, 8, 64, train=False) as loader:
+        ours = next(iter(loader))
+    frames = split.parents[1] / "frames"
+    assert has_folders(open_split(split), frames)
+    data = PublishedClips(open_split(split), frames, 8, 64)
+    random.seed(0)
+    draws = [data[0] for _ in range(20)]
+    assert {bool((rgb == draws[0][0]).all()) for rgb, _, _ in draws} == {True, False}  # some are mirrored
+    assert ours.rgb is not None
+    assert ours.flow is not None
+    assert any(np.array_equal(as_levels(ours.rgb[0]), as_levels(rgb)) for rgb, _, _ in draws)
+    assert any(np.array_equal(as_levels(ours.flow[0]), as_levels(flow)) for _, flow, _ in draws)
+
+
+def test_the_published_way_is_left_out_where_frames_are_in_archives(split: Path) -> None:
+    assert not has_folders(open_split(split), split.parents[1] / "frames")
+
+
 def as_levels(stream: torch.Tensor) -> np.ndarray:
     values = stream.numpy()
     return np.rint((values + 1) * 127.5).astype(np.uint8) if values.dtype == np.float32 else values
@@ -101,8 +125,8 @@ def as_levels(stream: torch.Tensor) -> np.ndarray:
 
 def test_baselines_yield_full_batches_for_ever(split: Path) -> None:
     opened = open_split(split)
-    sizes = {"batch_size": 3, "num_frames": 8, "crop_size": 48}
-    workers = dataloader_batches(opened, decode_opencv, **sizes, num_workers=1, prefetch=1)
+    clips = DecodedClips(opened, 8, 48, decode_opencv)
+    workers = dataloader_batches(clips, batch_size=3, num_workers=1, prefetch=1)
     assert list(islice(workers, 4)) == [3, 3, 3, 3]
     workers.close()
     packed_16 = {"batch_size": 3, "num_frames": 16, "crop_size": 48}
