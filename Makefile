@@ -7,7 +7,7 @@ PYTHON ?= python3
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
-SOURCES := configs engine models pipeline preprocess tests train.py eval.py demo.py
+SOURCES := benchmarks configs engine models pipeline preprocess tests train.py eval.py demo.py
 
 .PHONY: demo compare test lint style bench env
 .DEFAULT_GOAL := help

@@ -105,10 +105,9 @@ def table_of(
     begins = (np.arange(num_clips) % copies) * record_bytes
     sizes = np.array([[len(jpeg) for jpeg in row] for row in jpegs], np.int32)
     crcs = np.array([[crc32c(jpeg) for jpeg in row] for row in jpegs], np.uint32)
-    tiled = {"size": np.tile(sizes, (num_clips, 1)), "crc": np.tile(crcs, (num_clips, 1))}
     numbers = np.tile(np.arange(1, NUM_FRAMES + 1, dtype=np.int32), num_clips)
     whole = {name: np.full(num_clips, value) for name, value in (("label", 0), ("start_frame", 1), ("stop_frame", 16))}
-    table = FrameTable(
+    return FrameTable(
         clip_id=np.array([f"P01_101_{clip}".encode() for clip in range(num_clips)]),
         video_id=np.full(num_clips, b"P01_101"),
         participant_id=np.full(num_clips, b"P01"),
@@ -122,9 +121,9 @@ def table_of(
         rgb_index=numbers,
         flow_index=numbers,
         offset=(begins[:, None, None] + places[None]).reshape(-1, len(STREAMS)),
-        **tiled,
+        size=np.tile(sizes, (num_clips, 1)),
+        crc=np.tile(crcs, (num_clips, 1)),
     )
-    return table
 
 
 def picture(rng: np.random.Generator, channels: int) -> bytes:
