@@ -11,17 +11,19 @@ from pathlib import Path
 from rich.table import Table
 
 from configs import Config, ConfigError, UserError, load_config
-from configs.command import EXIT_CODES, add_config, command_parser
+from configs.command import EXIT_CODES, add_config, at_least, command_parser
 from configs.display import Display
 from engine.checkpoint import config_differences, plain_config
 from engine.comparison import compare
 from engine.comparison_report import comparison_table, write_comparison
+from engine.epic import check_exportable, write_epic
 from engine.evaluation import Evaluation, evaluate
 from engine.loaders import check_split, open_loader
 from engine.reports import write_reports
 from engine.session import Session, exit_code_of, open_session
 from models import FusionModel, build_model
 from models.checkpoint import load_published, load_state, read_checkpoint
+from pipeline.sampler import ONE_LOOK, Looks
 
 AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone: evaluation looks the same without them
 
@@ -31,12 +33,21 @@ Writes metrics.json, predictions.csv (a line a clip; scores are the softmax of t
 and confusion.png. A checkpoint of the published code, {"model": state_dict}, is read as well. With several processes
 the predictions are the same.
 
+--views 10 --crops 3 looks at each clip 30 times, ten samples in time by three crops along the longer side, averages the
+logits, takes about 30 times as long, and writes into a folder named test-10x3.
+
+--export epic adds epic.pt, the results file that evaluate.py of the EPIC-KITCHENS-100 challenge reads: verb scores, -inf
+where the model has no class. Labels must be EPIC's verb_class. Noun scores are all 0: its noun and action accuracies
+mean nothing then.
+
 --compare prints and writes (comparison.md, .csv, .png) one table over finished runs. Those that differ by their seed
 alone are one row; those of other data, clips, budget or device are marked as another setting.
 """
 EXAMPLES = """\
 python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --split val -o results/xnorm-val
 torchrun --nproc_per_node=8 eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt
+python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --views 10 --crops 3
+python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --export epic
 python eval.py --compare runs/*/ -o results
 """
 
@@ -50,9 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             _compare(arguments.compare, arguments.output, Display(arguments.quiet))
             return 0
         config = load_config(arguments.config, arguments.overrides)
-        folder = arguments.output or arguments.checkpoint.parent / arguments.split
+        looks = Looks(arguments.views, arguments.crops)
+        folder = arguments.output or arguments.checkpoint.parent / _folder_name(arguments.split, looks)
+        if arguments.export:
+            check_exportable(config.model.num_classes)
         with open_session(config, arguments.quiet) as session:
-            run(config, session, arguments.checkpoint, arguments.split, folder)
+            evaluation = run(config, session, arguments.checkpoint, arguments.split, folder, looks)
+            if arguments.export and session.world.is_main:
+                write_epic(evaluation, folder)
         return 0
 
     return exit_code_of(work)
@@ -67,16 +83,23 @@ def _compare(folders: Sequence[Path], output: Path | None, display: Display) -> 
     display.line(f"written to {folder}/comparison.md, .csv, .png")
 
 
-def run(config: Config, session: Session, checkpoint: Path, split: str, folder: Path) -> None:
+def _folder_name(split: str, looks: Looks) -> str:
+    return split if looks == ONE_LOOK else f"{split}-{looks.views}x{looks.crops}"
+
+
+def run(
+    config: Config, session: Session, checkpoint: Path, split: str, folder: Path, looks: Looks = ONE_LOOK
+) -> Evaluation:
     """Score `split` with the weights in `checkpoint`, print the metrics and write all into `folder`."""
     check_split(config, split)
     model = session.placement.place(_load_model(config, checkpoint, session.display))
-    with open_loader(config, split, model, session) as loader:
+    with open_loader(config, split, model, session, looks=looks) as loader:
         evaluation = evaluate(model, loader, config.model.num_classes, session, split)
     if session.world.is_main:
         write_reports(evaluation, folder)
     session.display.table(_table(evaluation, f"{checkpoint} on {split}"))
     session.display.line(f"written to {folder}")
+    return evaluation
 
 
 def _load_model(config: Config, checkpoint: Path, display: Display) -> FusionModel:
@@ -125,7 +148,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         exit_codes=f"{EXIT_CODES}, {SIGNALLED}",
     )
     parser.usage = (
-        "%(prog)s -c YAML --checkpoint PT [--split SPLIT] [-o FOLDER] [--quiet] [section.key=value ...]\n"
+        "%(prog)s -c YAML --checkpoint PT [--split SPLIT] [--views N] [--crops {1,3}] [--export epic]\n"
+        "               [-o FOLDER] [--quiet] [section.key=value ...]\n"
         "       %(prog)s --compare RUN [RUN ...] [-o FOLDER] [--quiet]"
     )
     add_config(parser, default=None, help="the config (no default: needed to score)")
@@ -133,12 +157,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--checkpoint", metavar="PT", type=Path, help="best.pt or last.pt of a run (no default: needed to score)"
     )
     parser.add_argument("--split", default="test", help="train, val or test")
+    parser.add_argument("--views", type=at_least(1), default=1, metavar="N", help="samples in time of each clip")
+    parser.add_argument("--crops", type=int, choices=(1, 3), default=1, help="places of the crop in each sample")
+    parser.add_argument(
+        "--export", choices=("epic",), help="add the results file of a benchmark's own code (default: none)"
+    )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="where to write (default: one named as the split beside the checkpoint; for --compare that of the runs)",
+        help="where to write (default: named as split and views beside the checkpoint; for --compare that of the runs)",
     )
     parser.add_argument(
         "--compare",

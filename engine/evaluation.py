@@ -1,4 +1,4 @@
-"""Scores every clip of a split exactly once, over all ranks, and checks that it did."""
+"""Scores every clip of a split exactly once (every look at it, where there are several), over all ranks, checked."""
 
 import time
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from engine.metrics import Metrics, compute_metrics
 from engine.session import Session
 from models.fusion import FusionModel
 from pipeline.loader import ClipLoader
+from pipeline.sampler import Looks
 
 MAX_LISTED = 10  # clips in a message
 
@@ -22,9 +23,10 @@ class Evaluation:
 
     clip_ids: Sequence[str]
     labels: Tensor  # int64 [N]
-    logits: Tensor  # float32 [N, C]
-    loss: float  # mean over clips of the sum of the model's terms
+    logits: Tensor  # float32 [N, C], the mean over the looks at a clip
+    loss: float  # mean over all looks at clips of the sum of the model's terms
     clips_per_s: float
+    looks: Looks
     metrics: Metrics
 
 
@@ -34,6 +36,9 @@ def evaluate(
 ) -> Evaluation:
     """Score `loader`'s clips by `model`, in eval mode, with a bar of this `description`.
 
+    Where the loader looks at a clip several times, its logits are averaged; each look has a place of its own until
+    then, so the mean does not depend on how looks were shared out between batches and ranks.
+
     Raises:
         UserError: a clip was scored twice or not at all, or its scores are not finite.
         InterruptionError: a signal came.
@@ -42,38 +47,44 @@ def evaluate(
     model.eval()
     session.display.begin(description, len(loader))
     started = time.perf_counter()
-    num_clips = len(loader.clip_ids)
-    logits = torch.zeros(num_clips, num_classes, device=device)
-    times_scored = torch.zeros(num_clips, dtype=torch.int64, device=device)
+    num_clips, per_clip = len(loader.clip_ids), loader.looks.per_clip
+    logits = torch.zeros(num_clips, per_clip, num_classes, device=device)
+    times_scored = torch.zeros(num_clips, per_clip, dtype=torch.int64, device=device)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     for batch in loader:
         batch = batch.to(device)
         with session.placement.autocast():
             output = model(batch.rgb, batch.flow)
             losses = model.losses(output, batch.labels)
-        logits[batch.clips] = output.logits.float()
-        times_scored.index_add_(0, batch.clips, torch.ones_like(batch.clips))
+        logits[batch.clips, batch.looks] = output.logits.float()
+        times_scored.index_put_((batch.clips, batch.looks), torch.ones_like(batch.clips), accumulate=True)
         loss_sum += torch.stack(list(losses.values())).sum().double() * len(batch.labels)
         session.display.advance()
         session.leave_if_asked()
-    for tensor in (logits, times_scored, loss_sum):  # a clip's row is zero on all ranks but one
+    for tensor in (logits, times_scored, loss_sum):  # the row of a look is zero on all ranks but one
         world.sum(tensor)
-    logits = logits.cpu()
     _check_scored_once(loader.clip_ids, times_scored.cpu())
+    logits = logits.cpu().double().mean(dim=1).float()  # [N, C]
     _check_finite(loader.clip_ids, logits)
-    seconds = time.perf_counter() - started
+    rate, loss = num_clips / (time.perf_counter() - started), float(loss_sum) / (num_clips * per_clip)
     labels = torch.as_tensor(loader.labels)
     metrics = compute_metrics(logits, labels)
-    return Evaluation(loader.clip_ids, labels, logits, float(loss_sum) / num_clips, num_clips / seconds, metrics)
+    return Evaluation(loader.clip_ids, labels, logits, loss, rate, loader.looks, metrics)
 
 
 def _check_scored_once(clip_ids: Sequence[str], times_scored: Tensor) -> None:
-    wrong = (times_scored != 1).nonzero()[:, 0].tolist()
+    """Refuse times_scored [N, looks] that are not all 1."""
+    wrong = (times_scored != 1).any(dim=1).nonzero()[:, 0].tolist()
     if wrong:
-        found = ", ".join(f"{clip_ids[clip]} ({int(times_scored[clip])} times)" for clip in wrong[:MAX_LISTED])
+        found = ", ".join(_times(clip_ids[clip], times_scored[clip].tolist()) for clip in wrong[:MAX_LISTED])
+        once = "exactly once" if times_scored.shape[1] == 1 else "exactly once in each of its looks"
         raise UserError(
-            f"evaluation: each clip must be scored exactly once, but {len(wrong)} of {len(clip_ids)} were not: {found}"
+            f"evaluation: each clip must be scored {once}, but {len(wrong)} of {len(clip_ids)} were not: {found}"
         )
+
+
+def _times(clip_id: str, times: Sequence[int]) -> str:
+    return f"{clip_id} ({', '.join(map(str, times))} times)"
 
 
 def _check_finite(clip_ids: Sequence[str], logits: Tensor) -> None:

@@ -9,6 +9,7 @@ from configs.schema import Config
 from engine.session import Session
 from models.fusion import FusionModel
 from pipeline.loader import ClipLoader
+from pipeline.sampler import ONE_LOOK, Looks
 
 
 def check_split(config: Config, split: str) -> None:
@@ -29,10 +30,11 @@ def open_loader(
     session: Session,
     train: bool = False,
     clips: Sequence[int] | None = None,
+    looks: Looks = ONE_LOOK,
 ) -> ClipLoader:
     """Open `split`, decoding the streams that `model` looks at: for training, or to score each clip once.
 
-    `clips` are positions in the split; without them, it is all of it.
+    `clips` are positions in the split; without them, it is all of it. `looks` at each clip are scored.
 
     Raises:
         UserError: the split is missing or damaged, or has labels that the model has no class for.
@@ -49,6 +51,8 @@ def open_loader(
         world_size=world.size,
         streams=model.streams,
         clips=clips,
+        views=looks.views,
+        crops=looks.crops,
     )
     _note_differences(config, loader, session, train)
     highest = int(loader.labels.argmax())
@@ -76,4 +80,9 @@ def _note_differences(config: Config, loader: ClipLoader, session: Session, trai
         session.display.line(
             f"note: clip.temporal=jitter has no effect: {loader.split_dir} stores no more than clip.num_frames="
             f"{stored} frames a clip; pack with data.frames_per_clip=all"
+        )
+    if loader.looks.views > 1 and stored <= config.clip.num_frames:
+        session.display.line(
+            f"note: --views {loader.looks.views} sees the same frames over and over: {loader.split_dir} stores no more "
+            f"than clip.num_frames={config.clip.num_frames} frames a clip; pack with data.frames_per_clip=all"
         )

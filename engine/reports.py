@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def write_reports(evaluation: Evaluation, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "metrics.json", summarize(evaluation) | {"clips": len(evaluation.labels)})
+        about = {"clips": len(evaluation.labels), **asdict(evaluation.looks)}
+        write_json(folder / "metrics.json", summarize(evaluation) | about)
         _write_predictions(evaluation, folder / "predictions.csv")
         _write_per_class(evaluation, folder / "per_class.csv")
         _write_confusion(evaluation, folder / "confusion.csv")

@@ -18,6 +18,7 @@ class Batch:
         flow: uint8 [B, 2, T, H, W], a plane of u and a plane of v; None where flow is not decoded.
         labels: int64 [B].
         clips: int64 [B], positions in the loader's clip_ids.
+        looks: int64 [B], which of the loader's looks at its clip each is; 0 in training.
         views: how each clip is seen.
     """
 
@@ -25,6 +26,7 @@ class Batch:
     flow: Tensor | None
     labels: Tensor
     clips: Tensor
+    looks: Tensor
     views: tuple[View, ...]
 
     def __len__(self) -> int:
@@ -38,6 +40,7 @@ class Batch:
             flow=self.flow if self.flow is None else self.flow.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
             clips=self.clips.to(device, non_blocking=True),
+            looks=self.looks.to(device, non_blocking=True),
         )
 
 

@@ -20,7 +20,7 @@ from pipeline.format import open_split
 from pipeline.graph import GraphOptions, StreamDecoder
 from pipeline.prepare import Prepared, Preparer
 from pipeline.reader import COLUMNS, ClipReader
-from pipeline.sampler import Slot, View, ViewOptions
+from pipeline.sampler import Looks, Slot, View, ViewOptions
 from pipeline.schedule import Schedule
 
 _ASSEMBLE = {"rgb": assemble_rgb, "flow": assemble_flow}
@@ -47,10 +47,13 @@ class ClipLoader:
         on_corrupt: "error", or "skip": train on the next clip of the order instead (never in evaluation).
         clips: positions in the split: epochs are made of these clips alone, as if there were no others; a clip is
             seen as in an epoch of all. None: the whole split.
+        views, crops: in evaluation, how many times each clip is looked at: see Looks. A batch then holds batch_size
+            looks, `batch.looks` says which, and those at a clip follow one another.
 
     Attributes:
         clip_ids: the narration ids of the whole split; batch.clips are positions in it.
         labels: int64 [N], their classes.
+        looks: the views and crops.
         packed_with: the options that the split was packed with, as its index has them.
         skipped: ids of the clips that on_corrupt="skip" has replaced, one entry a time.
         schedule, preparer, decoders, prefetch: the parts that a batch goes through, for those who measure them.
@@ -82,6 +85,8 @@ class ClipLoader:
         prefetch: int = 2,
         on_corrupt: Literal["error", "skip"] = "error",
         clips: Sequence[int] | None = None,
+        views: int = 1,
+        crops: int = 1,
     ) -> None:
         _check_arguments(locals())
         split = open_split(split_dir)
@@ -92,14 +97,20 @@ class ClipLoader:
         self.labels = split.table.label
         self.device = _torch_device(device)
         self.options = ViewOptions(num_frames, crop_size, temporal, mirror, (scale[0], scale[1]), color)
+        self.looks = Looks(views, crops)
         self.skipped: list[str] = []
         chosen = None if clips is None else _chosen(clips, len(self.clip_ids))
         num_clips = len(self.clip_ids) if chosen is None else len(chosen)
-        self.schedule = Schedule(num_clips, batch_size, rank, world_size, seed, train, chosen)
+        per_clip = self.looks.per_clip
+        self.schedule = Schedule(num_clips, batch_size, rank, world_size, seed, train, chosen, per_clip=per_clip)
         self._check_size()
-        self._identity = _identity(split.index["checksum"], self.schedule, self.options)
+        self._identity = _identity(split.index["checksum"], self.schedule, self.options, self.looks)
         self.preparer = Preparer(
-            ClipReader(split, streams), self.options, self.schedule, replace_corrupt=train and on_corrupt == "skip"
+            ClipReader(split, streams),
+            self.options,
+            self.schedule,
+            replace_corrupt=train and on_corrupt == "skip",
+            looks=self.looks,
         )
         self.prefetch = prefetch
         self._in_flight: deque[Prepared] = deque()
@@ -172,7 +183,7 @@ class ClipLoader:
         """The given clips (positions in clip_ids) as `epoch` shows them; the order of epochs is not touched."""
         while self._in_flight:
             self._discard()
-        slot = Slot(epoch, step_start=0, step_end=0, start=0, clips=np.asarray(clips))
+        slot = Slot(epoch, 0, 0, start=0, clips=np.asarray(clips), looks=np.zeros(len(clips), np.int64))
         for _ in range(self.prefetch):
             self._send(slot)
         batch = self._receive()
@@ -232,6 +243,7 @@ class ClipLoader:
             flow=streams.get("flow"),
             labels=torch.from_numpy(self.labels[clips]).to(self.device),
             clips=torch.from_numpy(clips).to(self.device),
+            looks=torch.tensor([view.look for view in prepared.views]).to(self.device),
             views=prepared.views,
         )
 
@@ -258,11 +270,13 @@ def _one_thread() -> Iterator[None]:
 
 def _check_arguments(given: dict[str, Any]) -> None:
     """Refuse what the constructor cannot be given, by name."""
-    for name in ("batch_size", "num_frames", "crop_size", "num_threads", "world_size", "prefetch"):
+    for name in ("batch_size", "num_frames", "crop_size", "num_threads", "world_size", "prefetch", "views", "crops"):
         if given[name] < 1:
             raise UserError(f"ClipLoader: {name}: found {given[name]}, allowed: 1 and more")
     if not 0 <= given["rank"] < given["world_size"]:
         raise UserError(f"ClipLoader: rank: found {given['rank']}, allowed: 0 to {given['world_size'] - 1}")
+    if given["train"] and (given["views"], given["crops"]) != (1, 1):
+        raise UserError(f"ClipLoader: views, crops: found {given['views']}, {given['crops']}; in training, 1 and 1")
     if given["seed"] < 0:
         raise UserError(f"ClipLoader: seed: found {given['seed']}, allowed: 0 and more")
     streams = tuple(given["streams"])
@@ -293,11 +307,13 @@ def _share(num_threads: int, num_streams: int) -> list[int]:
     return [max(1, (num_threads + num_streams - 1 - index) // num_streams) for index in range(num_streams)]
 
 
-def _identity(split: int, schedule: Schedule, options: ViewOptions) -> dict[str, Any]:
+def _identity(split: int, schedule: Schedule, options: ViewOptions, looks: Looks) -> dict[str, Any]:
     """What the order of clips and their views follow from, beside epoch and position; plain numbers and strings."""
     views = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
     identity = {"split": split, "seed": schedule.seed, "train": schedule.train, **views}
-    return identity if schedule.chosen is None else {**identity, "clips": schedule.chosen.tolist()}
+    if schedule.chosen is not None:
+        identity["clips"] = schedule.chosen.tolist()
+    return identity if looks.per_clip == 1 else {**identity, **asdict(looks)}
 
 
 def _chosen(clips: Sequence[int], num_clips: int) -> NDArray[np.int64]:

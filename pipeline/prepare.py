@@ -3,9 +3,10 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 from pipeline.reader import COLUMNS, ClipReader, CorruptClipError, Jpeg
-from pipeline.sampler import Slot, View, ViewOptions, draw_view
+from pipeline.sampler import ONE_LOOK, Looks, Slot, View, ViewOptions, draw_view
 from pipeline.schedule import Schedule
 
 
@@ -29,21 +30,30 @@ class Prepared:
 class Preparer:
     """Draws views and reads bytes; with `replace_corrupt`, the next clip of the order stands in for a corrupt one."""
 
-    def __init__(self, reader: ClipReader, options: ViewOptions, schedule: Schedule, *, replace_corrupt: bool) -> None:
+    def __init__(
+        self,
+        reader: ClipReader,
+        options: ViewOptions,
+        schedule: Schedule,
+        *,
+        replace_corrupt: bool,
+        looks: Looks = ONE_LOOK,
+    ) -> None:
         self.reader = reader
         self._options = options
+        self._looks = looks
         self._schedule = schedule
         self._replace_corrupt = replace_corrupt
-        self._announced_views: dict[tuple[int, int], View] = {}  # by epoch and clip, until they are read
+        self._announced_views: dict[tuple[int, int, int], View] = {}  # by epoch, clip and look, until they are read
 
     def announced(self, slots: Iterator[Slot], ahead: int) -> Iterator[Slot]:
         """The same slots; the bytes of each are asked for when it is `ahead` slots away, and read when it comes."""
         waiting: deque[Slot] = deque()
         self._announced_views.clear()
         for slot in slots:
-            for clip in slot.clips.tolist():
-                view = self._announced_views[slot.epoch, clip] = self._draw(slot.epoch, clip)
-                self.reader.announce(clip, view.frames)
+            for key in zip(repeat(slot.epoch), slot.clips.tolist(), slot.looks.tolist()):
+                view = self._announced_views[key] = self._draw(*key)
+                self.reader.announce(view.clip, view.frames)
             waiting.append(slot)
             if len(waiting) > ahead:
                 yield waiting.popleft()
@@ -66,9 +76,10 @@ class Preparer:
 
     def _read(self, slot: Slot, position: int, replaced: list[str]) -> tuple[View, dict[str, list[list[Jpeg]]]]:
         """The clip at `position` of the slot, or the first after it in the epoch's order that is not corrupt."""
-        clip = int(slot.clips[position])
+        clip, look = int(slot.clips[position]), int(slot.looks[position])
         for attempt in range(1, self._schedule.num_clips + 1):
-            view = self._announced_views.pop((slot.epoch, clip), None) or self._draw(slot.epoch, clip)
+            key = (slot.epoch, clip, look)
+            view = self._announced_views.pop(key, None) or self._draw(*key)
             try:
                 return view, self.reader.read(clip, view.frames)
             except CorruptClipError:
@@ -79,7 +90,7 @@ class Preparer:
             clip = int(order[(slot.start + position + attempt) % len(order)])
         raise AssertionError("a split has clips")
 
-    def _draw(self, epoch: int, clip: int) -> View:
+    def _draw(self, epoch: int, clip: int, look: int) -> View:
         table = self.reader.table
         return draw_view(
             clip,
@@ -90,4 +101,6 @@ class Preparer:
             seed=self._schedule.seed,
             epoch=epoch,
             train=self._schedule.train,
+            looks=self._looks,
+            look=look,
         )

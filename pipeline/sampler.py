@@ -35,6 +35,25 @@ class ViewOptions:
 
 
 @dataclass(frozen=True)
+class Looks:
+    """How many times evaluation looks at each clip, as the field tests: `views` samples in time, `crops` of each.
+
+    Non-local networks (Wang et al. 2018) and SlowFast (Feichtenhofer et al. 2019) report 10 x 3.
+    """
+
+    views: int = 1
+    crops: int = 1
+
+    @property
+    def per_clip(self) -> int:
+        """Looks at a clip; look number `view * crops + crop` takes that view and that crop."""
+        return self.views * self.crops
+
+
+ONE_LOOK = Looks()
+
+
+@dataclass(frozen=True)
 class View:
     """How one clip is seen: one decision, used by both streams.
 
@@ -44,6 +63,7 @@ class View:
         top, left, side: the square window in the frame's own pixels, resized to crop_size where side differs from it.
         mirror: whether the window is mirrored left to right (and u inverted).
         color: factors of brightness, contrast and saturation of RGB.
+        look: which of the looks at the clip this is, from 0.
     """
 
     clip: int
@@ -53,6 +73,7 @@ class View:
     side: int
     mirror: bool
     color: tuple[float, float, float]
+    look: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +85,7 @@ class Slot:
         step_start, step_end: the positions in that order which all ranks' batches cover together.
         start: the position of this rank's first clip.
         clips: int64 [B], this rank's clips.
+        looks: int64 [B], which look at each.
     """
 
     epoch: int
@@ -71,6 +93,7 @@ class Slot:
     step_end: int
     start: int
     clips: NDArray[np.int64]
+    looks: NDArray[np.int64]
 
     def is_same(self, other: "Slot") -> bool:
         """Whether both are the same batch."""
@@ -85,31 +108,51 @@ def epoch_order(num_clips: int, *, seed: int, epoch: int, train: bool) -> NDArra
 
 
 def epoch_slots(
-    order: NDArray[np.int64], *, epoch: int, position: int, batch_size: int, rank: int, world_size: int, train: bool
+    order: NDArray[np.int64],
+    *,
+    epoch: int,
+    position: int,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    train: bool,
+    per_clip: int = 1,
 ) -> Iterator[Slot]:
-    """The batches of one rank from `position` (clips of the epoch that all ranks have seen together) on.
+    """The batches of one rank from `position` (looks of the epoch that all ranks have had together) on.
 
-    A step takes the next batch_size * world_size clips of the order, each rank its own run of batch_size. Training
-    leaves out what does not fill a step; else every clip comes once, so the last batch may be short, or none.
+    Each clip of the order is looked at `per_clip` times in a row. A step takes the next batch_size * world_size looks,
+    each rank its own run of batch_size. Training leaves out what does not fill a step; else every look comes once, so
+    the last batch may be short, or none.
     """
-    step = batch_size * world_size
-    stop = len(order) - step + 1 if train else len(order)
+    step, num_looks = batch_size * world_size, len(order) * per_clip
+    stop = num_looks - step + 1 if train else num_looks
     for begin in range(position, stop, step):
-        end = min(begin + step, len(order))
+        end = min(begin + step, num_looks)
         start = min(begin + rank * batch_size, end)
-        clips = order[start : min(start + batch_size, end)]
+        clips, looks = np.divmod(np.arange(start, min(start + batch_size, end)), per_clip)
         if len(clips):
-            yield Slot(epoch, begin, end, start, clips)
+            yield Slot(epoch, begin, end, start, order[clips], looks)
 
 
 def draw_view(
-    clip: int, options: ViewOptions, *, num_stored: int, height: int, width: int, seed: int, epoch: int, train: bool
+    clip: int,
+    options: ViewOptions,
+    *,
+    num_stored: int,
+    height: int,
+    width: int,
+    seed: int,
+    epoch: int,
+    train: bool,
+    looks: Looks = ONE_LOOK,
+    look: int = 0,
 ) -> View:
-    """How `clip`, stored as `num_stored` frames of height x width pixels, is seen in `epoch`."""
+    """How `clip`, stored as `num_stored` frames of height x width pixels, is seen in `epoch`.
+
+    In evaluation nothing is random, and this is look number `look` of `looks`.
+    """
     if not train:
-        side = _side(options, height, width, draw=0.5)
-        frames = uniform_frames(num_stored, options.num_frames)
-        return View(clip, frames, (height - side) // 2, (width - side) // 2, side, False, (1.0, 1.0, 1.0))
+        return _evaluated_view(clip, options, num_stored, height, width, looks, look)
     rng = np.random.default_rng((seed, epoch, _VIEW, clip))
     # Everything is drawn, whatever is switched on: an option changes what it names and nothing else.
     scale, down, right, mirror, *color = rng.random(7).tolist()
@@ -125,6 +168,31 @@ def draw_view(
         side=side,
         mirror=bool(mirror < options.mirror),
         color=(brightness, contrast, saturation),
+    )
+
+
+def _evaluated_view(
+    clip: int, options: ViewOptions, num_stored: int, height: int, width: int, looks: Looks, look: int
+) -> View:
+    """One of the looks at a clip.
+
+    In time, the views deal out T * views evenly spaced frames among them, one each in turn: a single view takes
+    uniform_frames. In space, the crops lie evenly from one end of the longer side to the other, in the middle of the
+    shorter one: a single crop lies in the centre.
+    """
+    view, crop = divmod(look, looks.crops)
+    side = _side(options, height, width, draw=0.5)
+    place, places = (crop, looks.crops - 1) if looks.crops > 1 else (1, 2)  # place / places of the way along
+    along, across = (max(height, width) - side) * place // places, (min(height, width) - side) // 2
+    return View(
+        clip,
+        uniform_frames(num_stored, options.num_frames * looks.views)[view :: looks.views],
+        top=along if height > width else across,
+        left=across if height > width else along,
+        side=side,
+        mirror=False,
+        color=(1.0, 1.0, 1.0),
+        look=look,
     )
 
 

@@ -15,10 +15,11 @@ class Schedule:
 
     Attributes:
         num_clips: clips of an epoch's order.
-        batch_size: clips a batch of this rank.
+        batch_size: clips a batch of this rank; of looks at clips where there are several.
         chosen: int64 [num_clips], ascending: the clips of the split that epochs are made of; None: all of them.
         epoch: the epoch that we are in, or that comes next.
-        position: how many of its clips all ranks together have been handed.
+        position: how many of its clips (looks at them) all ranks together have been handed.
+        per_clip: looks at each clip of an epoch, one after the other; 1 in training.
     """
 
     num_clips: int
@@ -30,6 +31,7 @@ class Schedule:
     chosen: NDArray[np.int64] | None = None
     epoch: int = 0
     position: int = 0
+    per_clip: int = 1
     _begun: bool = False
 
     def run_epoch(self) -> Iterator[Slot]:
@@ -59,6 +61,7 @@ class Schedule:
             rank=self.rank,
             world_size=self.world_size,
             train=self.train,
+            per_clip=self.per_clip,
         )
 
     def order(self, epoch: int) -> NDArray[np.int64]:

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,15 +18,20 @@ from models import build_model
 from tests import runs
 from tests.runs import MakeArguments, MakeConfig
 
+ROOT = Path(__file__).parents[1]
 data, arguments, config, one_thread = runs.data, runs.arguments, runs.config, runs.one_thread  # fixtures
 
 
 @pytest.fixture
 def best(config: MakeConfig, tmp_path: Path) -> Path:
-    """A checkpoint of random weights."""
+    """A checkpoint of random weights, with BatchNorm's statistics of noise, so that clips score differently."""
     settings = config("model.fusion=rgb")
     torch.manual_seed(0)
     model = build_model(**settings.model.model_dump())
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.momentum = 1.0
+    model(torch.randint(0, 256, (4, 3, 8, 32, 32), dtype=torch.uint8), None)
     save_checkpoint(tmp_path / "best.pt", {"model": model.state_dict(), "config": plain_config(settings)})
     return tmp_path / "best.pt"
 
@@ -61,6 +69,67 @@ def test_the_tables_agree_with_one_another(arguments: MakeArguments, best: Path,
 def test_every_split_is_scored_whole_beside_its_checkpoint(split: str, arguments: MakeArguments, best: Path):
     assert evaluation.main(command(arguments, best, "--split", split, "--quiet")) == 0
     assert len(rows(best.parent / split / "predictions.csv")) == {"train": 12, "test": 3}[split]
+
+
+def test_one_view_and_one_crop_are_the_plain_result(arguments: MakeArguments, best: Path, tmp_path: Path):
+    for name, more in (("plain", []), ("once", ["--views", "1", "--crops", "1"])):
+        assert evaluation.main(command(arguments, best, *more, "-o", str(tmp_path / name), "--quiet")) == 0
+    assert (tmp_path / "plain/predictions.csv").read_bytes() == (tmp_path / "once/predictions.csv").read_bytes()
+
+
+def test_several_looks_are_a_line_a_clip_on_any_number_of_processes(arguments: MakeArguments, best: Path):
+    scoring = command(arguments, best, "--split", "val", "--views", "2", "--crops", "3", "--quiet")
+    assert evaluation.main(scoring) == 0
+    alone = rows(best.parent / "val-2x3" / "predictions.csv")
+    assert [row["clip_id"] for row in alone] == [f"P02_0{v}_{n}" for v in (1, 2) for n in range(3)]
+    metrics = json.loads((best.parent / "val-2x3" / "metrics.json").read_text())
+    assert (metrics["clips"], metrics["views"], metrics["crops"]) == (6, 2, 3)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "eval.py"]
+    both = subprocess.run([*launcher, *scoring, "-o", str(best.parent / "both")], cwd=ROOT, capture_output=True)
+    assert both.returncode == 0, both.stderr.decode()
+    for one, two in zip(alone, rows(best.parent / "both" / "predictions.csv"), strict=True):
+        assert one["prediction"] == two["prediction"]
+        scores = [[float(row[f"score_{label}"]) for label in range(6)] for row in (one, two)]
+        assert scores[0] == pytest.approx(scores[1], rel=1e-5)  # of batches of another size
+    assert len({row["score_0"] for row in alone}) == 6
+
+
+def test_views_of_no_more_frames_than_seen_are_noted(arguments: MakeArguments, best: Path, capsys):
+    assert evaluation.main([*command(arguments, best, "--views", "2"), "clip.num_frames=16"]) == 0
+    assert "note: --views 2 sees the same frames over and over" in capsys.readouterr().out
+
+
+def test_the_challenge_s_code_reads_the_export_and_finds_our_accuracy(
+    arguments: MakeArguments, best: Path, tmp_path: Path
+):
+    scoring = command(arguments, best, "--split", "train", "--export", "epic", "-o", str(tmp_path), "--quiet")
+    assert evaluation.main(scoring) == 0
+    # As its load_results does: a list of dicts, each key stacked into an array; and as it ranks: descending argsort.
+    results = torch.load(tmp_path / "epic.pt", map_location=torch.device("cpu"), weights_only=True)
+    arrays = {key: np.array([result[key] for result in results]) for key in results[0]}
+    assert {key: array.shape for key, array in arrays.items()} == {
+        "verb_output": (12, 97),
+        "noun_output": (12, 300),
+        "narration_id": (12,),
+    }
+    assert arrays["verb_output"].dtype == arrays["noun_output"].dtype == np.float32
+    predictions = rows(tmp_path / "predictions.csv")
+    assert arrays["narration_id"].tolist() == [row["clip_id"] for row in predictions]
+    assert np.isneginf(arrays["verb_output"][:, 6:]).all()
+    ranks = arrays["verb_output"].argsort(axis=-1)[:, ::-1]
+    labels = np.array([int(row["label"]) for row in predictions]).reshape(-1, 1)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    for k in (1, 5):
+        assert (ranks[:, :k] == labels).max(1).mean() == pytest.approx(metrics[f"top{k}"])
+    # Its action scores are products of softmaxes over whole arrays: -inf must not make them NaN.
+    for scores in (arrays["verb_output"], arrays["noun_output"]):
+        shares = np.exp(scores - scores.max())
+        assert np.isfinite(shares / shares.sum()).all()
+
+
+def test_more_classes_than_the_challenge_has_verbs_are_refused(arguments: MakeArguments, best: Path, capsys):
+    assert evaluation.main([*command(arguments, best, "--export", "epic"), "model.num_classes=98"]) == 2
+    assert "--export epic: model.num_classes is 98; the challenge has 97 verbs" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_both_values(arguments: MakeArguments, best: Path, capsys):

@@ -21,6 +21,7 @@ from engine.trainer import Trainer
 from models.fusion import Fit, FusionModel, FusionOutput
 from pipeline.batch import Batch
 from pipeline.loader import ClipLoader
+from pipeline.sampler import ONE_LOOK
 from tests import runs
 from tests.runs import MakeConfig
 
@@ -55,6 +56,7 @@ class FakeLoader:
         self.order = list(range(num_clips))
         self.delay, self.device, self.epoch = delay, device, 0
         self.skipped: list[str] = []
+        self.looks = ONE_LOOK
 
     def __len__(self) -> int:
         return len(self.order) // 2
@@ -66,7 +68,7 @@ class FakeLoader:
             positions = self.order[start : start + 2]
             clips, labels = torch.tensor(positions), torch.tensor(self.labels[positions])
             rgb = torch.randint(0, 256, (len(clips), 3, 8, 8, 8), dtype=torch.uint8, generator=generator)
-            yield Batch(rgb, None, labels, clips, ()).to(torch.device(self.device))
+            yield Batch(rgb, None, labels, clips, torch.zeros_like(clips), ()).to(torch.device(self.device))
         self.epoch += 1
 
     def state_dict(self) -> dict[str, int]:

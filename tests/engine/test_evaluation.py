@@ -12,6 +12,7 @@ from engine.reports import write_reports
 from engine.session import Session
 from models import build_model
 from pipeline.loader import ClipLoader
+from pipeline.sampler import Looks
 from tests.engine.conftest import FakeLoader, TinyModel
 from tests.runs import MakeConfig
 
@@ -33,6 +34,27 @@ def test_scores_stand_at_their_clips_whatever_the_order(session: Session):
 def test_a_clip_scored_twice_and_one_left_out_are_named(session: Session):
     with pytest.raises(UserError, match=r"exactly once, but 2 of 8 were not: clip2 \(2 times\), clip3 \(0 times\)"):
         score(session, [0, 1, 2, 2, 4, 5, 6, 7])
+
+
+def test_a_look_that_is_missing_is_named_with_its_clip(session: Session):
+    loader = FakeLoader(num_clips=4)
+    loader.looks = Looks(views=2)  # of which it shows the first alone
+    with pytest.raises(UserError, match=r"exactly once in each of its looks, but 4 of 4 .*: clip0 \(1, 0 times\), "):
+        evaluate(TinyModel(), cast(ClipLoader, loader), 6, session, "val")
+
+
+def test_the_logits_of_the_looks_at_a_clip_are_averaged(config: MakeConfig, session: Session):
+    settings, looks, model = config(), Looks(views=2, crops=3), TinyModel()
+    with open_loader(settings, "val", model, session, looks=looks) as loader:
+        evaluation = evaluate(model, loader, 6, session, "val")
+        expected = torch.zeros(6, 6)
+        for batch in loader:
+            for rgb, clip in zip(batch.rgb, batch.clips.tolist(), strict=True):
+                expected[clip] += model(rgb[None], None).logits[0].detach() / 6
+    torch.testing.assert_close(evaluation.logits, expected)
+    with open_loader(settings, "val", model, session) as loader:
+        once = evaluate(model, loader, 6, session, "val")
+    assert (evaluation.logits - once.logits).abs().max() > 1e-3
 
 
 def test_scores_that_are_not_finite_are_refused(session: Session):

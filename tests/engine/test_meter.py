@@ -19,7 +19,7 @@ def measured(cls: float, aux: float, norm: float = 2.0) -> Measured:
 
 
 def batch(labels: list[int], clips: list[int]) -> Batch:
-    return Batch(None, None, torch.tensor(labels), torch.tensor(clips), ())
+    return Batch(None, None, torch.tensor(labels), torch.tensor(clips), torch.zeros(len(clips), dtype=torch.int64), ())
 
 
 def run(meter: Meter, steps: list[tuple[Measured, Batch]]) -> None:

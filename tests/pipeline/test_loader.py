@@ -278,6 +278,27 @@ def test_clips_that_are_not_there_are_refused(split: Path, clips: list[int]) -> 
         ClipLoader(split, **SMALL, clips=clips)
 
 
+# Several looks at a clip
+
+
+def test_each_look_shows_its_own_frames_and_place(split: Path, sources: dict[str, Clip]) -> None:
+    with ClipLoader(split, 4, 8, 48, train=False, views=2, crops=3, clips=[1, 6]) as loader:
+        batches = list(loader)
+        assert len(loader) == len(batches) == 3
+    for batch in batches:
+        assert_equal_to_sources(batch, loader, sources)
+        assert batch.looks.tolist() == [view.look for view in batch.views]
+    seen = [pair for b in batches for pair in zip(b.clips.tolist(), b.looks.tolist(), strict=True)]
+    assert seen == [(clip, look) for clip in (1, 6) for look in range(6)]
+    views = [view for batch in batches for view in batch.views]
+    assert len({(view.frames.tobytes(), view.left) for view in views}) == 6
+
+
+def test_training_looks_at_a_clip_once(split: Path) -> None:
+    with pytest.raises(UserError, match=r"views, crops: found 2, 1; in training, 1 and 1"):
+        ClipLoader(split, **SMALL, views=2)
+
+
 # Sizes and augmentations
 
 

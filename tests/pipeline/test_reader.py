@@ -71,7 +71,7 @@ def test_far_parts_are_asked_for_on_their_own(opened: Split) -> None:
 def test_the_view_of_an_announced_clip_is_drawn_once(opened: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     draw = Preparer._draw
-    monkeypatch.setattr(Preparer, "_draw", lambda self, epoch, clip: drawn.append(clip) or draw(self, epoch, clip))
+    monkeypatch.setattr(Preparer, "_draw", lambda self, *key: drawn.append(key[1]) or draw(self, *key))
     schedule = Schedule(2, 1, rank=0, world_size=1, seed=0, train=True)
     preparer = Preparer(ClipReader(opened, ("rgb",)), ViewOptions(8, 48), schedule, replace_corrupt=False)
     slots = list(schedule.slots(0, 0))
