@@ -36,9 +36,9 @@ the predictions are the same.
 --views 10 --crops 3 looks at each clip 30 times, ten samples in time by three crops along the longer side, averages the
 logits, takes about 30 times as long, and writes into a folder named test-10x3.
 
---export epic adds epic.pt, the results file that evaluate.py of the EPIC-KITCHENS-100 challenge reads: verb scores, -inf
-where the model has no class. Labels must be EPIC's verb_class. Noun scores are all 0: its noun and action accuracies
-mean nothing then.
+--export epic adds epic.pt, the results file that evaluate.py of the EPIC-KITCHENS-100 challenge reads: verb scores,
+-inf where the model has no class. Labels must be EPIC's verb_class. Noun scores are all 0: its noun and action
+accuracies mean nothing then.
 
 --compare prints and writes (comparison.md, .csv, .png) one table over finished runs. Those that differ by their seed
 alone are one row; those of other data, clips, budget or device are marked as another setting.
