@@ -47,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for config, log, resume in zip(configs, logs, begun, strict=True):
                 if len(configs) > 1:
                     session.display.line(f"{log.folder}:")
-                with log:
-                    _run_interruptible(config, session, log, resume)
+                _run_interruptible(config, session, log, resume)
         return 0
 
     return exit_code_of(work)

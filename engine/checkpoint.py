@@ -14,17 +14,17 @@ from models.checkpoint import read_checkpoint
 State = dict[str, Any]
 
 
-def save_checkpoint(path: Path, state: State) -> None:
+def save_checkpoint(path: Path, state: State | list[State]) -> None:
     """Write `state` (dicts and lists of tensors, numbers, strings, None) to `path`; it is on the disk on return.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written to; what was at `path` stays.
     """
-    try:
-        with atomic_write(path) as file:
+    with atomic_write(path) as file:
+        try:
             torch.save(state, file)
-    except (OSError, RuntimeError) as error:  # a full disk in the middle of torch.save is a RuntimeError
-        raise UserError(f"{path}: cannot write the checkpoint: {error}") from None
+        except RuntimeError as error:  # that torch cannot end a file which the disk has refused, and nothing of why
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load_checkpoint(path: Path) -> State:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from rich.table import Table
 
-from configs.errors import UserError
-from configs.files import atomic_write
+from configs.files import atomic_files, make_folder
 from engine.comparison import Comparison, Row, mean_and_std
 from engine.reports import write_csv
 
@@ -38,14 +38,11 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     Raises:
         UserError: the folder cannot be written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / "comparison.md", "w") as file:
-            file.write(_markdown(comparison))
-        write_csv(folder / "comparison.csv", CSV_HEADER, [_values(row) for row in comparison.rows])
-        _draw(comparison, folder / "comparison.png")
-    except OSError as error:
-        raise UserError(f"{error.filename or folder}: cannot write: {error.strerror}") from None
+    make_folder(folder)
+    with atomic_files(folder) as create:
+        create("comparison.md", "w").write(_markdown(comparison))
+        write_csv(create("comparison.csv", "w"), CSV_HEADER, [_values(row) for row in comparison.rows])
+        _draw(comparison, create("comparison.png"))
 
 
 def _cells(comparison: Comparison) -> list[list[str]]:
@@ -108,7 +105,7 @@ def _markdown(comparison: Comparison) -> str:
     return "\n".join([*lines, "", CAPTION, *(f"\n**{note}**" for note in comparison.notes), ""])
 
 
-def _draw(comparison: Comparison, path: Path) -> None:
+def _draw(comparison: Comparison, file: IO[bytes]) -> None:
     """Draw a bar a row, with its standard deviation and each seed as a dot."""
     from matplotlib.figure import Figure  # here: slow to import; Figure alone needs no display
 
@@ -124,5 +121,4 @@ def _draw(comparison: Comparison, path: Path) -> None:
     labels = [f"{row.name} ({row.setting})" if several else row.name for row in rows]
     axes.set(xlim=(0, 1), xlabel=f"accuracy on {', '.join(sorted({row.split for row in rows}))}")
     axes.set_yticks(range(len(rows)), labels)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+    figure.savefig(file, format="png", dpi=120)

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from configs.errors import ConfigError, UserError
-from configs.files import atomic_write
+from configs.errors import ConfigError
+from engine.checkpoint import save_checkpoint
 from engine.evaluation import Evaluation
 
 NUM_VERBS, NUM_NOUNS = 97, 300
@@ -51,8 +51,4 @@ def write_epic(evaluation: Evaluation, folder: Path) -> None:
         {"verb_output": verb, "noun_output": nouns, "narration_id": clip_id}
         for verb, clip_id in zip(verbs, evaluation.clip_ids, strict=True)
     ]
-    try:
-        with atomic_write(folder / FILE_NAME) as file:
-            torch.save(results, file)
-    except OSError as error:
-        raise UserError(f"{folder / FILE_NAME}: cannot write: {error.strerror}") from None
+    save_checkpoint(folder / FILE_NAME, results)

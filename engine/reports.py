@@ -5,12 +5,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
-from configs.errors import UserError
-from configs.files import atomic_write
+from configs.files import atomic_files, make_folder
 from engine.evaluation import Evaluation
 
 
@@ -32,58 +31,54 @@ def write_reports(evaluation: Evaluation, folder: Path) -> None:
     Raises:
         UserError: the folder cannot be written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        about = {"clips": len(evaluation.labels), **asdict(evaluation.looks)}
-        write_json(folder / "metrics.json", summarize(evaluation) | about)
-        _write_predictions(evaluation, folder / "predictions.csv")
-        _write_per_class(evaluation, folder / "per_class.csv")
-        _write_confusion(evaluation, folder / "confusion.csv")
-        _draw_confusion(evaluation, folder / "confusion.png")
-    except OSError as error:
-        raise UserError(f"{error.filename or folder}: cannot write: {error.strerror}") from None
+    about = {"clips": len(evaluation.labels), **asdict(evaluation.looks)}
+    make_folder(folder)
+    with atomic_files(folder) as create:  # together: scores of one evaluation never stand beside those of another
+        write_json(create("metrics.json", "w"), summarize(evaluation) | about)
+        _write_predictions(evaluation, create("predictions.csv", "w"))
+        _write_per_class(evaluation, create("per_class.csv", "w"))
+        _write_confusion(evaluation, create("confusion.csv", "w"))
+        _draw_confusion(evaluation, create("confusion.png"))
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path`, whole or not at all."""
-    with atomic_write(path, "w") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
+def write_json(file: IO[str], content: dict[str, Any]) -> None:
+    """Write `content` for people, too."""
+    json.dump(content, file, indent=2)
+    file.write("\n")
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table to `path`, whole or not at all."""
-    with atomic_write(path, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+def write_csv(file: IO[str], header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table, its lines ended as on Unix."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
 
 
-def _write_predictions(evaluation: Evaluation, path: Path) -> None:
+def _write_predictions(evaluation: Evaluation, file: IO[str]) -> None:
     """One line a clip in the split's order; the scores are probabilities, the softmax of the logits."""
     scores = evaluation.logits.double().softmax(dim=1)
     predictions = evaluation.logits.argmax(dim=1).tolist()
     header = ["clip_id", "label", "prediction", *(f"score_{label}" for label in range(scores.shape[1]))]
     clips = zip(evaluation.clip_ids, evaluation.labels.tolist(), predictions, scores.tolist(), strict=True)
-    write_csv(path, header, ([*clip, *(f"{score:.9g}" for score in row)] for *clip, row in clips))
+    write_csv(file, header, ([*clip, *(f"{score:.9g}" for score in row)] for *clip, row in clips))
 
 
-def _write_per_class(evaluation: Evaluation, path: Path) -> None:
+def _write_per_class(evaluation: Evaluation, file: IO[str]) -> None:
     metrics = evaluation.metrics
     num_clips = metrics.confusion.sum(dim=1).tolist()
     num_predicted = metrics.confusion.sum(dim=0).tolist()
     correct = metrics.confusion.diagonal().tolist()
     columns = zip(range(len(correct)), num_clips, num_predicted, correct, metrics.per_class, strict=True)
-    write_csv(path, ["label", "clips", "predicted", "correct", "accuracy"], columns)
+    write_csv(file, ["label", "clips", "predicted", "correct", "accuracy"], columns)
 
 
-def _write_confusion(evaluation: Evaluation, path: Path) -> None:
+def _write_confusion(evaluation: Evaluation, file: IO[str]) -> None:
     rows = evaluation.metrics.confusion.tolist()
     header = ["label", *(f"predicted_{label}" for label in range(len(rows)))]
-    write_csv(path, header, ([label, *row] for label, row in enumerate(rows)))
+    write_csv(file, header, ([label, *row] for label, row in enumerate(rows)))
 
 
-def _draw_confusion(evaluation: Evaluation, path: Path) -> None:
+def _draw_confusion(evaluation: Evaluation, file: IO[bytes]) -> None:
     from matplotlib.figure import Figure  # here: slow to import; Figure alone needs no display
 
     confusion = evaluation.metrics.confusion
@@ -98,5 +93,4 @@ def _draw_confusion(evaluation: Evaluation, path: Path) -> None:
         color = "white" if shares[label, prediction] > 0.5 else "black"
         axes.text(prediction, label, str(int(confusion[label, prediction])), ha="center", va="center", color=color)
     figure.colorbar(image, label="share of the label's clips")
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+    figure.savefig(file, format="png", dpi=120)

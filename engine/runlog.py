@@ -3,16 +3,16 @@
 import json
 import math
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from configs.errors import ConfigError, UserError
-from configs.files import atomic_write
+from configs.errors import ConfigError
+from configs.files import append, atomic_write, make_folder, one_message, remove_scratch
 from configs.schema import Config
 from engine.checkpoint import State, config_differences, load_checkpoint, plain_config, save_checkpoint
+from engine.curves import Curves
 from engine.reports import write_json
 
 # What a resumed run may change: none of these says what is learned from which clip.
@@ -36,7 +36,7 @@ class RunLog:
         self._config = plain_config(config)
         self._writes = writes
         self._num_lines = 0
-        self._events: Any = None
+        self._curves: Curves | None = None
 
     @property
     def best(self) -> Path:
@@ -57,12 +57,6 @@ class RunLog:
     def summary(self) -> Path:
         """What the run came to; there only once it is finished."""
         return self.folder / "summary.json"
-
-    def __enter__(self) -> "RunLog":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def exists(self) -> bool:
@@ -120,33 +114,26 @@ class RunLog:
         """
         if not self._writes:
             return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with atomic_write(self.folder / "config.yaml", "w") as file:
-                yaml.safe_dump(self._config, file, sort_keys=False)
+        make_folder(self.folder)
+        for folder in (self.folder, self.folder / "test"):
+            remove_scratch(folder)
+        with atomic_write(self.folder / "config.yaml", "w") as file:
+            yaml.safe_dump(self._config, file, sort_keys=False)
+        with one_message(self.folder):
             self._num_lines = self._truncate(state["metrics_lines"] if state else 0)
-            with suppress(FileNotFoundError):  # of the run as it was before it went on
-                self.summary.unlink()
-        except OSError as error:
-            raise self._cannot_write(error) from None
-        from torch.utils.tensorboard import SummaryWriter  # here: --help need not wait for it
-
-        step = state["counters"]["step"] if state else 0
-        self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
+            self.summary.unlink(missing_ok=True)  # of the run as it was before it went on
+        self._curves = Curves(self.folder / "tensorboard", first_step=state["counters"]["step"] + 1 if state else 1)
 
     def log(self, kind: str, record: Record) -> None:
         """Append a line to metrics.jsonl, and its numbers to TensorBoard as `kind`/name at record["step"]."""
         if not self._writes:
             return
-        try:
-            with open(self.metrics, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"kind": kind, **_finite(record)}) + "\n")
-        except OSError as error:
-            raise self._cannot_write(error) from None
+        line = json.dumps({"kind": kind, **_finite(record)})
+        append(self.metrics, f"{line}\n".encode())
         self._num_lines += 1
-        for name, value in record.items():
-            if isinstance(value, float):
-                self._events.add_scalar(f"{kind}/{name}", value, record["step"])
+        numbers = {f"{kind}/{name}": value for name, value in record.items() if isinstance(value, float)}
+        assert self._curves is not None
+        self._curves.add(numbers, record["step"])
 
     def save_last(self, state: State) -> None:
         """Replace last.pt; a run resumed from it drops the lines logged after now."""
@@ -163,16 +150,8 @@ class RunLog:
         """Write summary.json."""
         if not self._writes:
             return
-        try:
-            write_json(self.summary, summary)
-        except OSError as error:
-            raise self._cannot_write(error) from None
-
-    def close(self) -> None:
-        """Write out what TensorBoard still holds back, and end its threads."""
-        if self._events is not None:
-            self._events.close()
-            self._events = None
+        with atomic_write(self.summary, "w") as file:
+            write_json(file, summary)
 
     def _truncate(self, num_lines: int) -> int:
         """Keep the first `num_lines` lines of metrics.jsonl; return how many there are."""
@@ -183,11 +162,8 @@ class RunLog:
 
     def _sync_metrics(self) -> None:
         """Put the lines on the disk before a checkpoint counts them."""
-        with open(self.metrics, "rb") as file:
+        with one_message(self.metrics), open(self.metrics, "rb") as file:
             os.fsync(file.fileno())
-
-    def _cannot_write(self, error: OSError) -> UserError:
-        return UserError(f"{error.filename or self.folder}: cannot write: {error.strerror}")
 
 
 def _finite(record: Record) -> Record:

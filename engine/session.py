@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from configs.display import Display
-from configs.errors import ConfigError, UserError
+from configs.errors import ConfigError, UserError, message
 from configs.schema import Config
 from engine.device import Placement, choose_placement
 from engine.distributed import World, joined_world, local_rank
@@ -62,7 +62,7 @@ def exit_code_of(work: Callable[[], int]) -> int:
         if local_rank() == 0:
             print(interrupted, file=sys.stderr)
         return interrupted.exit_code
-    except UserError as error:
+    except (UserError, OSError) as error:
         if local_rank() == 0 or not isinstance(error, ConfigError):  # every rank finds the same fault in a config
-            print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+            print(f"error: {message(error)}", file=sys.stderr)
+        return UserError.exit_code if isinstance(error, OSError) else error.exit_code

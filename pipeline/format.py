@@ -260,12 +260,17 @@ class ClipFields:
 def encode_record(clip: ClipFields, jpegs: Sequence[Sequence[bytes]]) -> tuple[bytes, NDArray[np.int64]]:
     """Frame one clip as a whole TFRecord; also where each JPEG lies in it, [T, 3] bytes from the record's start."""
     chunks, offsets = encode_example(clip, jpegs)
+    return frame_record(chunks), offsets + RECORD_HEADER.size
+
+
+def frame_record(chunks: Sequence[bytes]) -> bytes:
+    """Frame a payload, given in chunks, as TFRecord does."""
     crc = 0
     for chunk in chunks:
         crc = crc32c(chunk, crc)
     length = struct.pack("<Q", sum(map(len, chunks)))
     header = length + RECORD_FOOTER.pack(masked_crc(crc32c(length)))
-    return b"".join([header, *chunks, RECORD_FOOTER.pack(masked_crc(crc))]), offsets + RECORD_HEADER.size
+    return b"".join([header, *chunks, RECORD_FOOTER.pack(masked_crc(crc))])
 
 
 def encode_example(clip: ClipFields, jpegs: Sequence[Sequence[bytes]]) -> tuple[list[bytes], NDArray[np.int64]]:

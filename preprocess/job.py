@@ -13,6 +13,7 @@ from typing import Any
 
 from configs.display import Display
 from configs.errors import UserError
+from configs.files import make_folder, remove_scratch
 from configs.schema import DataSection
 from pipeline.format import INDEX_NAME, VERSION, ShardError, open_split, read_index
 from preprocess.annotations import Clip
@@ -89,7 +90,7 @@ def pack_split(split: str, clips: Sequence[Clip], data: DataSection, workers: Wo
     folder = data.shards / split
     about = describe(split, clips, data)
     begin = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with locked(folder):
         index = complete_index(folder, about, data, display)
         if index is not None:
@@ -106,8 +107,7 @@ def _pack(
     folder: Path, plan: SplitPlan, about: dict[str, Any], data: DataSection, workers: Workers, display: Display
 ) -> Outcome:
     tasks = shard_tasks(folder, plan, data)
-    for scratch in folder.glob(".*.tmp"):
-        scratch.unlink(missing_ok=True)
+    remove_scratch(folder)
     (folder / INDEX_NAME).unlink(missing_ok=True)
     parts = [_kept_part(task) for task in tasks]
     todo = [task for task, part in zip(tasks, parts, strict=True) if part is None]

@@ -1,10 +1,12 @@
 """Command line: packs the frames of every split that the config names into shards, or plans or verifies that."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
+from types import FrameType
 
 if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,8 +23,6 @@ from preprocess.report import show_outcome, show_plan
 from preprocess.verify import verify_split
 from preprocess.workers import Workers
 
-INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
-
 DESCRIPTION = """\
 Pack the labelled clips of each split into a few large shards, JPEG bytes untouched.
 Safe to run again after any interruption: what is complete is kept, what is not is redone.
@@ -38,15 +38,23 @@ python preprocess/pack.py 'data.annotations={train: [a.csv, b.csv], val: [c.csv]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code says how it went."""
     arguments = _parser().parse_intermixed_args(argv)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return exit_code_of(lambda: _run(arguments))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("\ninterrupted; complete shards are kept, the same command goes on from there", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)  # as shells report it
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does, with what a batch queue sends before it kills."""
+    raise KeyboardInterrupt(number)
 
 
 def _parser() -> argparse.ArgumentParser:
-    codes = f"{EXIT_CODES}, {INTERRUPTED} interrupted by Ctrl-C"
+    codes = f"{EXIT_CODES}, 130 (143) interrupted by Ctrl-C (SIGTERM)"
     parser = command_parser("pack.py", DESCRIPTION, EXAMPLES, exit_codes=codes)
     add_config(parser)
     modes = parser.add_mutually_exclusive_group()
@@ -57,15 +65,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     data = load_config(arguments.config, arguments.overrides).data
-    try:
-        with Display(arguments.quiet) as display, Workers(data.workers) as workers:
-            if arguments.verify:
-                return _verify(data, workers, display)
-            work = _plan if arguments.plan else _pack
-            return work(data, workers, display)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise UserError(f"{where}{error.strerror or error}; what was complete before is still there") from None
+    with Display(arguments.quiet) as display, Workers(data.workers) as workers:
+        if arguments.verify:
+            return _verify(data, workers, display)
+        work = _plan if arguments.plan else _pack
+        return work(data, workers, display)
 
 
 def read_splits(data: DataSection, display: Display) -> dict[str, list[Clip]]:

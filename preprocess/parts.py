@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from crc32c import crc32c
 
-from configs.files import atomic_write
+from configs.files import atomic_write, remove_scratch
 from pipeline.format import FORMAT, INDEX_NAME, TABLE_NAME, VERSION, FrameTable, index_checksum
 from preprocess.writer import part_path, shard_path
 
@@ -80,7 +80,8 @@ def merge(tables: Sequence[FrameTable]) -> FrameTable:
 
 def remove_leftovers(folder: Path, shard_names: set[str]) -> None:
     """Remove what a finished split does not need: parts, scratch files of dead runs, shards of another cut."""
-    for path in (*folder.glob(".*.tmp"), *folder.glob("[0-9]*.part.npz")):
+    remove_scratch(folder)
+    for path in folder.glob("[0-9]*.part.npz"):
         path.unlink(missing_ok=True)
     for path in (*folder.glob("[0-9]*.tfrecord"), *folder.glob("[0-9]*.idx")):
         if path.with_suffix(".tfrecord").name not in shard_names:

@@ -27,7 +27,7 @@ if __package__ in (None, ""):  # run as a file: make the project's packages impo
 from configs.command import command_parser
 from configs.display import Display
 from configs.errors import ConfigError, UserError, exit_code_of
-from configs.files import atomic_write
+from configs.files import atomic_write, one_message
 from preprocess.scenes import CLASS_NAMES, CLASSES, Files, Scene, draw_video
 from preprocess.workers import Workers
 
@@ -120,12 +120,10 @@ def write_tree(
     """
     root, options = Path(root), SynthOptions(seed, videos, clips, frames)
     tree = _plan(root, options)
-    try:
+    with one_message(root):
         if not _is_complete(root, options):
             _write(tree, workers)
             _mark(root, options, complete=True)
-    except OSError as error:
-        raise UserError(f"{error.filename or root}: {error.strerror}; mend that and run the same again") from None
     return tree
 
 

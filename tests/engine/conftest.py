@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import cast
 
 import numpy as np
@@ -86,18 +85,16 @@ def session() -> Iterator[Session]:
 
 
 @pytest.fixture
-def trainer(config: MakeConfig, session: Session) -> Iterator[MakeTrainer]:
-    """A trainer of a TinyModel on fake clips, its folder opened, and closed in the end."""
-    opened = ExitStack()
+def trainer(config: MakeConfig, session: Session) -> MakeTrainer:
+    """A trainer of a TinyModel on fake clips, its folder opened."""
 
     def make(*overrides: str, loader: FakeLoader | None = None, session: Session = session) -> Trainer:
         settings = config(*overrides)
         torch.manual_seed(0)
         model = session.placement.place(TinyModel())
-        log = opened.enter_context(RunLog(settings, writes=True))
+        log = RunLog(settings, writes=True)
         log.open(None)
         train_loader = cast(ClipLoader, loader or FakeLoader())
         return Trainer(settings, model, train_loader, cast(ClipLoader, FakeLoader()), session, log)
 
-    with opened:
-        yield make
+    return make

@@ -96,5 +96,5 @@ def test_predictions_are_probabilities_one_line_a_clip(session: Session, tmp_pat
 
 def test_a_folder_that_cannot_be_written_to_is_said(session: Session, tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(UserError, match=r"out: cannot write: "):
+    with pytest.raises(UserError, match=r"out: cannot be written: File exists"):
         write_reports(score(session), tmp_path / "out")

@@ -1,12 +1,11 @@
 """A run's folder: begun once, gone on with under the same config, its log cut to the checkpoint."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import ConfigError
 from engine.checkpoint import load_checkpoint, plain_config
@@ -18,20 +17,19 @@ STATE = {"model": {"w": torch.zeros(1)}, "counters": {"step": 7}}
 
 
 @pytest.fixture
-def begin(config: MakeConfig) -> Iterator[Begin]:
-    """Open a run's folder, and close it in the end."""
-    with ExitStack() as opened:
+def begin(config: MakeConfig) -> Begin:
+    """Open a run's folder."""
 
-        def make(*overrides: str, resume: bool = False) -> RunLog:
-            run = opened.enter_context(RunLog(config(*overrides), writes=True))
-            run.open(run.check(resume))
-            return run
+    def make(*overrides: str, resume: bool = False) -> RunLog:
+        run = RunLog(config(*overrides), writes=True)
+        run.open(run.check(resume))
+        return run
 
-        yield make
+    return make
 
 
 def test_a_run_that_exists_is_not_overwritten(config: MakeConfig, begin: Begin):
-    begin().close()
+    begin()
     with pytest.raises(ConfigError, match=r"runs/xnorm: this run exists already; .* --resume, or choose another name="):
         RunLog(config(), writes=True).check(resume=False)
     assert RunLog(config("name=other"), writes=True).check(resume=False) is None
@@ -121,11 +119,23 @@ def test_a_scratch_file_is_no_run(config: MakeConfig):
     assert run.check(resume=False) is None
 
 
-def test_no_thread_is_left_behind_even_after_an_error(config: MakeConfig):
-    before = threading.active_count()
-    with suppress(MemoryError), RunLog(config(), writes=True) as run:
-        run.open(None)
-        run.log("train", {"step": 1, "loss": 1.0})
-        assert threading.active_count() > before
-        raise MemoryError
-    assert threading.active_count() == before
+def test_the_curves_are_those_that_tensorboard_reads_without_the_steps_that_were_taken_anew(begin: Begin):
+    run = begin()
+    run.log("train", {"step": 7, "loss": 1.0, "clips": 3})
+    run.save_last(STATE)
+    run.log("train", {"step": 8, "loss": 2.0})
+    again = begin(resume=True)
+    again.log("train", {"step": 8, "loss": 3.0, "accuracy": 0.5})
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {"train/loss", "train/accuracy"}
+    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(7, 1.0), (8, 3.0)]
+
+
+def test_what_a_killed_process_was_writing_is_removed(begin: Begin):
+    run = begin()
+    (run.folder / "test").mkdir()
+    for name in (".last.pt.123.tmp", "test/.predictions.csv.123.tmp"):
+        (run.folder / name).write_text("half")
+    begin(resume=True)
+    assert not list(run.folder.rglob(".*"))

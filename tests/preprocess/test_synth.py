@@ -270,4 +270,4 @@ def test_the_command_says_what_it_wrote_and_what_is_wrong(tmp_path: Path, capsys
     assert capsys.readouterr().err.startswith("error: --clips")
     (tmp_path / "file").touch()
     assert synth.main(["-o", str(tmp_path / "file"), *tiny]) == 1
-    assert "mend that and run the same again" in capsys.readouterr().err
+    assert f"{tmp_path / 'file'}: cannot be written: File exists" in capsys.readouterr().err

@@ -1,0 +1,45 @@
+"""TensorBoard's curves: each number is in the events file when it has been added, and a full disk is one message."""
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from configs.files import append, make_folder
+from pipeline.format import frame_record
+
+
+class Curves:
+    """Appends to one events file.
+
+    torch's SummaryWriter does so in a thread of its own, which prints a traceback where the disk is full, and holds
+    back up to two minutes of what a killed process had added.
+
+    Args:
+        folder: where TensorBoard looks; made if it is not there.
+        first_step: TensorBoard leaves out what earlier files in `folder` have from this step on.
+
+    Raises:
+        UserError: the folder cannot be written to; so does `add`.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # here: --help need not wait for it
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._event, self._summary = Event, Summary
+        self._path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        make_folder(folder)
+        start = SessionLog(status=SessionLog.START)
+        self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._append(Event(wall_time=time.time(), step=first_step, session_log=start))
+
+    def add(self, numbers: Mapping[str, float], step: int) -> None:
+        """Add a point to each of the curves that are named."""
+        values = [self._summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
+        self._append(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
+
+    def _append(self, event: Any) -> None:
+        append(self._path, frame_record([event.SerializeToString()]))
