@@ -1,4 +1,4 @@
-"""Command line: a contact sheet of one clip pair as the model sees it, RGB above the flow of the same moments."""
+"""Command line: a contact sheet of clips as the model sees them, RGB above the flow of the same moments."""
 
 import argparse
 import difflib
@@ -11,14 +11,23 @@ from configs import UserError, load_config
 from configs.command import add_config, at_least, check_folder, command_parser
 from configs.display import Display
 from configs.errors import exit_code_of
+from pipeline.contact import save_sheets
 from pipeline.loader import ClipLoader
-from pipeline.sheet import Sheet, decode_whole, draw_sheet
+from pipeline.sampler import epoch_order
+from pipeline.sheet import Sheet
 
-DESCRIPTION = "Draw a contact sheet of one clip pair as the model sees it, RGB above the flow of the same moments."
+DESCRIPTION = """\
+Draw a contact sheet (PNG) of one clip, or of a random batch, as the model sees it: decoded, cropped, mirrored.
+"""
+NOTES = """\
+A column is a moment. In it stand RGB, the flow as colours, and RGB with an outline round what moves in the flow, which
+must lie on what moves in RGB; above them the frame numbers of both streams, and their times where the video's id tells
+the frame rate. Flow of another moment than RGB is framed in red, with the number that it should have.
+"""
 EXAMPLES = """\
-python -m pipeline.inspect -c configs/xnorm.yaml --split train --clip P01_01_0 -o sheet.png
-python -m pipeline.inspect -c configs/xnorm.yaml --split train --clip P01_01_0 --epoch 3 --raw -o sheet.png
-python -m pipeline.inspect -c configs/xnorm.yaml --split test --eval -o sheet.png
+python -m pipeline.inspect -c configs/xnorm.yaml --clip P01_01_0 --raw -o sheet.png
+python -m pipeline.inspect -c configs/xnorm.yaml --clip P01_01_0 --epoch 3 -o sheet.png
+python -m pipeline.inspect -c configs/xnorm.yaml --split test --eval --batch 8 -o batch.png
 """
 
 
@@ -29,11 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("pipeline.inspect", DESCRIPTION, EXAMPLES)
+    parser = command_parser("pipeline.inspect", DESCRIPTION, EXAMPLES, notes=NOTES)
     add_config(parser)
     parser.add_argument("--split", default="train", help="which packed split")
-    parser.add_argument("--clip", metavar="ID", help="narration id (default: the first clip of the epoch's order)")
-    parser.add_argument("--epoch", metavar="N", type=at_least(0), default=0, help="whose crop, mirror and moments")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--clip", metavar="ID", help="narration id (default: the first clip of a random batch)")
+    which.add_argument("--batch", metavar="N", type=at_least(1), default=1, help="clips of a random batch")
+    parser.add_argument("--epoch", metavar="N", type=at_least(0), default=0, help="whose batch, crops and moments")
     parser.add_argument("--eval", action="store_true", help="as evaluation sees it: centre crop, no augmentation")
     parser.add_argument("--raw", action="store_true", help="add the whole frames, with the crop drawn in")
     parser.add_argument("-o", "--output", metavar="PNG", type=Path, required=True, help="file to write")
@@ -43,19 +54,28 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     check_folder(arguments.output)
     config = load_config(arguments.config, arguments.overrides)
-    single = {"batch_size": 1, "device": "cpu", "prefetch": 1}
-    with ClipLoader.from_config(config, arguments.split, train=not arguments.eval, **single) as loader:
-        clip = _position(loader, arguments.clip, arguments.epoch)
-        sheet = Sheet.of(loader, loader.load([clip], arguments.epoch))
-        raw = decode_whole(loader.preparer.reader.read(clip, sheet.view.frames)) if arguments.raw else None
-    draw_sheet(sheet, raw, arguments.output)
-    Display(arguments.quiet).line(f"{arguments.output}: {sheet.title}")
+    changes = {"batch_size": arguments.batch, "device": "cpu", "prefetch": 1, "train": not arguments.eval}
+    with ClipLoader.from_config(config, arguments.split, **changes) as loader:
+        clips = _choose(loader, arguments)
+        batch = loader.load(clips, arguments.epoch)
+        sheets = [Sheet.of(loader, batch, position, arguments.raw) for position in range(len(clips))]
+    save_sheets(sheets, arguments.output)
+    display = Display(arguments.quiet)
+    for sheet in sheets:
+        display.line(f"{sheet.title}: {sheet.how}; {sheet.moments.verdict}")
+    display.line(f"written to {arguments.output}")
     return 0
 
 
-def _position(loader: ClipLoader, clip_id: str | None, epoch: int) -> int:
-    if clip_id is None:
-        return int(next(loader.schedule.slots(epoch, 0)).clips[0])
+def _choose(loader: ClipLoader, arguments: argparse.Namespace) -> list[int]:
+    """The clip that is named, or as many as are asked for of the epoch's order in training."""
+    if arguments.clip is not None:
+        return [_position(loader, arguments.clip)]
+    order = epoch_order(len(loader.clip_ids), seed=loader.schedule.seed, epoch=arguments.epoch, train=True)
+    return order[: arguments.batch].tolist()  # type: ignore[no-any-return]
+
+
+def _position(loader: ClipLoader, clip_id: str) -> int:
     if clip_id not in loader.clip_ids:
         close = difflib.get_close_matches(clip_id, loader.clip_ids, n=3)
         hint = f"; did you mean {', '.join(close)}?" if close else f"; the first is {loader.clip_ids[0]}"

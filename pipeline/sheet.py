@@ -1,28 +1,27 @@
-"""The contact sheet of a clip pair: what it shows, and the drawing of it."""
+"""What a contact sheet shows of a clip: both streams as the model sees them, their moments, and the whole frames."""
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.utils import flow_to_image
 
-from configs.files import atomic_write
 from pipeline.batch import Batch
 from pipeline.loader import ClipLoader
+from pipeline.moments import Moments
 from pipeline.reader import Jpeg
 from pipeline.sampler import View
 
-matplotlib.use("Agg")
-
 Pictures = NDArray[np.uint8]  # [T, H, W, 3]
+FASTEST = 0.99  # share of the pixels that are slower than the most saturated colour: noise must not set the scale
+MOVES = 0.4  # of that speed, against the motion that most of the frame has, which is the camera's
+RESTS = 0.1  # of the fastest motion of the clip: nothing that is slower moves
+STILL = 2.0  # levels: nor does what is slower than this
+ALIKE = 8.0  # levels within which motions are one
 
 
 @dataclass(frozen=True)
@@ -30,80 +29,115 @@ class Sheet:
     """One clip as the model sees it.
 
     Attributes:
-        rgb, flow: uint8 [T, H, W, 3]; flow as colours, zero motion white, one scale for the whole clip.
-        rgb_numbers, flow_numbers: the files' frame numbers of each column, [T].
+        height, width: of the whole frames, pixels.
+        rgb, flow: uint8 [T, H, W, 3]; flow as colours, no motion white, one scale for the whole clip.
+        moving: bool [T, H, W], where the flow differs from that of the surroundings.
+        whole_rgb, whole_flow: the frames that the view was cut from, in the same colours; None unless asked for.
     """
 
     clip_id: str
+    video_id: str
     label: int
     view: View
+    height: int
+    width: int
+    moments: Moments
     rgb: Pictures
     flow: Pictures
-    rgb_numbers: list[int]
-    flow_numbers: list[int]
+    moving: NDArray[np.bool_]
+    whole_rgb: Pictures | None = None
+    whole_flow: Pictures | None = None
 
     @classmethod
-    def of(cls, loader: ClipLoader, batch: Batch) -> "Sheet":
-        """The sheet of a batch's first clip."""
-        view, table = batch.views[0], loader.table
-        rows = table.first_frame[view.clip] + view.frames
+    def of(cls, loader: ClipLoader, batch: Batch, position: int = 0, whole: bool = False) -> "Sheet":
+        """The sheet of the batch's clip at `position`."""
+        view, table = batch.views[position], loader.table
         assert batch.rgb is not None
         assert batch.flow is not None
+        flows = [batch.flow[position].cpu()]
+        whole_rgb = None
+        if whole:
+            files = loader.preparer.reader.read(view.clip, view.frames)
+            whole_rgb = _decode(files["rgb"][0])
+            flows.append(torch.from_numpy(np.stack([_decode(plane) for plane in files["flow"]])))
+        colours = colour_flows(*flows)
         return cls(
             clip_id=loader.clip_ids[view.clip],
-            label=int(batch.labels[0]),
+            video_id=table.video_id[view.clip].decode(),
+            label=int(batch.labels[position]),
             view=view,
-            rgb=batch.rgb[0].permute(1, 2, 3, 0).numpy(),
-            flow=colour_flow(batch.flow[0]),
-            rgb_numbers=table.rgb_index[rows].tolist(),
-            flow_numbers=table.flow_index[rows].tolist(),
+            height=int(table.height[view.clip]),
+            width=int(table.width[view.clip]),
+            moments=Moments.of(table, view.clip, view.frames),
+            rgb=batch.rgb[position].permute(1, 2, 3, 0).cpu().numpy(),
+            flow=colours[0],
+            moving=find_moving(flows[0]),
+            whole_rgb=whole_rgb,
+            whole_flow=colours[1] if whole else None,
         )
 
     @property
     def title(self) -> str:
-        """Which clip it is, and how it is seen."""
+        """Which clip it is."""
+        return f"{self.clip_id}   label {self.label}   video {self.video_id}"
+
+    @property
+    def how(self) -> str:
+        """How it is seen: its window in the frame, and whether that is mirrored."""
         view = self.view
-        window = f"rows {view.top} to {view.top + view.side - 1}, columns {view.left} to {view.left + view.side - 1}"
-        return f"{self.clip_id}  label {self.label}  {window}  {'mirrored' if view.mirror else 'not mirrored'}"
+        window = f"crop {view.side} x {view.side} at row {view.top}, column {view.left}"
+        return f"{window} of {self.height} x {self.width}, {'mirrored' if view.mirror else 'not mirrored'}"
 
 
-def colour_flow(flow: Tensor) -> Pictures:
-    """Flow uint8 [2, T, H, W] as colours [T, H, W, 3]: direction is hue, speed is saturation, no motion is white."""
-    vectors = flow.permute(1, 0, 2, 3).double() - 127.5  # [T, 2, H, W]
-    vectors[vectors.abs() <= 0.5] = 0  # zero is stored as 127 or 128
-    if not vectors.any():
-        return np.full((*vectors.shape[:1], *vectors.shape[2:], 3), 255, np.uint8)
-    colours: Tensor = flow_to_image(vectors.float())
-    return colours.permute(0, 2, 3, 1).numpy()
+def colour_flows(*flows: Tensor) -> list[Pictures]:
+    """Flows uint8 [2, T, H, W] as colours [T, H, W, 3] at one scale: direction is hue, speed is saturation.
+
+    No motion is white; the fastest hundredth of the pixels has full saturation.
+    """
+    vectors = [to_vectors(flow) for flow in flows]  # [2, T, H, W]
+    flat = torch.cat([vector.flatten(1) for vector in vectors], dim=1)  # [2, pixels]
+    speed = flat.norm(dim=0)
+    fastest = _quantile(speed[speed > 0], FASTEST)
+    flat = flat * (fastest / speed.clamp(min=fastest))
+    colours = flow_to_image(flat.float()[:, None]) if fastest > 0 else torch.full((3, 1, len(speed)), 255).byte()
+    parts = colours[:, 0].split([vector[0].numel() for vector in vectors], dim=1)  # [3, pixels] each
+    return [
+        part.reshape(3, *vector.shape[1:]).permute(1, 2, 3, 0).numpy()
+        for part, vector in zip(parts, vectors, strict=True)
+    ]
 
 
-def decode_whole(files: dict[str, list[list[Jpeg]]]) -> tuple[Pictures, Pictures]:
-    """Whole frames of RGB and coloured flow, uint8 [T, H, W, 3] each, from a clip's files."""
+def find_moving(flow: Tensor) -> NDArray[np.bool_]:
+    """Where flow, uint8 [2, T, H, W], differs clearly from the camera's motion: bool [T, H, W]."""
+    vectors = to_vectors(flow)
+    camera = torch.stack([_commonest(frame) for frame in vectors.flatten(2).unbind(1)], dim=1)  # [2, T]
+    speed = (vectors - camera[..., None, None]).norm(dim=0)  # [T, H, W]
+    fastest = torch.stack([_quantile(frame.flatten(), FASTEST) for frame in speed])  # [T]
+    least = (MOVES * fastest).clamp(min=max(STILL, RESTS * float(fastest.max())))
+    moving: NDArray[np.bool_] = (speed > least[:, None, None]).numpy()
+    return moving
 
-    def pictures(jpegs: list[Jpeg]) -> NDArray[np.uint8]:
-        return np.stack([np.asarray(Image.open(io.BytesIO(jpeg.tobytes()))) for jpeg in jpegs])
 
-    flow = torch.from_numpy(np.stack([pictures(plane) for plane in files["flow"]]))  # [2, T, H, W]
-    return pictures(files["rgb"][0]), colour_flow(flow)
+def to_vectors(flow: Tensor) -> Tensor:
+    """Levels uint8 [2, T, H, W] as motion in levels, float64, right and down being positive; 127 and 128 are zero."""
+    vectors = flow.double() - 127.5
+    vectors[vectors.abs() <= 0.5] = 0
+    return vectors
 
 
-def draw_sheet(sheet: Sheet, raw: tuple[Pictures, Pictures] | None, path: Path) -> None:
-    """Write the sheet as a PNG; `raw` adds the whole frames of both streams, with the window drawn in."""
-    rows = [(sheet.rgb, "rgb", sheet.rgb_numbers, False), (sheet.flow, "flow", sheet.flow_numbers, False)]
-    if raw:
-        rows += [(raw[0], "whole rgb", sheet.rgb_numbers, True), (raw[1], "whole flow", sheet.flow_numbers, True)]
-    num_frames = len(sheet.rgb)
-    figure = Figure(figsize=(1.5 * num_frames, 1.8 * len(rows) + 0.5), layout="constrained")
-    figure.suptitle(sheet.title)
-    axes = figure.subplots(len(rows), num_frames, squeeze=False)
-    for row, (pictures, name, numbers, has_window) in enumerate(rows):
-        for column in range(num_frames):
-            axis = axes[row, column]
-            axis.imshow(pictures[column])
-            axis.set_title(f"{name} {numbers[column]}", fontsize="small")
-            axis.axis("off")
-            if has_window:
-                view = sheet.view
-                axis.add_patch(Rectangle((view.left, view.top), view.side, view.side, fill=False, color="red"))
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=80)
+def _commonest(vectors: Tensor) -> Tensor:
+    """The motion [2] that most of `vectors`, [2, N], have, as the mean of those that are alike."""
+    _, kinds, counts = torch.unique((vectors / ALIKE).round(), dim=1, return_inverse=True, return_counts=True)
+    return vectors[:, kinds == counts.argmax()].mean(dim=1)
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """The value that `share` of `values` do not exceed; 0 where there are none (torch.quantile is for few values)."""
+    if not len(values):
+        return torch.zeros((), dtype=values.dtype)
+    return values.kthvalue(max(1, round(share * len(values)))).values
+
+
+def _decode(jpegs: list[Jpeg]) -> NDArray[np.uint8]:
+    """Whole frames, [T, H, W, 3], or [T, H, W] of grey ones."""
+    return np.stack([np.asarray(Image.open(io.BytesIO(jpeg.tobytes()))) for jpeg in jpegs])

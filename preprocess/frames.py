@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.presets import stride_of_id
+from configs.epic import stride_of_id
 
 Numbers = NDArray[np.int64]
 

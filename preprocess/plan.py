@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.epic import stride_of_id
 from pipeline.format import MAX_PAYLOAD, STREAMS, VERSION
 from preprocess.annotations import Clip
 from preprocess.frames import Source, SourceError, Stream, Video, choose_frames, open_video
-from preprocess.presets import stride_of_id
 
 JPEG_OVERHEAD = 32  # bytes of the record around a JPEG, about; shards need not know better
 _STREAM_NAMES = ("RGB", "flow u", "flow v")

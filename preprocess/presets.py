@@ -1,7 +1,6 @@
-"""Which rows of the annotations belong to which split, and what an EPIC-KITCHENS video id says of its flow."""
+"""Which rows of the annotations belong to which split."""
 
-import re
-
+from configs.epic import stride_of_id
 from preprocess.annotations import Clip
 
 # The subset of X-Norm: three kitchens (of each, the videos held out for validation), the eight most frequent verbs,
@@ -13,16 +12,6 @@ VALIDATION_VIDEOS = {
     "P08": ("P08_03", "P08_23", "P08_24", "P08_26"),
     "P22": ("P22_108", "P22_110", "P22_113", "P22_14"),
 }
-
-_EPIC_VIDEO = re.compile(r"P[0-9]{2}_(1?)[0-9]{2}")
-
-
-def stride_of_id(video_id: str) -> int | None:
-    """RGB frames a flow frame: 2 for PXX_YY (2018, 60 fps), 1 for PXX_1YY (2020, 50 fps), None for other ids."""
-    match = _EPIC_VIDEO.fullmatch(video_id)
-    if match is None:
-        return None
-    return 1 if match[1] else 2
 
 
 def select(clips: list[Clip], preset: str, split: str) -> list[Clip]:

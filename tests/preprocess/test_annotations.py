@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from configs.epic import stride_of_id
 from configs.errors import ConfigError, UserError
 from preprocess import annotations
 from preprocess.annotations import Clip, read_split
-from preprocess.presets import select, stride_of_id
+from preprocess.presets import select
 
 SIX = "narration_id,participant_id,video_id,start_frame,stop_frame,verb"
 EPIC = (

@@ -1,0 +1,32 @@
+"""What the id of an EPIC-KITCHENS video says of its frames."""
+
+import re
+from dataclasses import dataclass
+
+_ID = re.compile(r"P[0-9]{2}_(1?)[0-9]{2}")
+
+
+@dataclass(frozen=True)
+class EpicVideo:
+    """How a video was recorded: RGB frames a second, and RGB frames a flow frame."""
+
+    fps: float
+    stride: int
+
+
+RECORDED_2018 = EpicVideo(59.94, 2)
+RECORDED_2020 = EpicVideo(50.0, 1)
+
+
+def epic_video(video_id: str) -> EpicVideo | None:
+    """PXX_YY is of 2018, PXX_1YY of 2020; None for ids of other forms."""
+    match = _ID.fullmatch(video_id)
+    if match is None:
+        return None
+    return RECORDED_2020 if match[1] else RECORDED_2018
+
+
+def stride_of_id(video_id: str) -> int | None:
+    """RGB frames a flow frame, by the id; None for ids of other forms."""
+    video = epic_video(video_id)
+    return video.stride if video else None
