@@ -23,12 +23,17 @@ from models import i3d
 from tests.docs.markdown import ROOT, Command
 from tests.trees import Video, write_annotations, write_video
 
-CLIPS = tuple((32 * n + 1, 32 * n + 32, n % 8) for n in range(8))
+
+def _video(video_id: str, tar: bool = True) -> Video:
+    """Eight clips of 32 RGB frames, the fewest that the preset takes, one of each class."""
+    return Video(video_id, 256, 40, 56, tuple((32 * n + 1, 32 * n + 32, n) for n in range(8)), tar)
+
+
 EPIC = {  # enough for a batch of each split of the preset, and one video of either stride
-    "EPIC_100_train.csv": [Video(video, 256, 40, 56, CLIPS) for video in ("P01_01", "P01_02", "P08_101")],
-    "EPIC_100_validation.csv": [Video("P22_01", 256, 40, 56, CLIPS)],
+    "EPIC_100_train.csv": [_video(name) for name in ("P01_01", "P01_02", "P08_101")],
+    "EPIC_100_validation.csv": [_video("P22_01")],
 }
-OWN = {"train.csv": [Video("mine_01", 256, 40, 56, CLIPS)], "val.csv": [Video("mine_02", 256, 40, 56, CLIPS)]}
+OWN = {"train.csv": [_video("mine_01", tar=False)], "val.csv": [_video("mine_02")]}
 SMALLER = {  # in place of base.yaml's own values, so that what a document sets itself stays
     "data": {"workers": 1},
     "clip": {"num_frames": 8, "crop_size": 32},
@@ -83,6 +88,9 @@ def resolve(words: Sequence[str]) -> Resolved:
         return Resolved(entry_points()[program].partition(":")[0], list(rest))
     if program.split("/")[-1] != "python":
         assert program in ELSEWHERE, f"unknown program {program}"
+        return Resolved(program, None)
+    if rest[0] == "-c":
+        compile(rest[1], "-c", "exec")
         return Resolved(program, None)
     if rest[0] == "-m":
         module, argv = rest[1], rest[2:]

@@ -1,0 +1,168 @@
+"""Every message in docs/troubleshooting.md is what its situation gives, word for word."""
+
+import csv
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs import UserError
+from engine.distributed import World
+from models import heads
+from preprocess.job import locked
+from tests.docs.markdown import ROOT, Command
+from tests.docs.project import make_project, run
+
+DOCUMENT = ROOT / "docs/troubleshooting.md"
+MESSAGES = re.findall(r"^### `(.*)`$", DOCUMENT.read_text("utf-8"), re.MULTILINE)
+OWN = "python preprocess/pack.py -c configs/xnorm.yaml data.preset=none data.frames=frames data.shards=own "
+TRAIN_OWN = "'data.annotations={train: [train.csv]}'"
+TRAIN = "python train.py -c configs/rgb.yaml "
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which commands run."""
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+
+    def run(self, command: str, code: int) -> None:
+        """Run `command`; it must end with `code`."""
+        assert run(Command("here", command, None).words, self.patch) == code, command
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project with shards and a short run of rgb, as a folder to be copied."""
+    folder = tmp_path_factory.mktemp("packed")
+    with pytest.MonkeyPatch.context() as patch:
+        make_project(folder, patch)
+        place = Place(folder, patch)
+        place.run("python preprocess/pack.py -c configs/xnorm.yaml", 0)
+        place.run(TRAIN + "model.hidden_size=8", 0)
+        yield folder
+
+
+@pytest.fixture
+def place(packed: Path, tmp_path: Path) -> Iterator[Place]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = shutil.copytree(packed, tmp_path / "project", symlinks=True)
+        patch.chdir(folder)
+        yield Place(folder, patch)
+
+
+def edit(path: Path, change: Callable[[list[list[str]]], list[list[str]]]) -> None:
+    with open(path, newline="") as file:
+        rows = list(csv.reader(file))
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows(change(rows))
+
+
+def frames(place: Place, stream: str) -> list[Path]:
+    return sorted(place.folder.glob(f"frames/*/{stream}/*_01/**/*.jpg"))
+
+
+def no_gpu(place: Place) -> None:
+    place.patch.setattr(torch.cuda, "is_available", lambda: False)
+    place.run(TRAIN + "name=x train.device=cuda", 2)
+
+
+def missing_columns(place: Place) -> None:
+    edit(place.folder / "train.csv", lambda rows: [row[1:] for row in rows])
+    place.run(OWN + TRAIN_OWN, 1)
+
+
+def behind_the_video(place: Place) -> None:
+    edit(place.folder / "train.csv", lambda rows: [*rows[:-1], [*rows[-1][:4], "999", "0"]])
+    place.run(OWN + TRAIN_OWN, 1)
+
+
+def half_of_the_flow(place: Place) -> None:
+    for path in frames(place, "flow_frames"):
+        if int(path.stem[-4:]) > 64:
+            path.unlink()
+    place.run(OWN + TRAIN_OWN, 1)
+
+
+def cut_off(place: Place) -> None:
+    path = frames(place, "rgb_frames")[0]
+    path.write_bytes(path.read_bytes()[:-9])
+    place.run(OWN + TRAIN_OWN, 1)
+
+
+def packing_twice(place: Place) -> None:
+    folder = place.folder / "own/train"
+    folder.mkdir(parents=True)
+    with locked(folder):
+        place.run(OWN + TRAIN_OWN, 1)
+
+
+def changed_bytes(place: Place) -> None:
+    with open(place.folder / "data/shards/train/00000.tfrecord", "r+b") as file:
+        file.seek(40_000)  # among the RGB frames of the first clip
+        file.write(bytes(10_000))
+    place.run(TRAIN + "name=x", 1)
+
+
+def unequal_shares(_: Place) -> None:
+    with pytest.raises(UserError) as error:
+        World(0, 3).share(32)
+    print(error.value)
+
+
+def diverged(place: Place) -> None:
+    place.patch.setattr(
+        heads.ClassificationHead, "forward", lambda *_: torch.full((4, 8), torch.nan, requires_grad=True)
+    )
+    place.run(TRAIN + "name=x", 1)
+
+
+def of(command: str, code: int) -> Callable[[Place], None]:
+    return lambda place: place.run(command, code)
+
+
+EVAL = "python eval.py --checkpoint runs/rgb/best.pt --split val "
+SITUATIONS: dict[str, Callable[[Place], None]] = {
+    "unknown key": of(TRAIN + "train.lrr=1", 2),
+    "has no effect when fusion": of(TRAIN + "model.exchange_order=parallel", 2),
+    "train.device": no_gpu,
+    "no such file of pretrained weights": of(TRAIN + "name=x 'model.pretrained={rgb: nowhere.pt, flow: null}'", 2),
+    "missing columns": missing_columns,
+    "no row belongs": of(OWN.replace("data.preset=none ", "") + TRAIN_OWN, 1),
+    "clips are in both": of(OWN + "'data.annotations={train: [train.csv], val: [train.csv]}'", 0),
+    "is missing, as a folder": of(OWN.replace("frames=frames", "frames=nowhere") + TRAIN_OWN, 1),
+    "are wanted": behind_the_video,
+    "neither one flow frame": half_of_the_flow,
+    "is cut off": cut_off,
+    "complete, but packed otherwise": of("python preprocess/pack.py data.frames_per_clip=all", 1),
+    "another process is packing": packing_twice,
+    "no index.json here": of(TRAIN + "name=x data.shards=nowhere", 1),
+    "is damaged": changed_bytes,
+    "has label": of(TRAIN + "name=x model.num_classes=4", 1),
+    "was packed with": of(TRAIN + "name=x data.frames_per_clip=all", 0),
+    "do not fill one step": of(TRAIN + "name=x loader.batch_size=32", 1),
+    "cannot share equally": unequal_shares,
+    "this run exists already": of(TRAIN, 2),
+    "--resume needs the config": of(TRAIN + "--resume model.hidden_size=16", 2),
+    "the loss is not finite": diverged,
+    "was trained with another model": of(EVAL + "-c configs/rgb.yaml model.hidden_size=16", 2),
+}
+
+
+def test_every_message_has_a_situation() -> None:
+    assert len(MESSAGES) == len(SITUATIONS)
+    for message in MESSAGES:
+        assert sum(key in message for key in SITUATIONS) == 1, message
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_the_message_is_what_the_situation_gives(message: str, place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    situation = next(value for key, value in SITUATIONS.items() if key in message)
+    situation(place)
+    printed = " ".join("".join(capfd.readouterr()).split())
+    assert re.search(".*".join(map(re.escape, message.split("..."))), printed), printed
