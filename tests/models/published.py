@@ -4,9 +4,7 @@ Functions of a state dict with the published names, so that no code is shared wi
 pooling takes what is left of time and space, which at 16 x 224 x 224 is the published window. Eval mode.
 """
 
-import json
 import zlib
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 State = dict[str, Tensor]
-REFERENCE = Path(__file__).parents[2] / "../shared/reference"
 STRIDED_POOLS = {
     "MaxPool3d_2a_3x3": ((1, 3, 3), (1, 2, 2)),
     "MaxPool3d_3a_3x3": ((1, 3, 3), (1, 2, 2)),
@@ -122,8 +119,3 @@ def published_logits(method: str, state: State, rgb: Tensor, flow: Tensor, seque
             rgb = new_rgb
     rgb, flow = _embed(state, "rgb_enc", rgb), _embed(state, "flow_enc", flow)
     return 0.5 * _head(state, "rgb_out", rgb) + 0.5 * _head(state, "flow_out", flow)
-
-
-def reference_shapes(method: str) -> dict[str, tuple[int, ...]]:
-    """The published code's own names and shapes, where the reference folder is at hand."""
-    return json.loads((REFERENCE / "published_state_shapes.json").read_text())[method]

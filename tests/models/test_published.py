@@ -1,26 +1,19 @@
 """Every method computes what the published network computes: against a plain re-implementation, and the reference."""
 
-import importlib.util
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.published import METHODS, Reference
 from models import build_model
 from models.checkpoint import load_published
-from tests.models.published import (
-    REFERENCE,
-    published_logits,
-    rebuilt_clips,
-    rebuilt_state,
-    reference_shapes,
-)
+from tests.models.published import published_logits, rebuilt_clips, rebuilt_state
 
 PLAIN = ("rgb", "flow", "early", "late", "xnorm")  # those that are written down in published.py
-METHODS = (*PLAIN, "misa", "mult", "gblend")
+REFERENCE = Path(__file__).parents[2] / "../shared/reference"
 LABELS = torch.tensor([3, 0])
-needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference folder is not at hand")
 
 
 def small(method, **options):
@@ -29,12 +22,6 @@ def small(method, **options):
     state = rebuilt_state({name: value.shape for name, value in model.state_dict().items()})
     load_published(model, state)
     return model, state
-
-
-def grad_norm(parameters):
-    """The norm of the whole gradient, summed in fp64: in fp32 the sum over 8 million values is off by 1e-4."""
-    squares = [p.grad.double().square().sum() for p in parameters if p.grad is not None]
-    return torch.stack(squares).sum().sqrt().item()
 
 
 @pytest.mark.parametrize("method", PLAIN)
@@ -80,49 +67,25 @@ def test_golden_logits(method):
     torch.testing.assert_close(logits[0, :3].tolist(), GOLDEN[method], rtol=1e-6, atol=1e-7)
 
 
+# The published numbers are themselves fp32, and X-Norm's gradient does not hold still in it. Its embeddings are about
+# 120, what its heads take the first tanh of about 140, and the slope of tanh there moves by 2 * 140 times the 5e-7 that
+# rounding in 16 stages leaves: 1.4e-4. So kernels decide (AVX2 or AVX-512, one thread or two: norms from -1.2e-4 to
+# 1.8e-4 of the exact one), and the published norm is 1.6e-4 from it. In fp64 the kernels do not matter.
+ROUNDING = {("xnorm", "grad_norm", torch.float32): 1e-3, ("xnorm", "grad_norm", torch.float64): 2e-4}
+CASES = [*((method, torch.float32) for method in METHODS), ("xnorm", torch.float64)]
+
+
 @pytest.fixture(scope="module")
 def reference():
-    spec = importlib.util.spec_from_file_location("reference_weights", REFERENCE / "weights.py")
-    weights = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(weights)
-    rgb, flow, labels = (torch.from_numpy(array) for array in weights.reference_inputs())
-    return weights, rgb, flow, labels, np.load(REFERENCE / "published_outputs.npz")
+    return Reference(REFERENCE)
 
 
-def assert_close(actual, expected):
-    """Within 1e-4 of the largest value."""
-    actual = np.asarray(actual)
-    assert np.abs(actual - expected).max() <= 1e-4 * np.abs(expected).max()
-
-
-@needs_reference
-@pytest.mark.parametrize("method", METHODS)
-def test_equals_the_published_outputs(method, reference):
-    weights, rgb, flow, labels, outputs = reference
+@pytest.mark.skipif(not REFERENCE.exists(), reason="the reference folder is not at hand")
+@pytest.mark.parametrize(("method", "dtype"), CASES, ids=str)
+def test_equals_the_published_outputs(method, dtype, reference):
     torch.set_num_threads(2)
-    # the published code freezes the trunk of these two, so that its gradient is no part of the norm
-    model = build_model(method, freeze_trunk=method in ("misa", "mult")).eval()
-    shapes = reference_shapes(method)
-    load_published(model, {name: torch.from_numpy(v) for name, v in weights.reference_state(shapes).items()})
-    stages = {}
-    for stage in ("Mixed_3b", "Mixed_5c"):
-        hook = lambda _module, _inputs, output, stage=stage: stages.update({stage: output.detach()})  # noqa: E731
-        if method == "rgb":
-            model.rgb_enc.get_submodule(stage).register_forward_hook(hook)
-
-    output = model(rgb, flow)
-    losses = model.losses(output, labels)
-    losses["cls"].backward()
-
-    assert_close(output.logits.detach(), outputs[f"{method}.{'joint' if method == 'gblend' else 'logits'}"])
-    assert_close(losses["cls"].detach(), outputs[f"{method}.ce"])
-    assert_close(grad_norm(model.parameters()), outputs[f"{method}.grad_norm"])
-    for stage, features in stages.items():
-        assert_close(features.abs().mean((0, 2, 3, 4)), outputs[f"i3d.{stage}.mean_abs"])
-    if method == "gblend":
-        for head in ("rgb", "flow"):
-            assert_close(output.extra[head].detach(), outputs[f"gblend.{head}"])
-    if method == "misa":
-        for term in ("diff", "cmd", "recon"):
-            weight = getattr(model.options, f"{term}_weight")
-            assert_close(losses[term].detach() / weight, outputs[f"misa.{term}"])
+    compared = list(reference.compare(method, dtype))
+    names = [name for name in reference.outputs if name.startswith(f"{method}.")]
+    assert len(compared) == len(names) + (2 if method == "rgb" else 0)  # and two stages of the trunk
+    far = {one.quantity: one.difference for one in compared}
+    assert {name: d for name, d in far.items() if not d <= ROUNDING.get((method, name, dtype), 1e-4)} == {}
