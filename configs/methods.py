@@ -72,6 +72,16 @@ class CommonOptions(Options):
         return {} if pretrained is None else pretrained
 
     @model_validator(mode="after")
+    def _momentum_of_what_learns(self) -> "CommonOptions":
+        default = CommonOptions.model_fields["batchnorm_momentum"].default
+        if self.freeze_trunk and self.batchnorm_momentum != default:
+            raise ValueError(
+                "batchnorm_momentum has no effect when freeze_trunk is true: frozen statistics stay as they are; "
+                f"set model.batchnorm_momentum={default:g} or model.freeze_trunk=false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _published_width(self) -> "CommonOptions":
         if self.width != 1 and self.trunk != "i3d":
             raise ValueError(

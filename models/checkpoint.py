@@ -22,9 +22,8 @@ def load_published(model: FusionModel, state: Mapping[str, Tensor], source: str 
     Raises:
         UserError: names or shapes that do not match, with some of them.
     """
-    renamed = ((_own_name(model, name), torch.as_tensor(value)) for name, value in state.items())
     kept = {name: value for name, value in model.state_dict().items() if name in model.unpublished}
-    load_state(model, kept | {name: value for name, value in renamed if name is not None}, source)
+    load_state(model, kept | {name: torch.as_tensor(value) for name, value in state.items()}, source)
 
 
 def load_pretrained(trunk: Trunk, path: Path) -> None:
@@ -61,13 +60,6 @@ def read_checkpoint(path: Path) -> Any:
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(f"{path}: damaged or not a checkpoint ({_first_line(error)})") from None
-
-
-def _own_name(model: FusionModel, name: str) -> str | None:
-    for prefix, own in model.published_names.items():
-        if name.startswith(prefix):
-            return None if own is None else own + name.removeprefix(prefix)
-    return name
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -1,6 +1,6 @@
 """The contract of all methods: what goes in, what comes out, what is learned, and what the trainer lends them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -67,10 +67,8 @@ class FusionModel(nn.Module):
 
     streams: ClassVar[tuple[str, ...]] = ("rgb", "flow")
     """What must be decoded."""
-    published_names: ClassVar[Mapping[str, str | None]] = {}
-    """Prefixes of the published state dict that are named otherwise here; None: not part of this model."""
     unpublished: ClassVar[frozenset[str]] = frozenset()
-    """Names of the state dict that published ones lack; loading one of those leaves them as they are."""
+    """Names of the state dict that published ones lack, which are alike but for these; loading one keeps them."""
 
     options: CommonOptions
 

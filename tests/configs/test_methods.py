@@ -58,6 +58,11 @@ def test_no_pretrained_weights_can_be_said_in_two_ways():
             {"trunk": "s3d", "width": 0.5},
             r"model: width has no effect when trunk is 's3d'; set model\.width=1\.0",
         ),
+        (
+            "late",
+            {"freeze_trunk": True, "batchnorm_momentum": 0.1},
+            r"model: batchnorm_momentum has no effect when freeze_trunk is true.*set model\.batchnorm_momentum=0\.01",
+        ),
         ("mult", {"hidden_size": 64}, r"model: hidden_size has no effect when fusion is 'mult'.*model\.attention_size"),
         ("mult", {"attention_size": 32}, r"attention_size must be a multiple of attention_heads, found 32 and 5"),
         ("misa", {"hidden_size": 15}, r"model\.hidden_size: found 15: input should be a multiple of 2"),
@@ -73,6 +78,19 @@ def test_no_pretrained_weights_can_be_said_in_two_ways():
 def test_wrong_and_useless_options_are_refused(fusion, options, message):
     with pytest.raises(ConfigError, match=message):
         parse_options(fusion, **options)
+
+
+@pytest.mark.parametrize("fusion", METHODS)
+def test_an_option_of_other_methods_is_refused_with_their_names(fusion):
+    foreign = {key for options in METHODS.values() for key in options.model_fields} - METHODS[
+        fusion
+    ].model_fields.keys()
+    assert len(foreign) >= 9
+    for key in foreign:
+        owner = next(name for name, options in METHODS.items() if key in options.model_fields)
+        value = METHODS[owner]().model_dump()[key]
+        with pytest.raises(ConfigError, match=rf"model\.{key}: has no effect when fusion is '{fusion}' \(.*{owner}"):
+            parse_options(fusion, **{key: value})
 
 
 @pytest.mark.parametrize("trunk", TRUNK_STAGES)

@@ -1,7 +1,7 @@
 """Weights from files: what fits is loaded, and what does not is said."""
 
 import pickle
-from typing import ClassVar
+import zlib
 
 import pytest
 import torch
@@ -10,7 +10,6 @@ from configs.errors import ConfigError, UserError
 from models import build_model
 from models.checkpoint import load_pretrained, load_published, read_checkpoint
 from models.i3d import I3D
-from models.late import LateFusion
 
 SMALL = {"width": 0.1, "hidden_size": 16}
 
@@ -95,13 +94,34 @@ def test_mismatches_of_a_published_state_are_listed_and_counted():
         load_published(model, state)
 
 
-def test_published_names_are_translated_where_ours_differ():
-    class Renamed(LateFusion):
-        published_names: ClassVar = {"encoder_of_rgb.": "rgb_enc.", "decoder.": None}
+# how many names the published state dicts have, and the CRC-32 of their sorted lines "name [shape]"
+PUBLISHED = {
+    "rgb": (350, 1186984185),
+    "flow": (350, 833915530),
+    "early": (694, 101634054),
+    "late": (700, 3358957771),
+    "misa": (758, 3301854261),
+    "mult": (944, 736751792),
+    "gblend": (706, 1790479093),
+    "xnorm": (712, 3002690587),
+}
 
-    source = build_model("late", **SMALL)
-    own = source.state_dict()
-    state = {name.replace("rgb_enc.", "encoder_of_rgb."): value for name, value in own.items()}
-    model = Renamed(source.options)
-    load_published(model, state | {"decoder.weight": torch.zeros(1)})
-    assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())
+
+@pytest.mark.parametrize("fusion", PUBLISHED)
+def test_names_and_shapes_are_the_published_ones(fusion):
+    with torch.device("meta"):
+        model = build_model(fusion)
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items() if name not in model.unpublished}
+    lines = [f"{name} {shape}" for name, shape in sorted(shapes.items())]
+    assert (len(lines), zlib.crc32("\n".join(lines).encode())) == PUBLISHED[fusion]
+
+
+def test_loading_published_weights_keeps_what_they_lack():
+    model = build_model("gblend", **SMALL)
+    model.head_weights.copy_(torch.tensor([0.5, 0.3, 0.2]))
+    state = {
+        name: torch.ones_like(value) for name, value in model.state_dict().items() if "_enc" in name or "out" in name
+    }
+    load_published(model, state)
+    assert model.head_weights.tolist() == pytest.approx([0.5, 0.3, 0.2])
+    assert (model.rgb_out.fc1.weight == 1).all()
