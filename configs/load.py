@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import reprlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from configs.schema import Config
 BASE = Path(__file__).with_name("base.yaml")
 COMMAND_LINE = "command line"
 Tree = dict[str, Any]
+
+_SHORT = reprlib.Repr()  # of what was found: nested aliases of YAML can stand for gigabytes
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 200, 200
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -120,7 +124,7 @@ def _messages(error: ValidationError, tree: Tree, origin: dict[str, str], path: 
         elif problem["type"] == "value_error":
             message = str(problem["ctx"]["error"])
         else:
-            message = f"found {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+            message = f"found {_SHORT.repr(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
         yield f"{where}: {name}: {message}" if name else f"{where}: {message}"
 
 

@@ -1,6 +1,7 @@
 """Weights from files: Kinetics weights into a trunk, published state dicts into a model, and nothing but tensors."""
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from models.stages import Trunk
 
 WITHOUT = "without them, set model.pretrained={rgb: null, flow: null} and train from random weights"
 LISTED = 4  # names in a message
+_DOS_FOLDER = 0x10  # among a zip member's external attributes
 
 
 def load_published(model: FusionModel, state: Mapping[str, Tensor], source: str = "published state dict") -> None:
@@ -50,6 +52,7 @@ def read_checkpoint(path: Path) -> Any:
         UserError: the file is missing, damaged, or would have to run code to be read.
     """
     try:
+        _check_bytes(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot read the checkpoint ({error.strerror})") from None
@@ -58,8 +61,18 @@ def read_checkpoint(path: Path) -> Any:
             f"{path}: not a file of tensors alone, and nothing else is read (it could run code); "
             "save its weights with torch.save({'model': model.state_dict()}, path)"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # of the many kinds that other bytes than a checkpoint's bring up in torch
         raise UserError(f"{path}: damaged or not a checkpoint ({_first_line(error)})") from None
+
+
+def _check_bytes(path: Path) -> None:
+    """ValueError where a byte is not the one that was saved: torch.load does not look at the CRCs of torch.save."""
+    if zipfile.is_zipfile(path):  # the format before 1.6 has none
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            folders = [member.filename for member in archive.infolist() if member.external_attr & _DOS_FOLDER]
+        if damaged or folders:  # torch.load gives what is marked as a folder no bytes at all
+            raise ValueError(f"{damaged or folders[0]} is not as it was saved")
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -1,5 +1,6 @@
 """The bytes of a clip's JPEGs: checked views into the mapped shards, nothing copied."""
 
+import errno
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.format import STREAMS, ShardError, Split, record_payload
 
 Jpeg = NDArray[np.uint8]  # the bytes of one file
+_POPULATE_READ = 22  # madvise's MADV_POPULATE_READ, since Linux 5.14
 _READAHEAD = 128 * 1024  # bytes that the kernel reads anyway beyond what is touched
 COLUMNS = {"rgb": (0,), "flow": (1, 2)}  # columns of the frame table, by model stream
 
@@ -40,12 +42,15 @@ class ClipReader:
         """The JPEGs of `frames` (positions among the clip's stored frames): for "rgb" one list, for "flow" u's and v's.
 
         Raises:
-            CorruptClipError: a CRC does not match. A record that is read whole is checked by its own CRC, a part of
-                one by the CRCs of its frames, so that no byte is read only to be checked.
+            CorruptClipError: a CRC does not match, or the disk does not give the bytes. A record that is read whole is
+                checked by its own CRC, a part of one by the CRCs of its frames, so that no byte is read only to be
+                checked.
         """
-        data = self._map(int(self.table.record_shard[clip])).data
-        rows = self.table.first_frame[clip] + frames
-        if self._reads_whole_record(clip, frames):
+        shard = self._map(int(self.table.record_shard[clip]))
+        data, rows = shard.data, self.table.first_frame[clip] + frames
+        is_whole = self._reads_whole_record(clip, frames)
+        self._fetch(clip, shard, [self._record(clip)] if is_whole else self._spans(clip, frames))
+        if is_whole:
             self._check_record(clip, data)
         else:
             self._check_frames(clip, data, np.unique(rows))
@@ -61,6 +66,21 @@ class ClipReader:
         cuts = np.flatnonzero(begins[1:] - ends[:-1] > _READAHEAD)
         firsts = begins[np.concatenate([[0], cuts + 1])] // mmap.PAGESIZE * mmap.PAGESIZE
         return list(zip(firsts.tolist(), ends[np.append(cuts, -1)].tolist(), strict=True))
+
+    def _record(self, clip: int) -> tuple[int, int]:
+        """The byte range of a clip's record, from a page border on."""
+        begin = int(self.table.record_offset[clip])
+        return begin // mmap.PAGESIZE * mmap.PAGESIZE, begin + int(self.table.record_size[clip])
+
+    def _fetch(self, clip: int, shard: "_Map", spans: Sequence[tuple[int, int]]) -> None:
+        """Bring pages in: to touch one that a failing disk or a file cut short does not give would kill the process."""
+        for begin, end in spans:
+            try:
+                shard.mapped.madvise(_POPULATE_READ, begin, end - begin)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # an older kernel, or another one
+                    return
+                raise self._corrupt(clip, "its part of the file", "it cannot be read") from None
 
     def _views(self, data: Jpeg, rows: NDArray[np.int64], column: int) -> list[Jpeg]:
         begins = self.table.offset[rows, column]

@@ -1,5 +1,6 @@
 """Finds the frames of a video, in folders or .tar files, and which of them a clip stores."""
 
+import io
 import os
 import re
 import stat
@@ -169,22 +170,35 @@ def _list_folder(source: Source) -> Stream:
 def _list_tar(path: str, insides: tuple[str, ...]) -> list[Stream]:
     """Index the members once; a member that occurs twice counts as tar has it, the later one."""
     found: dict[str, dict[int, tuple[int, int]]] = {inside: {} for inside in insides}
-    end = os.path.getsize(path)
     try:
-        with tarfile.open(path, "r:") as archive:
+        with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 match = _MEMBER.fullmatch(member.name)
-                _check_member(path, member, match is not None, end)
+                _check_member(path, member, match is not None, file.size)
                 inside = f"{match[1]}/" if match and match[1] else ""
                 if match and inside in found:
                     found[inside][int(match[2])] = (member.offset_data, member.size)
                 archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps all; an hour of video has 10^5
-    except (tarfile.TarError, OSError, ValueError) as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
         raise SourceError(path, f"is no whole, uncompressed .tar ({error}); download it again") from None
     return [_tar_stream(Source(path, True, inside), members) for inside, members in found.items()]
 
 
+class _Bounded(io.BufferedReader):
+    """A file that is never asked for more bytes than it has, as a .tar whose header says 2^60 would have it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(io.FileIO(path))
+        self.size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = None, /) -> bytes:
+        left = max(0, self.size - self.tell())
+        return super().read(left if size is None else max(0, min(size, left)))
+
+
 def _check_member(path: str, member: tarfile.TarInfo, is_frame: bool, end: int) -> None:
+    if member.size < 0:  # or tarfile would go back, and on for ever
+        raise SourceError(path, f"{member.name[:200]!r} says that it has {member.size} bytes; download it again")
     if member.name.startswith("/") or ".." in member.name.split("/"):
         raise SourceError(path, f"has a member outside its folder ({member.name[:200]!r}); such archives are not read")
     if is_frame and (member.type not in _PLAIN or member.issparse()):

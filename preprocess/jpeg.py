@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-MAX_PIXELS = 2**26  # of a frame, so that a header's word alone cannot ask for gigabytes
+from pipeline.format import MAX_PIXELS
+
 CHANNELS = {1: "1 (grayscale)", 3: "3 (colour)", 4: "4 (CMYK)"}
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"

@@ -11,7 +11,7 @@ import numpy as np
 from crc32c import crc32c
 
 from configs.files import atomic_write, remove_scratch
-from pipeline.format import FORMAT, INDEX_NAME, TABLE_NAME, VERSION, FrameTable, index_checksum
+from pipeline.format import FORMAT, INDEX_NAME, TABLE_NAME, VERSION, FrameTable, index_checksum, read_arrays
 from preprocess.writer import part_path, shard_path
 
 Part = tuple[FrameTable, dict[str, Any]]  # a shard's rows and its summary
@@ -22,8 +22,7 @@ def read_part(folder: Path, number: int, digest: str) -> Part | None:
     shard = shard_path(folder, number)
     try:
         data = part_path(shard).read_bytes()
-        with np.load(io.BytesIO(data), allow_pickle=False) as members:
-            summary = json.loads(members["meta"].tobytes())
+        summary = json.loads(read_arrays(data, ["meta"])["meta"].tobytes())
         whole = shard.stat().st_size == summary["bytes"] and shard.with_suffix(".idx").is_file()
         return (FrameTable.read(data), summary) if whole and summary["digest"] == digest else None
     except Exception:  # whatever is wrong with it, the remedy is the same

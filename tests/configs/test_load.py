@@ -123,6 +123,11 @@ def test_an_option_of_another_method_has_no_effect() -> None:
         ("a: [", r"mine\.yaml: not valid YAML"),
         ("- 1", r"mine\.yaml: expected a mapping of sections, found list"),
         ("!!python/object/apply:os.system [true]", r"mine\.yaml: not valid YAML: could not determine a constructor"),
+        ("seed: !!python/name:os.system", r"mine\.yaml: not valid YAML: could not determine a constructor"),
+        (
+            "a: &a [1, 1]\nb: &b [*a, *a]\nc: &c [*b, *b]\nseed: [*c, *c]",
+            r"mine\.yaml: seed: found \[\[\[\.\.\.\], \[\.\.\.\]\], \[\[\.\.\.\], \[\.\.\.\]\]\]: ",
+        ),
         ("seed: 1\nseed: 2", r"mine\.yaml: not valid YAML: 'seed' stands twice"),
         ("clip: {color: 0.1, color: 0.2}", r"mine\.yaml: not valid YAML: 'color' stands twice"),
         ("clip: 3", r"mine\.yaml: clip: found 3"),

@@ -33,6 +33,38 @@ def test_a_cut_checkpoint_is_refused(tmp_path: Path, keep: int):
         load_checkpoint(path)
 
 
+def test_a_flipped_bit_of_a_checkpoint_is_refused_or_harmless(tmp_path: Path):
+    path = tmp_path / "last.pt"
+    state = {"model": {"w": torch.arange(50.0), "v": torch.ones(3)}, "config": {"a": 1}}
+    save_checkpoint(path, state)
+    whole = path.read_bytes()
+    num_refused = 0
+    positions = range(0, len(whole), 5)
+    for position in positions:
+        bit = 1 << position % 8
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ bit]) + whole[position + 1 :])
+        try:
+            found = load_checkpoint(path)
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ")  # noqa: PT017
+            num_refused += 1
+        else:
+            assert found["config"] == state["config"]
+            assert all(torch.equal(found["model"][name], value) for name, value in state["model"].items())
+    assert num_refused > len(positions) / 2
+
+
+def test_what_torch_would_read_as_a_folder_is_refused(tmp_path: Path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"model": {"w": torch.arange(50.0)}, "config": {}})
+    data = bytearray(path.read_bytes())
+    member = data.rindex(b"PK\x01\x02", 0, data.rindex(b"/data/0"))
+    data[member + 38] |= 0x10
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"last.pt: damaged .*data/0 is not as it was saved"):
+        load_checkpoint(path)
+
+
 def test_other_files_of_tensors_are_told_apart(tmp_path: Path):
     torch.save({"w": torch.arange(3)}, tmp_path / "weights.pt")
     with pytest.raises(UserError, match=r"weights.pt: not a checkpoint of train.py"):

@@ -2,6 +2,11 @@
 
 import io
 import json
+import tempfile
+import tracemalloc
+import zipfile
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +245,7 @@ def test_an_index_that_says_what_cannot_be_is_refused(tmp_path: Path, changes: d
         ("first_frame", 1, 0, "first_frame"),
         ("first_frame", 3, 7, "first_frame"),
         ("height", 0, 0, "out of range"),
+        ("width", 1, 2**31 - 1, "out of range"),
     ],
 )
 def test_a_table_that_points_elsewhere_is_refused(tmp_path: Path, name: str, row: int, value: int, match: str) -> None:
@@ -250,9 +256,70 @@ def test_a_table_that_points_elsewhere_is_refused(tmp_path: Path, name: str, row
         table.check([shard["bytes"] for shard in split.index["shards"]])
 
 
+def npz(name: str, descr: str, shape: str, content: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """An archive of one member whose header says what it likes."""
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", compression) as archive:
+        archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + content)
+    return memory.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (npz("clip_id", "'|S9'", "(10**12,)", b""), "malformed|Cannot parse"),
+        (npz("clip_id", "'|S9'", "(1000000000000,)", b"x" * 9), r"says \|S9 \[1000000000000\], and has 9 bytes"),
+        (npz("clip_id", "'|S2147483647'", "(1,)", b""), "and has 0 bytes"),
+        (npz("clip_id", "'|S1'", "(-1,)", b""), "in another order"),
+        (npz("clip_id", "'|S1'", "(10000000,)", bytes(10**7), zipfile.ZIP_DEFLATED), "is compressed"),
+        (npz("clip_id", "'|O'", "(1,)", b"cos\nsystem\n(S'true'\ntR."), "in another order"),
+    ],
+)
+def test_a_table_that_asks_for_the_impossible_is_refused_at_no_cost(data: bytes, match: str) -> None:
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=match):
+        FrameTable.read(data)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+TABLE = io.BytesIO()
+make_table(2, np.array([[0, 9], [9, 9]]), *(np.zeros((4, 3), np.int64) for _ in range(3))).write(TABLE)
+
+
+@given(st.lists(st.tuples(st.integers(0, len(TABLE.getvalue()) - 1), st.binary(max_size=4)), min_size=1, max_size=4))
+@settings(max_examples=200, deadline=timedelta(seconds=2))
+def test_whatever_bytes_a_table_has_it_is_a_table_or_a_message(changes: list[tuple[int, bytes]]) -> None:
+    data = bytearray(TABLE.getvalue())
+    for position, instead in changes:
+        data[position : position + 1] = instead
+    with suppress(ValueError):
+        table = FrameTable.read(bytes(data))
+        table.check([18])
+        raise AssertionError("a size of 0 was not refused")
+
+
+@given(st.binary(max_size=200), st.booleans())
+@settings(max_examples=200, deadline=timedelta(seconds=2))
+def test_whatever_an_index_holds_it_is_an_index_or_a_message(content: bytes, is_object: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        text = b'{"format": "clip-shards", "version": 1, "checksum": 0, ' + content + b"}" if is_object else content
+        Path(folder, "index.json").write_bytes(text)
+        with pytest.raises(ShardError, match=r"index\.json: "):
+            shards.read_index(Path(folder))
+
+
+@given(st.binary(max_size=64))
+@settings(max_examples=200, deadline=timedelta(seconds=2))
+def test_whatever_bytes_stand_for_a_record_they_are_refused(record: bytes) -> None:
+    with pytest.raises(ValueError, match=r"framing|CRC|the record says"):
+        record_payload(record)
+
+
 def test_an_archive_that_is_no_table_is_refused() -> None:
     memory = io.BytesIO()
     np.savez(memory, clip_id=np.array([b"a"]), rgb_index=np.array([{"a": 1}], dtype=object))
     for data in (b"", b"PK\x03\x04 no archive", memory.getvalue()):
-        with pytest.raises(ValueError, match=r"not a frame table|Object arrays|expected|pickle"):
+        with pytest.raises(ValueError, match="not a frame table"):
             FrameTable.read(data)

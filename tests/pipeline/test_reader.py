@@ -2,14 +2,17 @@
 
 import dataclasses
 import mmap
+import os
+import shutil
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.format import Split, open_split
 from pipeline.prepare import Preparer
-from pipeline.reader import ClipReader
+from pipeline.reader import ClipReader, CorruptClipError
 from pipeline.sampler import ViewOptions
 from pipeline.schedule import Schedule
 from tests.conftest import Packer
@@ -58,6 +61,18 @@ def test_what_is_asked_for_ahead_covers_what_is_read(
         for column in columns:
             begin = table.offset[row, column]
             assert any(low <= begin and begin + table.size[row, column] <= high for low, high in spans)
+
+
+def test_a_shard_that_gets_shorter_while_it_is_read_is_a_message(opened: Split, tmp_path: Path) -> None:
+    copy = shutil.copytree(opened.dir, tmp_path / "train")
+    reader = ClipReader(open_split(copy), ("rgb", "flow"))
+    reader.read(0, np.array([0]))
+    os.truncate(copy / "00000.tfrecord", 2 * mmap.PAGESIZE)
+    for frames in (np.array([0, 39]), np.arange(40)):
+        with pytest.raises(
+            CorruptClipError, match=r"clip P02_101_0 at byte \d+: its part of the file .* cannot be read"
+        ):
+            reader.read(1, frames)
 
 
 def test_far_parts_are_asked_for_on_their_own(opened: Split) -> None:

@@ -2,10 +2,17 @@
 
 import io
 import tarfile
+import tempfile
+import time
+import tracemalloc
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from preprocess import frames
 from preprocess.annotations import Clip
 from preprocess.frames import SourceError, choose_frames, find_stride, open_video
 from preprocess.plan import VideoTask, cut_shards, plan_video
@@ -229,6 +236,70 @@ def test_a_member_that_claims_an_absurd_size_is_refused(tmp_path: Path) -> None:
     with open(path, "wb") as file:
         file.write(header.tobuf(tarfile.GNU_FORMAT) + b"\0" * 1024)
     assert "download it again" in only_problem(tmp_path)[1]
+
+
+def header(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (header("long", tarfile.GNUTYPE_LONGNAME, 2**60) + bytes(1024), "is no whole, uncompressed .tar"),
+        (header("pax", tarfile.XHDTYPE, 2**40) + bytes(1024), "is no whole, uncompressed .tar"),
+        (header("pax", tarfile.XHDTYPE, 0) * 2000, "is no whole, uncompressed .tar"),
+        (header("./frame_0000000001.jpg", size=-512) * 2, "says that it has -512 bytes"),
+    ],
+    ids=["a name of an exabyte", "a header of a terabyte", "headers of headers", "a size below zero"],
+)
+def test_a_tar_that_asks_for_the_impossible_is_refused_at_no_cost(tmp_path: Path, content: bytes, why: str) -> None:
+    write_video(tmp_path, Video("P01_01", tar=True))
+    (tmp_path / "P01/rgb_frames/P01_01.tar").write_bytes(content)
+    tracemalloc.start()
+    begin = time.monotonic()
+    assert why in only_problem(tmp_path)[1]
+    assert time.monotonic() - begin < 5
+    assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    tracemalloc.stop()
+
+
+def with_checksum(block: bytes) -> bytes:
+    """A .tar's header as it has to be for the rest of it to be looked at."""
+    return block[:148] + b"%06o\0 " % (sum(block[:148]) + sum(block[156:]) + 8 * 32) + block[156:]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2047), st.integers(0, 255)), max_size=6),
+    st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    st.none() | st.integers(0, 8000),
+)
+@settings(max_examples=150, deadline=timedelta(seconds=2))
+def test_whatever_a_tar_holds_it_is_frames_or_a_message(
+    changes: list[tuple[int, int]], form: int, length: int | None
+) -> None:
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode="w", format=form) as archive:
+        for name in ("./frame_0000000001.jpg", "n" * 150, "./frame_0000000002.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = 3, {"comment": "ä"}
+            archive.addfile(member, io.BytesIO(b"jpg"))
+    data = bytearray(memory.getvalue())
+    for position, value in changes:
+        data[position] = value
+        start = position // 512 * 512
+        data[start : start + 512] = with_checksum(bytes(data[start : start + 512]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.tar")
+        path.write_bytes(data[:length])
+        try:
+            (stream,) = frames._list_tar(str(path), ("",))
+        except SourceError:
+            return
+        assert all(
+            0 <= offset <= offset + size <= len(data) for offset, size in zip(stream.offsets, stream.sizes, strict=True)
+        )
 
 
 def test_other_members_of_a_tar_do_not_matter(tmp_path: Path) -> None:
