@@ -25,7 +25,7 @@ LABEL_COLUMNS = ("verb_class", "verb")  # EPIC's own, where `verb` is text; X-No
 
 # Ids become parts of paths and names of files: no separators, no control characters, no white space at the ends.
 _SAFE_ID = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x20\x7f](?:[^/\\\x00-\x1f\x7f]{0,198}[^/\\\x00-\x20\x7f])?")
-_is_safe = _SAFE_ID.fullmatch
+is_safe_id = _SAFE_ID.fullmatch
 
 
 class Clip(NamedTuple):
@@ -53,7 +53,7 @@ def read_split(paths: Sequence[Path], split: str) -> list[Clip]:
             _note_repeated(files)
     wrong = [f"{file.path}:{line}: {what}" for file in files for line, what in sorted(file.wrong)]
     if wrong:
-        raise UserError(_listed(wrong))
+        raise UserError(listed(wrong))
     if not clips:
         raise UserError(f"{', '.join(map(str, paths))}: no rows below the header; the {split} split needs some")
     return clips
@@ -148,7 +148,7 @@ def _clips_at_once(rows: list[list[str]], places: Sequence[int], width: int) -> 
         return None
     columns = list(zip(*rows, strict=True))
     ids, participants, videos, *cells = (list(map(str.strip, columns[place])) for place in places)
-    if not all(all(map(_is_safe, names)) for names in (ids, set(participants), set(videos))):
+    if not all(all(map(is_safe_id, names)) for names in (ids, set(participants), set(videos))):
         return None
     if not all(all(map(str.isdecimal, column)) and max(map(len, column)) <= MAX_DIGITS for column in cells):
         return None
@@ -170,7 +170,8 @@ def _note_repeated(files: Iterable[_File]) -> None:
                 file.wrong.append((line, f"narration_id {clip.clip_id!r} occurs twice, first at {first}"))
 
 
-def _listed(wrong: list[str]) -> str:
+def listed(wrong: list[str]) -> str:
+    """One message of what is wrong with the rows of annotations, a line each."""
     more = [f"... and {len(wrong) - MAX_LISTED} more"] if len(wrong) > MAX_LISTED else []
     head = "" if len(wrong) == 1 else f"{len(wrong)} rows of the annotations are wrong:\n  "
     return head + "\n  ".join(wrong[:MAX_LISTED] + more)
@@ -191,9 +192,9 @@ def _columns(path: Path, header: list[str]) -> tuple[list[int], str]:
 
 
 def _wrong(clip: Clip) -> str | None:
-    if not (_is_safe(clip.clip_id) and _is_safe(clip.participant_id) and _is_safe(clip.video_id)):
+    if not (is_safe_id(clip.clip_id) and is_safe_id(clip.participant_id) and is_safe_id(clip.video_id)):
         ids = zip(COLUMNS[:3], clip[:3], strict=True)
-        bad_ids = "; ".join(f"{name}: found {value[:80]!r}" for name, value in ids if not _is_safe(value))
+        bad_ids = "; ".join(f"{name}: found {value[:80]!r}" for name, value in ids if not is_safe_id(value))
         return f"{bad_ids}; an id is 1 to 200 characters without '/' or '\\', and not '.' or '..'"
     if clip.start_frame < 1:
         return "start_frame: found 0; frames count from 1"

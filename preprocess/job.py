@@ -270,7 +270,7 @@ def locked(folder: Path) -> Iterator[None]:
             raise BlockingIOError  # the holder ended and took the file with it, between our two calls
     except BlockingIOError:
         os.close(descriptor)
-        raise UserError(f"{folder}: another process is packing this split; wait for it, or end it first") from None
+        raise UserError(f"{folder}: another process is writing here; wait for it, or end it first") from None
     try:
         yield
     finally:

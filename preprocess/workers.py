@@ -25,10 +25,11 @@ def num_cores() -> int:
 
 
 class Workers:
-    """Up to `count` processes, started when they are first needed."""
+    """Up to `count` processes, started when they are first needed; `fewer` is how a user asks for just one."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, fewer: str = "data.workers=1") -> None:
         self.count = count or num_cores()
+        self._fewer = fewer
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Workers":
@@ -59,8 +60,8 @@ class Workers:
         except BrokenProcessPool:
             self._pool = None  # the next job gets processes of its own
             raise UserError(
-                "a packing process died (killed by hand or for want of memory); what was finished is kept: "
-                "run the same command again, with fewer processes (data.workers=1) if it was memory"
+                "a worker process died (killed by hand or for want of memory); what was finished is kept: "
+                f"run the same command again, with fewer processes ({self._fewer}) if it was memory"
             ) from None
 
     def _run_in_pool(

@@ -106,7 +106,7 @@ def test_no_process_is_left_behind(big_tree: Path, tmp_path: Path, number: signa
 
 
 def test_a_process_that_dies_is_one_message() -> None:
-    with pytest.raises(UserError, match=r"a packing process died .*data\.workers=1"), Workers(1) as workers:
+    with pytest.raises(UserError, match=r"a worker process died .*data\.workers=1"), Workers(1) as workers:
         list(workers.run(os._exit, [3], is_small=False))
 
 

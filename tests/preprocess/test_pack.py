@@ -296,7 +296,7 @@ def test_two_packers_do_not_share_a_split(tree: Tree, capsys: pytest.CaptureFixt
     tree.split.mkdir(parents=True)
     with job.locked(tree.split):
         assert tree.pack() == 1
-    assert f"{tree.split}: another process is packing this split" in capsys.readouterr().err
+    assert f"{tree.split}: another process is writing here" in capsys.readouterr().err
     assert tree.pack() == 0
 
 

@@ -1,0 +1,183 @@
+"""Command line: turns one's own videos, and a CSV of what they show, into frames, flow and annotations to pack."""
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+
+if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from configs.command import EXIT_CODES, at_least, command_parser
+from configs.display import Display
+from configs.errors import ConfigError, UserError, exit_code_of
+from configs.files import atomic_write
+from preprocess.annotations import MAX_LISTED
+from preprocess.extract_job import MARKER, extract_videos
+from preprocess.extraction import ExtractOptions
+from preprocess.flow import METHODS, flow_method
+from preprocess.labelling import Labelled, label, write_annotations
+from preprocess.segments import ALLOWED, locate, read_table
+
+INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
+
+DESCRIPTION = """\
+Turn a folder of videos and a CSV (file, start, stop, label) into RGB frames, optical flow and annotations in the layout
+that pack.py reads. Safe to run again after any interruption: a video is there whole or not at all.
+"""
+NOTES = f"""\
+Columns of the CSV: {ALLOWED}.
+A row without times is a whole video. Labels are class numbers, or names, which are numbered in alphabetical order.
+Without a column split, whole videos are dealt out by --ratio; with new videos they are dealt anew.
+
+Writes OUT/frames (archives in EPIC's layout; {MARKER} has the options), OUT/annotations (a CSV a split) and
+OUT/config.yaml, which pack.py, inspect, train.py and eval.py take; a config.yaml that is there is left as it is.
+The flow's bytes are round(clip(flow, -bound, bound) / bound * 127.5 + 127.5): 127.5 is no motion.
+"""
+EXAMPLES = """\
+python preprocess/extract.py videos segments.csv -o own
+python preprocess/extract.py videos segments.csv -o own --fps 30 --bound 15 --ratio 0.7 0.15 0.15
+python preprocess/extract.py videos segments.csv -o own-tvl1 --flow tvl1 --on-bad skip --workers 8
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code says how it went."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return exit_code_of(lambda: _run(arguments))
+    except KeyboardInterrupt:
+        print("\ninterrupted; complete videos are kept, the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    codes = f"{EXIT_CODES}, {INTERRUPTED} interrupted by Ctrl-C"
+    parser = command_parser("extract.py", DESCRIPTION, EXAMPLES, notes=NOTES, exit_codes=codes)
+    default = ExtractOptions()
+    parser.add_argument("videos", metavar="VIDEOS", type=Path, help="the folder of videos")
+    parser.add_argument("table", metavar="CSV", type=Path, help="which part of which video shows what")
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="where to write")
+    group = parser.add_argument_group("frames")
+    group.add_argument(
+        "--short-side", type=at_least(0), default=default.short_side, metavar="PIXELS", help="0: as it is"
+    )
+    group.add_argument("--fps", type=float, metavar="F", help="frames a second to take (default: every frame)")
+    group.add_argument("--quality", type=int, default=default.quality, help="of the JPEGs, 1 to 100")
+    group = parser.add_argument_group("flow")
+    group.add_argument("--flow", choices=METHODS, default=default.flow, help="tvl1 needs opencv-contrib")
+    group.add_argument("--bound", type=float, default=default.bound, metavar="PIXELS", help="flow beyond is clipped")
+    group.add_argument("--stride", type=int, choices=(1, 2), default=default.stride, help="RGB frames a flow frame")
+    group.add_argument("--dilation", type=at_least(1), default=default.dilation, metavar="N", help="frames it spans")
+    group.add_argument("--flow-quality", type=int, default=default.flow_quality, help="of the JPEGs, 1 to 100")
+    group = parser.add_argument_group("splits, where the CSV names none")
+    shares = ("TRAIN", "VAL", "TEST")
+    group.add_argument("--ratio", type=float, nargs=3, default=(0.8, 0.2, 0.0), metavar=shares, help="shares of videos")
+    group.add_argument("--seed", type=at_least(0), default=0, help="of the dealing out")
+    parser.add_argument(
+        "--on-bad", choices=("error", "skip"), default="error", help="skip: leave bad videos and rows out, and say so"
+    )
+    parser.add_argument("--workers", type=at_least(0), default=0, help="processes; 0: as many as there are cores")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    options = _options(arguments)
+    table = read_table(arguments.table)
+    if table.unit == "frames" and options.fps is not None:
+        raise ConfigError(f"--fps: {table.path} counts frames, which would be others then; write seconds, or leave it")
+    found = locate(arguments.videos, table)
+    try:
+        with Display(arguments.quiet) as display:
+            records, bad = extract_videos(
+                table, found, arguments.output / "frames", options, arguments.workers, display
+            )
+            labelled, wrong = label(table, records, arguments.ratio, arguments.seed)
+            wrong = [f"{arguments.videos / file}: {why}" for file, why in bad.items()] + wrong
+            _check_bad(wrong, labelled, arguments.on_bad, display)
+            _write(arguments.output, labelled, display)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{where}{error.strerror or error}; complete videos are kept") from None
+    return 0
+
+
+def _options(arguments: argparse.Namespace) -> ExtractOptions:
+    """The options, once they are known to make sense and the packages to be there."""
+    ranges = {
+        "--fps": (arguments.fps, 0 < (1 if arguments.fps is None else arguments.fps) <= 1000, "above 0, up to 1000"),
+        "--bound": (arguments.bound, 0 < arguments.bound <= 1000, "above 0, up to 1000"),
+        "--quality": (arguments.quality, 1 <= arguments.quality <= 100, "1 to 100"),
+        "--flow-quality": (arguments.flow_quality, 1 <= arguments.flow_quality <= 100, "1 to 100"),
+        "--short-side": (arguments.short_side, not 0 < arguments.short_side < 32, "0, or 32 and more"),
+        "--ratio": (arguments.ratio, min(arguments.ratio) >= 0 < arguments.ratio[0], "three shares, TRAIN above 0"),
+    }
+    for name, (value, is_right, allowed) in ranges.items():
+        if not is_right:
+            raise ConfigError(f"{name}: found {value}; allowed: {allowed}")
+    if not arguments.videos.is_dir():
+        raise ConfigError(f"{arguments.videos}: no such folder; the first argument is the folder of videos")
+    missing = [module for module in ("av", "cv2") if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ConfigError(f"extracting needs PyAV and OpenCV ({', '.join(missing)} missing): pip install '.[extract]'")
+    flow_method(arguments.flow)
+    return ExtractOptions(**{field.name: getattr(arguments, field.name) for field in fields(ExtractOptions)})
+
+
+def _check_bad(wrong: Sequence[str], labelled: Labelled, on_bad: str, display: Display) -> None:
+    """Name what cannot be used, and stop there unless it may be left out and something is left."""
+    if not wrong:
+        return
+    more = [f"... and {len(wrong) - MAX_LISTED} more"] if len(wrong) > MAX_LISTED else []
+    lines = "\n  ".join([*wrong[:MAX_LISTED], *more])
+    if on_bad == "error" or not labelled.splits:
+        way_out = "mend them and run the same again, or leave them out with --on-bad skip; what is extracted is kept"
+        raise UserError(f"{len(wrong)} videos or rows cannot be used:\n  {lines}\n{way_out}")
+    display.line(f"left out, {len(wrong)} videos or rows:\n  {lines}")
+
+
+def _write(folder: Path, labelled: Labelled, display: Display) -> None:
+    """Write annotations and config, and say what there is and what comes next."""
+    paths = write_annotations(labelled, folder / "annotations")
+    for split, clips in labelled.splits.items():
+        absent = labelled.absent(split)
+        lacks = f"; none of label {', '.join(map(str, absent))}" if absent else ""
+        display.line(f"{split}: {len(clips)} clips of {len({clip.video_id for clip in clips})} videos{lacks}")
+    config = folder / "config.yaml"
+    if config.exists():
+        display.line(f"{config}: left as it is; labels run from 0 to {labelled.num_classes - 1}")
+    else:
+        with atomic_write(config, "w") as file:
+            file.write(_config(folder, paths, labelled))
+    display.line(f"next: python preprocess/pack.py -c {config}")
+
+
+def _config(folder: Path, paths: dict[str, Path], labelled: Labelled) -> str:
+    """A config of the data; what it does not say is in configs/base.yaml."""
+    names = (
+        ""
+        if labelled.classes is None
+        else f"# labels: {', '.join(map('{0[0]} {0[1]}'.format, enumerate(labelled.classes)))}\n"
+    )
+    content = {
+        "name": folder.resolve().name,
+        "data": {
+            "frames": str(folder / "frames"),
+            "annotations": {split: [str(path)] for split, path in paths.items()},
+            "preset": "none",
+            "shards": str(folder / "shards"),
+        },
+        "model": {"num_classes": max(2, labelled.num_classes)},
+    }
+    return (
+        f"# One's own data, as preprocess/extract.py left it. Every other key has its default.\n{names}"
+        + yaml.safe_dump(content, sort_keys=False)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

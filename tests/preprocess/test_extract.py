@@ -1,0 +1,334 @@
+"""The command extract.py, from little videos to a trained model: both streams, their pairing, what can go wrong."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import eval as evaluation
+import train
+from pipeline import inspect
+from pipeline.format import open_split
+from preprocess import extract, extraction, pack
+from preprocess.frames import open_video
+from tests.movies import moving, turn, write_movie
+
+ROOT = Path(__file__).parents[2]
+STARTS = [(0, 0)] * 5 + [(3, 0)] * 5 + [(0, -2)] * 5  # still until frame 6, then to the right, from frame 11 on up
+SMALL = ["--short-side", "0", "--quiet"]
+Planes = NDArray[np.float64]  # [flow frames, u and v, H, W], pixels
+
+Extract = Callable[..., int]
+
+
+@pytest.fixture
+def movie(tmp_path: Path) -> Path:
+    """A video of 16 frames, in the folder of videos."""
+    return write_movie(tmp_path / "videos" / "moves.mp4", moving(STARTS))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Extract:
+    """Extract the folder of videos by these rows into tmp_path / "own", with further options."""
+
+    def extract_rows(rows: list[str], *options: str, header: str = "file,label") -> int:
+        (tmp_path / "segments.csv").write_text("\n".join([header, *rows]) + "\n")
+        named = [str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own")]
+        return extract.main([*named, *SMALL, *options])
+
+    return extract_rows
+
+
+def read_flow(folder: Path, video: str, bound: float = 20) -> Planes:
+    with tarfile.open(folder / f"own/flow_frames/{video}.tar") as archive:
+        planes = [[_image(archive, f"./{plane}/{name}") for plane in "uv"] for name in _numbers(archive)]
+    return (np.array(planes, np.float64) - 127.5) / 127.5 * bound
+
+
+def _numbers(archive: tarfile.TarFile) -> list[str]:
+    return sorted({name.removeprefix("./u/") for name in archive.getnames() if name.startswith("./u/")})
+
+
+def _image(archive: tarfile.TarFile, name: str) -> NDArray[np.uint8]:
+    member = archive.extractfile(name)
+    assert member is not None
+    return np.asarray(Image.open(io.BytesIO(member.read())))
+
+
+def medians(planes: Planes) -> list[tuple[float, float]]:
+    """The usual motion of each flow frame, (right, down) to half a pixel."""
+    found = np.median(planes, axis=(2, 3))
+    return [(round(2 * u) / 2 + 0.0, round(2 * v) / 2 + 0.0) for u, v in found.tolist()]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_flow_frame_t_is_the_motion_from_rgb_frame_t_to_the_next(movie: Path, run: Extract, tmp_path: Path) -> None:
+    assert run(["moves.mp4,x"]) == 0
+    expected = [(float(right), float(down)) for right, down in STARTS]
+    assert medians(read_flow(tmp_path / "own/frames", "moves")) == [*expected, expected[-1]]  # the last one repeated
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 2), (2, 1), (2, 3)])
+def test_stride_and_dilation_pair_the_frames_that_they_say(
+    stride: int, dilation: int, movie: Path, run: Extract, tmp_path: Path
+) -> None:
+    assert run(["moves.mp4,x"], "--stride", str(stride), "--dilation", str(dilation)) == 0
+    begins = range(0, len(STARTS) + 1 - dilation, stride)  # RGB frames, from 0, that have one to move to
+    expected = [tuple(float(n) for n in np.sum(STARTS[begin : begin + dilation], axis=0)) for begin in begins]
+    expected += expected[-1:] * (-(-16 // stride) - len(expected))
+    assert medians(read_flow(tmp_path / "own/frames", "moves")) == expected
+    video = open_video(str(tmp_path / "own/frames"), "own", "moves")
+    assert (video.stride, video.rgb.last, video.last_flow) == (stride, 16, -(-16 // stride))
+
+
+def test_motion_beyond_the_bound_is_clipped_and_said(movie: Path, run: Extract, tmp_path: Path, capsys) -> None:
+    assert run(["moves.mp4,x"], "--bound", "1.5") == 0
+    record = json.loads((tmp_path / "own/frames/own/extracted/moves.json").read_text())
+    # u in a third of the frames, v in another: of six thirds of the components, two.
+    assert record["clipped"] == pytest.approx(1 / 3, abs=0.03)
+    assert np.median(read_flow(tmp_path / "own/frames", "moves", 1.5)[7, 0]) == pytest.approx(1.5, abs=0.02)
+
+
+def test_rgb_frames_are_the_video_s_own(movie: Path, run: Extract, tmp_path: Path) -> None:
+    assert run(["moves.mp4,x"]) == 0
+    with tarfile.open(tmp_path / "own/frames/own/rgb_frames/moves.tar") as archive:
+        assert archive.getnames() == [f"./frame_{n:010d}.jpg" for n in range(1, 17)]
+        for number, pixels in enumerate(moving(STARTS), 1):
+            found = _image(archive, f"./frame_{number:010d}.jpg")
+            assert np.abs(found.astype(int) - pixels).mean() < 4
+
+
+def test_a_turned_video_is_extracted_upright_with_its_flow(run: Extract, tmp_path: Path) -> None:
+    turn(write_movie(tmp_path / "videos/phone.mp4", moving([(3, 0)] * 5)))
+    assert run(["phone.mp4,x"]) == 0
+    assert read_flow(tmp_path / "own/frames", "phone").shape == (6, 2, 96, 64)
+    assert set(medians(read_flow(tmp_path / "own/frames", "phone"))) == {(0.0, 3.0)}  # right became down
+
+
+def test_videos_named_like_epic_s_keep_the_stride_that_was_asked_for(run: Extract, tmp_path: Path) -> None:
+    write_movie(tmp_path / "videos/P01_01.mp4", moving([(1, 0)] * 15))
+    assert run(["P01_01.mp4,x"], "--stride", "1") == 0
+    assert open_video(str(tmp_path / "own/frames"), "own", "own-P01_01").stride == 1
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_stride_of_the_shortest_videos_is_told_from_their_counts(
+    count: int, stride: int, run: Extract, tmp_path: Path
+) -> None:
+    write_movie(tmp_path / "videos/short.mp4", moving([(1, 0)] * (count - 1)))
+    assert run(["short.mp4,x"], "--stride", str(stride)) == 0
+    video = open_video(str(tmp_path / "own/frames"), "own", "short")
+    assert (video.stride, video.rgb.last) == (stride, count)
+
+
+def test_from_videos_to_a_trained_model(tmp_path: Path, run: Extract, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        steps = [(2, 0) if number % 2 else (0, 2)] * 19
+        write_movie(tmp_path / f"videos/day{number // 3}/{number}.mp4", moving(steps, 64, 64, seed=number))
+    rows = [
+        f"day{n // 3}/{n}.mp4,{begin},{begin + 0.4:g},{'right' if n % 2 else 'down'}"
+        for n in range(6)
+        for begin in (0, 0.4)
+    ]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "segments.csv").write_text("\n".join(["file,start,stop,label", *rows]))
+    options = ["--short-side", "0", "--workers", "1", "--ratio", "0.5", "0.25", "0.25"]
+    assert extract.main(["videos", "segments.csv", "-o", "own", *options]) == 0
+    clips = [row for split in ("train", "val", "test") for row in rows_of(Path(f"own/annotations/{split}.csv"))]
+    assert sorted(row["narration_id"] for row in clips) == [
+        f"day{n // 3}-{n}_{clip}" for n in range(6) for clip in (0, 1)
+    ]
+    for row in clips:
+        number, clip = int(row["video_id"][-1]), int(row["narration_id"][-1])
+        assert (row["start_frame"], row["stop_frame"]) == [("1", "10"), ("11", "20")][clip]
+        assert (row["verb"], row["verb_class"]) == [("down", "0"), ("right", "1")][number % 2]
+    small = ["data.frames_per_clip=all", "clip.num_frames=8", "clip.crop_size=48", "loader.batch_size=2"]
+    small += ["loader.num_threads=1", "model.width=0.05", "model.hidden_size=8", "train.epochs=1"]
+    assert pack.main(["-c", "own/config.yaml", "data.workers=1", *small]) == 0
+    assert len(open_split("own/shards/train").table.clip_id) == 6
+    assert inspect.main(["-c", "own/config.yaml", "--split", "test", "--raw", "-o", "sheet.png", *small]) == 0
+    assert train.main(["-c", "own/config.yaml", "--quiet", *small]) == 0
+    checkpoint = ["--checkpoint", "runs/own/best.pt", "--views", "2", "--crops", "3"]
+    assert evaluation.main(["-c", "runs/own/config.yaml", *checkpoint]) == 0
+    assert len(rows_of(Path("runs/own/test-2x3/predictions.csv"))) == 2
+
+
+# Again, and what is in the way
+
+
+def archives(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Contents and times of all archives below a folder."""
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(folder.rglob("*.tar"))}
+
+
+def test_what_is_there_is_kept_and_what_is_new_is_added(movie: Path, run: Extract, tmp_path: Path) -> None:
+    assert run(["moves.mp4,x"]) == 0
+    before = archives(tmp_path / "own")
+    shutil.copy(movie, movie.with_name("more.mp4"))
+    assert run(["moves.mp4,x", "more.mp4,y"], "--ratio", "1", "0", "0") == 0
+    after = archives(tmp_path / "own")
+    assert before.items() <= after.items()
+    assert after["more.tar"][0] == after["moves.tar"][0]
+    assert [row["verb"] for row in rows_of(tmp_path / "own/annotations/train.csv")] == ["x", "y"]
+
+
+def test_frames_outlive_their_video(movie: Path, run: Extract, tmp_path: Path) -> None:
+    assert run(["moves.mp4,x"]) == 0
+    movie.unlink()
+    assert run(["moves.mp4,y"]) == 0
+    assert rows_of(tmp_path / "own/annotations/train.csv")[0]["verb"] == "y"
+
+
+def test_a_video_that_changed_or_whose_frames_did_is_done_again(
+    movie: Path, run: Extract, tmp_path: Path, capsys
+) -> None:
+    assert run(["moves.mp4,x"]) == 0
+    flow = tmp_path / "own/frames/own/flow_frames/moves.tar"
+    whole = flow.read_bytes()
+    flow.write_bytes(whole[:1000])
+    assert run(["moves.mp4,x"]) == 0
+    assert flow.read_bytes() == whole
+    write_movie(movie, moving([(1, 1)] * 9))
+    assert run(["moves.mp4,x"]) == 0
+    assert read_flow(tmp_path / "own/frames", "moves").shape[0] == 10
+
+
+def test_a_killed_run_leaves_no_half_video_and_the_next_one_finishes(movie: Path, run: Extract, tmp_path: Path) -> None:
+    write_movie(movie.with_name("later.mp4"), moving([(1, 0)] * 15))
+    rows = ["moves.mp4,x", "later.mp4,y"]
+    (tmp_path / "segments.csv").write_text("\n".join(["file,label", *rows]))
+    code = (
+        "import os, sys; from preprocess import extract, extraction\n"
+        "add = extraction.TarWriter.add\n"
+        "def die(self, name, data):\n"
+        "    if 'later' in str(self._archive.fileobj.name) and name.endswith('9.jpg'): os._exit(9)\n"
+        "    add(self, name, data)\n"
+        "extraction.TarWriter.add = die; extract.main(sys.argv[1:])"
+    )
+    named = [str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own"), *SMALL]
+    assert subprocess.run([sys.executable, "-c", code, *named], cwd=ROOT).returncode == 9
+    frames = tmp_path / "own/frames/own"
+    assert sorted(path.name for path in frames.rglob("*.tar")) == ["moves.tar", "moves.tar"]
+    assert list(frames.rglob(".later*.tmp"))
+    assert run(rows) == 0
+    assert sorted(path.name for path in frames.rglob("*.json")) == ["later.json", "moves.json"]
+    assert not list(frames.rglob(".*.tmp"))
+
+
+def test_other_options_are_refused_with_both_values(movie: Path, run: Extract, tmp_path: Path, capsys) -> None:
+    assert run(["moves.mp4,x"]) == 0
+    before = archives(tmp_path / "own")
+    assert run(["moves.mp4,x"], "--bound", "8", "--stride", "2") == 1
+    assert "was made with other options: bound was 20.0, is 8.0, stride was 1, is 2; name" in capsys.readouterr().err
+    assert archives(tmp_path / "own") == before
+    marker = json.loads((tmp_path / "own/frames/extract.json").read_text())
+    assert marker["options"] == {**vars(extraction.ExtractOptions()), "short_side": 0}
+
+
+def test_frames_of_another_kind_are_not_mixed_in(movie: Path, run: Extract, tmp_path: Path, capsys) -> None:
+    (tmp_path / "own/frames/P01/rgb_frames").mkdir(parents=True)
+    assert run(["moves.mp4,x"]) == 1
+    assert "frames: holds files that this command did not write; name a new folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def bad(movie: Path) -> list[str]:
+    """Rows of which the first alone can be used."""
+    videos = movie.parent
+    write_movie(videos / "cut.mp4", moving([(1, 0)] * 19), movflags="faststart")
+    (videos / "cut.mp4").write_bytes((videos / "cut.mp4").read_bytes()[:2500])
+    write_movie(videos / "one.mp4", moving([]))
+    (videos / "empty.mp4").touch()
+    files = ("moves", "cut", "one", "empty", "none", "../moves")
+    return [f"{file}.mp4,0,0.5,x" for file in files] + ["moves.mp4,0.5,9,x"]
+
+
+TIMES = "file,start,stop,label"
+
+
+def test_all_that_is_bad_is_in_one_message_and_nothing_is_annotated(
+    bad: list[str], run: Extract, tmp_path: Path, capsys
+) -> None:
+    assert run(bad, header=TIMES) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: 6 videos or rows cannot be used:\n")
+    for file, why in {
+        "cut.mp4": "is damaged at ",
+        "one.mp4": "has 1 frames; flow over --dilation 1 needs one more than that",
+        "empty.mp4": "does not decode",
+        "none.mp4": "is missing",
+        "../moves.mp4": "leads outside the folder of videos",
+    }.items():
+        assert f"{tmp_path / 'videos' / file}: {why}" in said
+    assert "segments.csv:8: moves.mp4: stop: found 9 s; the video ends at 0.64 s" in said
+    assert not (tmp_path / "own/annotations").exists()
+    assert [path.name for path in (tmp_path / "own").rglob("*.tar")] == ["moves.tar", "moves.tar"]
+
+
+def test_bad_ones_can_be_left_out(bad: list[str], run: Extract, tmp_path: Path) -> None:
+    assert run(bad, "--on-bad", "skip", header=TIMES) == 0
+    assert [row["narration_id"] for row in rows_of(tmp_path / "own/annotations/train.csv")] == ["moves_0"]
+
+
+def test_a_rate_makes_varying_frames_regular(run: Extract, tmp_path: Path) -> None:
+    times = [0, 40, 80, 240, 280, 320]
+    write_movie(tmp_path / "videos/varies.mkv", moving([(1, 0)] * 5), times=times)
+    assert run(["varies.mkv,0.1,0.3,x"], "--fps", "25", header=TIMES) == 0
+    motions = medians(read_flow(tmp_path / "own/frames", "varies"))
+    assert [right for right, _ in motions] == [1, 1, 0, 0, 0, 1, 1, 1, 1]
+    row = rows_of(tmp_path / "own/annotations/train.csv")[0]
+    assert (row["start_frame"], row["stop_frame"]) == ("4", "8")  # of 0.12 to 0.28 s
+
+
+def test_a_rate_that_varies_is_said(run: Extract, tmp_path: Path, capsys) -> None:
+    write_movie(tmp_path / "videos/varies.mkv", moving([(1, 0)] * 5), times=[0, 40, 80, 240, 280, 320])
+    (tmp_path / "segments.csv").write_text("file,label\nvaries.mkv,x\n")
+    assert extract.main([str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "varies.mkv: 40 to 160 ms between frames, usually 40: its flow varies with them; --fps 25" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--bound", "0"], "--bound: found 0.0; allowed: above 0"),
+        (["--fps", "-1"], "--fps: found -1.0; allowed: above 0"),
+        (["--quality", "101"], "--quality: found 101; allowed: 1 to 100"),
+        (["--ratio", "0", "1", "0"], "--ratio: found [0.0, 1.0, 0.0]; allowed: three shares, TRAIN above 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: list[str], message: str, movie: Path, run: Extract, capsys) -> None:
+    assert run(["moves.mp4,x"], *options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_frame_numbers_and_another_rate_do_not_go_together(movie: Path, run: Extract, capsys) -> None:
+    assert run(["moves.mp4,1,9,x"], "--fps", "10", header="file,start_frame,stop_frame,label") == 2
+    assert "--fps: " in capsys.readouterr().err
+
+
+def test_without_the_extra_it_is_one_message(movie: Path, tmp_path: Path) -> None:
+    (tmp_path / "segments.csv").write_text("file,label\nmoves.mp4,x\n")
+    code = "import sys; sys.modules['av'] = None; from preprocess.extract import main; sys.exit(main(sys.argv[1:]))"
+    named = [str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, *named], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install '.[extract]'" in done.stderr
+    assert "Traceback" not in done.stderr
