@@ -21,7 +21,7 @@ from preprocess.extract_job import MARKER, extract_videos
 from preprocess.extraction import ExtractOptions
 from preprocess.flow import METHODS, flow_method
 from preprocess.labelling import Labelled, label, write_annotations
-from preprocess.segments import ALLOWED, locate, read_table
+from preprocess.segments import COLUMNS, locate, read_table
 
 INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 
@@ -30,12 +30,13 @@ Turn a folder of videos and a CSV (file, start, stop, label) into RGB frames, op
 that pack.py reads. Safe to run again after any interruption: a video is there whole or not at all.
 """
 NOTES = f"""\
-Columns of the CSV: {ALLOWED}.
+Columns of the CSV: {COLUMNS}.
 A row without times is a whole video. Labels are class numbers, or names, which are numbered in alphabetical order.
 Without a column split, whole videos are dealt out by --ratio; with new videos they are dealt anew.
 
 Writes OUT/frames (archives in EPIC's layout; {MARKER} has the options), OUT/annotations (a CSV a split) and
 OUT/config.yaml, which pack.py, inspect, train.py and eval.py take; a config.yaml that is there is left as it is.
+It stores all frames of a clip, which jitter in time and several views need.
 The flow's bytes are round(clip(flow, -bound, bound) / bound * 127.5 + 127.5): 127.5 is no motion.
 """
 EXAMPLES = """\
@@ -64,16 +65,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="where to write")
     group = parser.add_argument_group("frames")
     group.add_argument(
-        "--short-side", type=at_least(0), default=default.short_side, metavar="PIXELS", help="0: as it is"
+        "--short-side",
+        type=at_least(0),
+        default=default.short_side,
+        metavar="PIXELS",
+        help="scale frames until their shorter side has so many; 0: leave them as they are",
     )
     group.add_argument("--fps", type=float, metavar="F", help="frames a second to take (default: every frame)")
-    group.add_argument("--quality", type=int, default=default.quality, help="of the JPEGs, 1 to 100")
+    group.add_argument("--quality", type=int, default=default.quality, help="of RGB's JPEGs, 1 to 100", metavar="Q")
     group = parser.add_argument_group("flow")
     group.add_argument("--flow", choices=METHODS, default=default.flow, help="tvl1 needs opencv-contrib")
-    group.add_argument("--bound", type=float, default=default.bound, metavar="PIXELS", help="flow beyond is clipped")
+    group.add_argument("--bound", type=float, default=default.bound, metavar="PIXELS", help="clip flow beyond it")
     group.add_argument("--stride", type=int, choices=(1, 2), default=default.stride, help="RGB frames a flow frame")
-    group.add_argument("--dilation", type=at_least(1), default=default.dilation, metavar="N", help="frames it spans")
-    group.add_argument("--flow-quality", type=int, default=default.flow_quality, help="of the JPEGs, 1 to 100")
+    group.add_argument(
+        "--dilation", type=at_least(1), default=default.dilation, metavar="N", help="frames from which to which it goes"
+    )
+    group.add_argument(
+        "--flow-quality", type=int, default=default.flow_quality, metavar="Q", help="of flow's JPEGs, 1 to 100"
+    )
     group = parser.add_argument_group("splits, where the CSV names none")
     shares = ("TRAIN", "VAL", "TEST")
     group.add_argument("--ratio", type=float, nargs=3, default=(0.8, 0.2, 0.0), metavar=shares, help="shares of videos")
@@ -170,6 +179,7 @@ def _config(folder: Path, paths: dict[str, Path], labelled: Labelled) -> str:
             "annotations": {split: [str(path)] for split, path in paths.items()},
             "preset": "none",
             "shards": str(folder / "shards"),
+            "frames_per_clip": "all",
         },
         "model": {"num_classes": max(2, labelled.num_classes)},
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 from configs.display import Display
 from configs.errors import UserError
-from configs.files import atomic_write
+from configs.files import atomic_write, make_folder, remove_scratch
 from preprocess.extraction import ExtractOptions, VideoTask, extract_video, read_record
 from preprocess.job import locked
 from preprocess.segments import Located, Table, video_id_of
@@ -39,14 +39,15 @@ def extract_videos(
     Raises:
         UserError: the folder holds other things, or frames made with other options; another process is at work there.
     """
-    frames.mkdir(parents=True, exist_ok=True)
+    make_folder(frames)
     with locked(frames):
         _check_options(frames, options)
         tasks = _tasks(table, found, frames, options)
         records = {file: record for file, task in tasks.items() if (record := read_record(task)) is not None}
         bad = {file: place.why for file, place in found.items() if place.why is not None and file not in records}
         todo = {file: task for file, task in tasks.items() if file not in records and file not in bad}
-        _remove_leftovers(frames)
+        for folder in frames.glob("*/*/"):
+            remove_scratch(folder)
         _say_what_is_there(records, todo, display)
         display.begin("extract", len(todo), unit="videos")
         with Workers(num_workers, fewer="--workers 1") as workers:
@@ -110,12 +111,6 @@ def _tasks(table: Table, found: Mapping[str, Located], frames: Path, options: Ex
 
 def _num_bytes(tasks: Mapping[str, VideoTask]) -> int:
     return sum(task.source.stat().st_size for task in tasks.values())
-
-
-def _remove_leftovers(frames: Path) -> None:
-    """Remove what a run that was killed has left of archives that it did not finish."""
-    for scratch in frames.glob("*/*/.*.tmp"):
-        scratch.unlink(missing_ok=True)
 
 
 def _say_what_is_there(records: Records, todo: Mapping[str, VideoTask], display: Display) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from crc32c import crc32c
 
-from configs.files import atomic_write
+from configs.files import atomic_write, make_folder
 from preprocess.flow import FlowMethod, flow_method, quantise, share_clipped
 from preprocess.videos import Frame, Pixels, VideoError, at_rate, read_frames
 
@@ -93,7 +93,7 @@ def describe_source(path: Path) -> dict[str, int]:
 def extract_video(task: VideoTask) -> dict[str, Any] | VideoError:
     """Write the video's archives and then its record, each whole or not at all; returns the record or what is wrong."""
     for path in (task.rgb, task.flow, task.record):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     task.record.unlink(missing_ok=True)
     found = Found()
     try:

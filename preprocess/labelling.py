@@ -6,11 +6,11 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from configs.files import atomic_write
+from configs.files import atomic_files, make_folder
 from preprocess.annotations import Clip
 from preprocess.segments import SPLITS, UNITS, Segment, Table, video_id_of
 
@@ -119,19 +119,21 @@ def frame_span(segment: Segment, unit: str, times: Sequence[float]) -> tuple[int
 
 def write_annotations(labelled: Labelled, folder: Path) -> dict[str, Path]:
     """Write a CSV a split and, where labels are names, classes.csv; returns the CSVs' paths by split."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for split in SPLITS:  # of an earlier run that had more of them
-        (folder / f"{split}.csv").unlink(missing_ok=True)
+    make_folder(folder)
     names = labelled.classes
     header = ["narration_id", "participant_id", "video_id", "start_frame", "stop_frame", "verb"]
-    for split, clips in labelled.splits.items():
-        rows = [[*clip[:-1], *([clip.label] if names is None else [names[clip.label], clip.label])] for clip in clips]
-        _write_csv(folder / f"{split}.csv", header if names is None else [*header, "verb_class"], rows)
-    if names is not None:
-        _write_csv(folder / "classes.csv", ["id", "key"], list(enumerate(names)))
+    with atomic_files(folder) as create:  # together: the splits of one dealing out never stand beside those of another
+        for split, clips in labelled.splits.items():
+            rows = [
+                [*clip[:-1], *([clip.label] if names is None else [names[clip.label], clip.label])] for clip in clips
+            ]
+            _write_csv(create(f"{split}.csv", "w"), header if names is None else [*header, "verb_class"], rows)
+        if names is not None:
+            _write_csv(create("classes.csv", "w"), ["id", "key"], list(enumerate(names)))
+    for split in set(SPLITS) - labelled.splits.keys():  # of an earlier run that had more of them
+        (folder / f"{split}.csv").unlink(missing_ok=True)
     return {split: folder / f"{split}.csv" for split in labelled.splits}
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    with atomic_write(path, "w") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+def _write_csv(file: IO[str], header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    csv.writer(file, lineterminator="\n").writerows([header, *rows])

@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from configs.epic import stride_of_id
 from configs.errors import ConfigError, UserError
 from preprocess.annotations import is_safe_id, listed
-from preprocess.presets import stride_of_id
 
 UNITS = {"seconds": ("start", "stop"), "frames": ("start_frame", "stop_frame")}
 SPLITS = ("train", "val", "test")
 OWN_PARTICIPANT = "own"
-ALLOWED = (
-    "file, label, then start and stop (seconds, or h:m:s) or start_frame and stop_frame (from 1, both in the clip), "
-    f"and, if wanted, split ({', '.join(SPLITS)}) and participant"
-)
+COLUMNS = f"""\
+file, label; start and stop (seconds, or h:m:s) or start_frame and stop_frame (from 1, both in the clip);
+if wanted, split ({", ".join(SPLITS)}) and participant"""
 _TIME = re.compile(r"(?:(?:(\d{1,4}):)?(\d{1,4}):)?(\d{1,9}(?:\.\d{0,9})?)")
 _ENDING = re.compile(r"\.[^./\\]*$")
 _UNSAFE = re.compile(r"[/\\\x00-\x20\x7f]+")
@@ -100,7 +99,7 @@ def _unit(path: Path, header: list[str]) -> str:
     if missing or halves or twice or len(named) > 1:
         what = f"missing: {', '.join(missing + halves)}" if missing or halves else "times in two units"
         what = f"twice: {', '.join(twice)}" if twice else what
-        raise UserError(f"{path}:1: columns {what}; found: {', '.join(header)[:300]}; allowed: {ALLOWED}")
+        raise UserError(f"{path}:1: columns {what}; found: {', '.join(header)[:300]}; allowed: {COLUMNS}")
     return named[0] if named else "seconds"
 
 

@@ -39,17 +39,15 @@ def read_frames(path: Path, short_side: int) -> Iterator[Frame]:
             as EPIC's frames are; 0 keeps frames as they are.
 
     Raises:
-        VideoError: the file is no video, or is damaged or cut off.
-        OSError: it cannot be opened.
+        VideoError: the file cannot be read, is no video, or is damaged or cut off.
     """
     import av  # of the extra `extract`
 
-    with open(path, "rb") as file:
-        try:
-            with av.open(file, options=_NO_OTHER_FILES) as container:
-                yield from _decode(container, short_side)
-        except (av.error.FFmpegError, OSError) as error:  # of an empty file, a plain OSError
-            raise VideoError(f"does not decode ({error.strerror})") from None
+    try:
+        with open(path, "rb") as file, av.open(file, options=_NO_OTHER_FILES) as container:
+            yield from _decode(container, short_side)
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError(f"cannot be read as a video ({error.strerror or error})") from None
 
 
 def _decode(container: Any, short_side: int) -> Iterator[Frame]:

@@ -21,6 +21,7 @@ from configs import load
 from configs.schema import Config
 from models import i3d
 from tests.docs.markdown import ROOT, Command
+from tests.movies import moving, write_movie
 from tests.trees import Video, write_annotations, write_video
 
 
@@ -45,6 +46,7 @@ SHORTER = {  # what a command that measures is given behind its own arguments
     "benchmarks.cold_cache": ["--rounds", "1"],
     "benchmarks.large_index": ["--clips", "100", "--batches", "1"],
     "benchmarks.memory": ["--epochs", "6"],
+    "preprocess.extract": ["--short-side", "40", "--workers", "1"],
 }
 # Programs that are not ours; a block with one of them is marked.
 ELSEWHERE = {
@@ -130,6 +132,7 @@ def make_project(folder: Path, patch: pytest.MonkeyPatch) -> None:
     (folder / "data/epic_kitchens").symlink_to("EPIC-KITCHENS")
     for name, videos in OWN.items():
         _write(folder / "frames", folder / name, videos)
+    _write_videos(folder)
     shutil.copytree(ROOT / "configs", folder / "configs", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     base = folder / "configs/base.yaml"
     content = yaml.safe_load(base.read_text())
@@ -147,6 +150,15 @@ def _write(frames: Path, annotations: Path, videos: list[Video]) -> None:
     for video in videos:
         write_video(frames, video)
     write_annotations(annotations, videos)
+
+
+def _write_videos(folder: Path) -> None:
+    """Six videos, and a CSV with three segments of each."""
+    rows = ["file,start,stop,label"]
+    for number in range(6):
+        write_movie(folder / f"videos/{number}.mp4", moving([(2, 0)] * 29, 40, 56, seed=number))
+        rows += [f"{number}.mp4,{0.4 * n:.1f},{0.4 * n + 0.4:.1f},{'stir' if n % 2 else 'pour'}" for n in range(3)]
+    (folder / "segments.csv").write_text("\n".join(rows))
 
 
 def run(words: Sequence[str], patch: pytest.MonkeyPatch) -> int:

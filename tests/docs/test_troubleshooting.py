@@ -140,7 +140,7 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "neither one flow frame": half_of_the_flow,
     "is cut off": cut_off,
     "complete, but packed otherwise": of("python preprocess/pack.py data.frames_per_clip=all", 1),
-    "another process is packing": packing_twice,
+    "another process is writing here": packing_twice,
     "no index.json here": of(TRAIN + "name=x data.shards=nowhere", 1),
     "is damaged": changed_bytes,
     "has label": of(TRAIN + "name=x model.num_classes=4", 1),

@@ -158,7 +158,7 @@ def test_from_videos_to_a_trained_model(tmp_path: Path, run: Extract, monkeypatc
         number, clip = int(row["video_id"][-1]), int(row["narration_id"][-1])
         assert (row["start_frame"], row["stop_frame"]) == [("1", "10"), ("11", "20")][clip]
         assert (row["verb"], row["verb_class"]) == [("down", "0"), ("right", "1")][number % 2]
-    small = ["data.frames_per_clip=all", "clip.num_frames=8", "clip.crop_size=48", "loader.batch_size=2"]
+    small = ["clip.num_frames=8", "clip.crop_size=48", "loader.batch_size=2"]
     small += ["loader.num_threads=1", "model.width=0.05", "model.hidden_size=8", "train.epochs=1"]
     assert pack.main(["-c", "own/config.yaml", "data.workers=1", *small]) == 0
     assert len(open_split("own/shards/train").table.clip_id) == 6
@@ -271,7 +271,7 @@ def test_all_that_is_bad_is_in_one_message_and_nothing_is_annotated(
     for file, why in {
         "cut.mp4": "is damaged at ",
         "one.mp4": "has 1 frames; flow over --dilation 1 needs one more than that",
-        "empty.mp4": "does not decode",
+        "empty.mp4": "cannot be read as a video",
         "none.mp4": "is missing",
         "../moves.mp4": "leads outside the folder of videos",
     }.items():

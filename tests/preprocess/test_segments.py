@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from configs.epic import stride_of_id
 from configs.errors import UserError
-from preprocess.presets import stride_of_id
 from preprocess.segments import Table, locate, read_table, video_id_of
 
 
@@ -30,7 +30,7 @@ def test_frame_numbers_have_columns_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("file,start,stop", "columns missing: label; found: file, start, stop; allowed: file, label, then start"),
+        ("file,start,stop", "columns missing: label; found: file, start, stop; allowed: file, label; start"),
         ("file,start,label", "columns missing: stop"),
         ("file,start,stop,start_frame,stop_frame,label", "columns times in two units"),
         ("file,label,label", "columns twice: label"),
