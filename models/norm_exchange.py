@@ -7,10 +7,7 @@ EPSILON = 1e-8  # of the published code; in fp16 it would be 0
 
 
 def norm_exchange(features: Tensor, parameters: Tensor) -> Tensor:
-    """Add to `features` their normalised form, scaled and shifted.
-
-    The order of the operations is the published code's. It matters more than usual: rounding alone moves the norm of
-    X-Norm's gradient by about 1e-4 of its value, for exchanges amplify what reaches them.
+    """Add to `features` their normalised form, scaled and shifted; the order of the operations is the published code's.
 
     Args:
         features: x [B, C, T, H, W]; mean and unbiased standard deviation are those of each clip's whole map.

@@ -183,16 +183,21 @@ def test_what_was_found_out_is_logged_saved_and_not_repeated(
 
 
 @pytest.mark.filterwarnings("ignore:Gradient-Blending")  # nothing can be learned from these clips
-def test_gradient_blending_estimates_once_with_it(arguments: MakeArguments, tmp_path: Path):
-    command = arguments("model.fusion=gblend", "model.estimation_epochs=1", "loader.batch_size=2", "--quiet")
-    assert train.main(command) == 0
+@pytest.mark.parametrize(("online", "epochs"), [("null", [1]), ("1", [1, 2])])
+def test_gradient_blending_estimates_with_it(online: str, epochs: list[int], arguments: MakeArguments, tmp_path: Path):
+    options = ("model.estimation_epochs=1", f"model.online={online}", "loader.batch_size=2", "--quiet")
+    assert train.main(arguments("model.fusion=gblend", *options)) == 0
     folder = tmp_path / "runs" / "xnorm"
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    (found,) = (line for line in lines if line["kind"] == "prepare")  # of two epochs
-    assert {f"{head}_{what}" for head in ("rgb", "flow", "joint") for what in ("dG", "dO", "w")} < found.keys()
-    weights = [found[f"{head}_w"] for head in ("rgb", "flow", "joint")]
-    assert sum(weights) == pytest.approx(1)
+    found = [line for line in lines if line["kind"] == "prepare"]
+    assert [line["epoch"] for line in found] == epochs  # of two
+    for line in found:
+        assert {f"{head}_{what}" for head in ("rgb", "flow", "joint") for what in ("dG", "dO", "w")} < line.keys()
+        weights = [line[f"{head}_w"] for head in ("rgb", "flow", "joint")]
+        assert sum(weights) == pytest.approx(1)
     assert load_checkpoint(folder / "last.pt")["model"]["head_weights"].tolist() == pytest.approx(weights)
+    (step, *_) = (line for line in lines if line["kind"] == "train")
+    assert {"loss", "loss/cls", "loss/rgb", "loss/flow"} < step.keys()
 
 
 def test_two_processes_measure_what_one_does(arguments: MakeArguments, estimating: None, tmp_path: Path):
