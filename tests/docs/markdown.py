@@ -94,5 +94,29 @@ def named_files(path: Path) -> Iterator[str]:
     return iter(_FILE.findall(text))
 
 
+def section(path: Path, heading: str) -> str:
+    """The text below a heading of the second level, up to the next.
+
+    Raises:
+        AssertionError: there is no such heading.
+    """
+    parts = re.split(r"^## (.*)$", path.read_text("utf-8"), flags=re.MULTILINE)
+    assert heading in parts[1::2], f"{path.name} has no section {heading}"
+    return parts[parts.index(heading, 1) + 1]
+
+
+def table(path: Path, heading: str, *columns: str) -> list[dict[str, str]]:
+    """The rows of those tables below a heading that have these columns, each by the names of its columns."""
+    rows = []
+    header: list[str] = []
+    for line in section(path, heading).splitlines():
+        cells = re.split(r"\s*\|\s*", line)[1:-1]
+        if not header or not cells:
+            header = cells
+        elif set(columns) <= set(header) and not set(line) <= set("|-: "):
+            rows.append(dict(zip(header, cells, strict=True)))
+    return rows
+
+
 def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
