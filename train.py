@@ -25,7 +25,8 @@ Writes runs/<name>/: config.yaml, metrics.jsonl (a line a log), tensorboard/, be
 last.pt (to resume from), test/ (the best one's predictions and tables), summary.json. A first SIGTERM or Ctrl-C saves
 last.pt after the step under way and ends the run; a second one ends it at once. --resume goes on, and leaves alone
 what is finished; of several seeds it starts those that have not begun. seeds=[0,1,2] trains three runs:
-<name>-seed0, <name>-seed1, <name>-seed2. With several processes, loader.batch_size is that of all together.
+<name>-seed0, <name>-seed1, <name>-seed2. With several processes, loader.batch_size is that of all together;
+when one of them dies the job ends, and torchrun --max-restarts=N lets it go on from last.pt by itself.
 """
 EXAMPLES = """\
 python train.py -c configs/xnorm.yaml name=xnorm-seed1 seed=1 loader.batch_size=16
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         configs = load_config(arguments.config, arguments.overrides).each_seed()
         with open_session(configs[0], arguments.quiet) as session:
             logs = [RunLog(config, writes=session.world.is_main) for config in configs]
-            begun = _begun(logs, arguments.resume)
+            begun = _begun(logs, arguments.resume, session.world.job.restarted)
+            session.world.job.note_begun()
             for config, log, resume in zip(configs, logs, begun, strict=True):
                 if len(configs) > 1:
                     session.display.line(f"{log.folder}:")
@@ -53,14 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code_of(work)
 
 
-def _begun(logs: Sequence[RunLog], resume: bool) -> list[bool]:
+def _begun(logs: Sequence[RunLog], resume: bool, restarted: bool) -> list[bool]:
     """Return for each run whether it goes on, rather than starts; all are looked at before the first one writes.
+
+    A restarted job goes on with what it began itself, however far that was.
 
     Raises:
         ConfigError: a run exists and must not, or none does and one must, or one began with another config.
     """
-    begun = [resume and log.exists for log in logs]
-    if resume and not any(begun):
+    begun = [(resume or restarted) and log.exists for log in logs]
+    if resume and not restarted and not any(begun):
         begun = [True] * len(logs)  # so that the first of them says what is wrong
     for log, goes_on in zip(logs, begun, strict=True):
         log.check(goes_on)

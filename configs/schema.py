@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from configs.methods import MethodOptions, Options
 
@@ -83,6 +83,8 @@ class TrainSection(Options):
     clip_norm: float = Field(gt=0, description="largest norm of the whole gradient")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(description="auto: bf16 or fp16 on a GPU, fp32 on a CPU")
     compile: bool = Field(description="torch.compile the model")
+    sync_batchnorm: bool = Field(description="BatchNorm over the clips of all processes, not of each by itself")
+    timeout: float = Field(gt=0, description="seconds that a process waits for another before the run ends")
     device: Literal["auto", "cpu", "cuda"] = Field(description="where the model runs; auto: a GPU where there is one")
     lr_patience: int = Field(ge=0, description="epochs without a better validation accuracy before the rate drops")
     lr_factor: float = Field(gt=0, lt=1, description="what the rate is multiplied by when it drops")
@@ -110,6 +112,14 @@ class Config(Options):
         if seeds is not None and len(set(seeds)) < len(seeds):
             raise ValueError(f"found {seeds}; allowed: each seed once")
         return seeds
+
+    @model_validator(mode="after")
+    def _batchnorm_is_not_frozen(self) -> "Config":
+        if self.train.sync_batchnorm and self.model.freeze_trunk:
+            raise ValueError(
+                "train.sync_batchnorm: has no effect when model.freeze_trunk is true; set one of the two to false"
+            )
+        return self
 
     def each_seed(self) -> list["Config"]:
         """The runs that this asks for: one a seed, each with a name of its own; without `seeds` itself alone."""

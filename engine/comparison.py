@@ -17,7 +17,7 @@ from engine.checkpoint import State, changed_values
 NO_SETTING = (
     *("name", "seed", "seeds", "runs", "model"),
     *("data.frames", "data.shards", "data.workers", "data.check", "data.shard_mib"),
-    *("loader.num_threads", "loader.prefetch", "train.checkpoint_every", "train.log_every"),
+    *("loader.num_threads", "loader.prefetch", "train.checkpoint_every", "train.log_every", "train.timeout"),
 )
 
 

@@ -1,9 +1,10 @@
 """The processes that train together: who they are, and sums over all of them; a single process needs no branch."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from configs.errors import ConfigError, UserError
-
-TIMEOUT = timedelta(minutes=10)  # of a collective operation: a rank that dies ends the job, at the latest after this
+from engine.batchnorm import synchronize
+from engine.rendezvous import Job, find_job, has_agent, meet, open_store
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class World:
     rank: int = 0
     size: int = 1
     control: Any = None  # on CPUs: what the host decides must not wait for a GPU
+    job: Job = field(default_factory=Job)
 
     @property
     def is_main(self) -> bool:
@@ -83,10 +85,15 @@ class World:
         """Wait until all ranks are here."""
         self.any(False)
 
-    def wrap(self, module: nn.Module, all_used: bool = True) -> nn.Module:
-        """Average gradients over the ranks in each backward pass; `all_used`: every parameter has one there."""
+    def wrap(self, module: nn.Module, all_used: bool = True, sync_batchnorm: bool = False) -> nn.Module:
+        """Average gradients over the ranks in each backward pass; `all_used`: every parameter has one there.
+
+        With `sync_batchnorm`, BatchNorm looks at the clips of all ranks, which a single one does anyhow.
+        """
         if self.size == 1:
             return module
+        if sync_batchnorm:
+            synchronize(module, next(module.parameters()).device)
         return DistributedDataParallel(module, find_unused_parameters=not all_used)
 
     def broadcast_buffers(self, module: nn.Module) -> None:
@@ -102,12 +109,33 @@ def local_rank() -> int:
 
 
 @contextmanager
-def joined_world(device: torch.device) -> Iterator[World]:
-    """Join the processes that torchrun started (NCCL on GPUs, gloo on CPUs); without torchrun a world of one."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield World()
+def joined_world(device: torch.device, timeout: timedelta) -> Iterator[World]:
+    """Join the processes that torchrun started (NCCL on GPUs, gloo on CPUs); without torchrun a world of one.
+
+    Raises:
+        UserError: another process is dead, or has let this one wait for longer than `timeout`.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        yield World(job=find_job(open_store(timeout) if has_agent() else None))
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-    control = dist.new_group(backend="gloo", timeout=TIMEOUT)
-    yield World(dist.get_rank(), dist.get_world_size(), control)
+    rank = int(os.environ["RANK"])
+    try:
+        store = open_store(timeout)
+        job = find_job(store)
+        attempt = meet(store, rank, size, timeout)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=timeout)
+        control = dist.new_group(backend="gloo", timeout=timeout)
+        yield World(rank, size, control, job)
+    except RuntimeError as error:
+        if not _is_of_others(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise UserError(f"another process of this run has died, or does not answer any more ({reason})") from error
     dist.destroy_process_group()  # not after an error: it would wait for ranks that wait for this one
+
+
+def _is_of_others(error: RuntimeError) -> bool:
+    """Whether a collective failed rather than something of this process alone."""
+    return isinstance(error, dist.DistError) or re.search("gloo|nccl", str(error), re.IGNORECASE) is not None

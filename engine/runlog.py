@@ -24,6 +24,7 @@ FREE_KEYS = (
     "loader.prefetch",
     "train.epochs",
     "train.checkpoint_every",
+    "train.timeout",
 )
 Record = dict[str, Any]
 

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from configs.display import Display
 from configs.errors import ConfigError, UserError, message
@@ -37,7 +38,7 @@ def open_session(config: Config, quiet: bool = False) -> Iterator[Session]:
         ConfigError: the device, the precision or the number of processes cannot be had.
     """
     placement = choose_placement(config.train.device, config.train.precision, local_rank())
-    with joined_world(placement.device) as world, StopRequest() as stop:
+    with joined_world(placement.device, timedelta(seconds=config.train.timeout)) as world, StopRequest() as stop:
         world.share(config.loader.batch_size)  # refused now rather than after loading
         with Display(quiet or not world.is_main) as display, _warnings_of(world):
             yield Session(placement, world, display, stop)

@@ -56,7 +56,7 @@ class Stepper:
         forward: nn.Module = ForwardPass(model, losses)
         if settings.compile:
             forward.compile()
-        self.module = world.wrap(forward, all_used)
+        self.module = world.wrap(forward, all_used, settings.sync_batchnorm)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # Fused: one pass over all weights, and with fp16 no wait for the device to learn whether to skip the step.
         self.optimizer = torch.optim.AdamW(

@@ -304,14 +304,3 @@ def test_shards_that_were_packed_otherwise_are_noted(arguments: MakeArguments, c
     said = capsys.readouterr().out
     assert "was packed with data.frames_per_clip=16, not all" in said
     assert "clip.temporal=jitter has no effect" in said
-
-
-def test_two_processes_train_together_and_score_each_clip_once(arguments: MakeArguments, tmp_path: Path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, *arguments(*LIGHT, "train.log_every=3")], cwd=ROOT, env=environment, check=True)
-    folder = tmp_path / "runs" / "xnorm"
-    assert json.loads((folder / "summary.json").read_text())["processes"] == 2
-    assert [line["kind"] for line in metrics(folder)] == ["train", "epoch", "val", "test"]
-    lines = (folder / "test" / "predictions.csv").read_text().splitlines()[1:]
-    assert [line.split(",")[0] for line in lines] == ["P03_01_0", "P03_01_1", "P03_01_2"]
