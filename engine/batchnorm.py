@@ -15,9 +15,8 @@ class CpuSyncBatchNorm3d(nn.BatchNorm3d):
         if not self.training:
             return super().forward(x)
         mean, var = self._moments(x)
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        shift = self.bias - mean * scale
-        return torch.addcmul(shift.view(-1, 1, 1, 1), x, scale.view(-1, 1, 1, 1)).to(x.dtype)
+        mean, scale, shift = (v.view(-1, 1, 1, 1) for v in (mean, self.weight * torch.rsqrt(var + self.eps), self.bias))
+        return torch.addcmul(shift, x - mean, scale).to(x.dtype)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and biased variance of each channel over all ranks, [C]; keep the running ones up."""

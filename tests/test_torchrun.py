@@ -52,11 +52,14 @@ def alone(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
-def test_two_ranks_with_synchronized_batchnorm_learn_and_predict_what_one_does(
+def test_a_restarted_job_goes_on_by_itself_and_learns_and_predicts_what_one_process_does(
     arguments: MakeArguments, alone: Path, tmp_path: Path
 ) -> None:
-    *_, code = torchrun("tests.torchrun", *arguments(*SAME, *SYNCHRONIZED), ranks=2, **IN_DOUBLE)
+    restart, environment = ["--max-restarts=1"], {**IN_DOUBLE, DIE_AT: "5"}
+    changed = arguments(*SAME, *SYNCHRONIZED)
+    *printed, code = torchrun("tests.torchrun", *changed, ranks=2, options=restart, **environment)
     assert code == "0"
+    assert any("another process of this run has died" in line for line in printed)  # the first attempt
     found = tmp_path / "runs" / "xnorm"
     assert_same_curve(found, alone / "synchronized")
     assert json.loads((found / "summary.json").read_text())["processes"] == 2
@@ -66,23 +69,15 @@ def test_two_ranks_with_synchronized_batchnorm_learn_and_predict_what_one_does(
 
 
 def test_a_dead_rank_ends_the_job_and_one_process_goes_on_with_the_clips_that_are_left(
-    arguments: MakeArguments, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: MakeArguments, alone: Path, tmp_path: Path
 ) -> None:
     begin = time.monotonic()
-    changed = arguments(*SAME, *SYNCHRONIZED)
-    *printed, code = torchrun("tests.torchrun", *changed, ranks=2, **IN_DOUBLE, **{DIE_AT: "5"})
+    changed = arguments(*SAME, *FROZEN)
+    *printed, code = torchrun("tests.torchrun", *changed, ranks=2, **{DIE_AT: "5"})
     assert code == "1"
     assert time.monotonic() - begin < 60
     assert any("another process of this run has died, or does not answer any more" in line for line in printed)
     found = tmp_path / "runs" / "xnorm"
     assert load_checkpoint(found / "last.pt")["counters"]["step"] == 4  # one into the second epoch
-    compute_in_double(monkeypatch)
     assert train.main([*changed, "--resume"]) == 0
-    assert_same_curve(found, alone / "synchronized")
-
-
-def test_a_job_that_torchrun_restarts_goes_on_by_itself(arguments: MakeArguments, alone: Path, tmp_path: Path) -> None:
-    restart = ["--max-restarts=1"]
-    *_, code = torchrun("tests.torchrun", *arguments(*SAME, *FROZEN), ranks=2, options=restart, **{DIE_AT: "5"})
-    assert code == "0"
-    assert_same_curve(tmp_path / "runs" / "xnorm", alone / "frozen")
+    assert_same_curve(found, alone / "frozen")

@@ -12,7 +12,7 @@ from engine.session import open_session
 @pytest.mark.parametrize(("rank", "printed"), [(0, "warning: the heads disagree\n"), (1, "")])
 def test_a_warning_is_one_line_of_the_first_process(config, monkeypatch, capsys, rank, printed):
     class OneOfTwo:
-        def __init__(self, _device):
+        def __init__(self, _device, _timeout):
             pass
 
         def __enter__(self):
