@@ -91,6 +91,7 @@ class TrainSection(Options):
     stop_patience: PositiveInt = Field(description="epochs without a better validation accuracy before training stops")
     log_every: PositiveInt = Field(description="steps between lines of metrics.jsonl")
     checkpoint_every: PositiveInt = Field(description="steps between writes of last.pt within an epoch")
+    tensorboard: bool = Field(description="write TensorBoard events beside metrics.jsonl: curves and pictures")
 
 
 class Config(Options):

@@ -1,7 +1,8 @@
-"""TensorBoard's curves: each number is in the events file when it has been added, and a full disk is one message."""
+"""TensorBoard's events: what was added is in the file, and a full disk is one message."""
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 from configs.files import append, make_folder
 from pipeline.format import frame_record
+
+PNG_SIZE, PNG_SIZE_AT = struct.Struct(">II"), 16  # where a PNG file has its width and height
+RGB = 3  # colorspace of TensorBoard's pictures
 
 
 class Curves:
@@ -40,6 +44,13 @@ class Curves:
         """Add a point to each of the curves that are named."""
         values = [self._summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
         self._append(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
+
+    def show(self, name: str, png: bytes, step: int) -> None:
+        """Add a picture, the bytes of a PNG file."""
+        width, height = PNG_SIZE.unpack_from(png, PNG_SIZE_AT)
+        image = self._summary.Image(height=height, width=width, colorspace=RGB, encoded_image_string=png)
+        value = self._summary.Value(tag=name, image=image)
+        self._append(self._event(wall_time=time.time(), step=step, summary=self._summary(value=[value])))
 
     def _append(self, event: Any) -> None:
         append(self._path, frame_record([event.SerializeToString()]))

@@ -51,6 +51,7 @@ def evaluate(
     logits = torch.zeros(num_clips, per_clip, num_classes, device=device)
     times_scored = torch.zeros(num_clips, per_clip, dtype=torch.int64, device=device)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    num_scored = 0.0
     for batch in loader:
         batch = batch.to(device)
         with session.placement.autocast():
@@ -59,7 +60,9 @@ def evaluate(
         logits[batch.clips, batch.looks] = output.logits.float()
         times_scored.index_put_((batch.clips, batch.looks), torch.ones_like(batch.clips), accumulate=True)
         loss_sum += torch.stack(list(losses.values())).sum().double() * len(batch.labels)
+        num_scored += len(batch.labels) / per_clip * world.size
         session.display.advance()
+        session.display.update(f"{num_scored / (time.perf_counter() - started):.1f} clips/s")
         session.leave_if_asked()
     for tensor in (logits, times_scored, loss_sum):  # the row of a look is zero on all ranks but one
         world.sum(tensor)

@@ -96,6 +96,7 @@ class ShortTraining:
                     value = loss(model(batch.rgb, batch.flow), batch.labels).double()
                 sums += torch.stack([value, torch.ones_like(value)]) * len(batch.labels)
                 self.session.display.advance()
+                self.session.display.update()
                 self.session.leave_if_asked()
         total, num_clips = world.sum(sums).tolist()
         assert num_clips == len(clips)

@@ -7,10 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
 from configs.files import atomic_files, make_folder
 from engine.evaluation import Evaluation
+from engine.pictures import draw_confusion
 
 
 def summarize(evaluation: Evaluation) -> dict[str, float | None]:
@@ -38,7 +37,7 @@ def write_reports(evaluation: Evaluation, folder: Path) -> None:
         _write_predictions(evaluation, create("predictions.csv", "w"))
         _write_per_class(evaluation, create("per_class.csv", "w"))
         _write_confusion(evaluation, create("confusion.csv", "w"))
-        _draw_confusion(evaluation, create("confusion.png"))
+        draw_confusion(evaluation.metrics, create("confusion.png"))
 
 
 def write_json(file: IO[str], content: dict[str, Any]) -> None:
@@ -76,21 +75,3 @@ def _write_confusion(evaluation: Evaluation, file: IO[str]) -> None:
     rows = evaluation.metrics.confusion.tolist()
     header = ["label", *(f"predicted_{label}" for label in range(len(rows)))]
     write_csv(file, header, ([label, *row] for label, row in enumerate(rows)))
-
-
-def _draw_confusion(evaluation: Evaluation, file: IO[bytes]) -> None:
-    from matplotlib.figure import Figure  # here: slow to import; Figure alone needs no display
-
-    confusion = evaluation.metrics.confusion
-    shares = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)  # of the clips of each label
-    side = 2.5 + 0.45 * len(confusion)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="prediction", ylabel="label", title=f"top-1 {evaluation.metrics.top1:.1%}")
-    axes.set(xticks=range(len(confusion)), yticks=range(len(confusion)))
-    for label, prediction in torch.nonzero(confusion).tolist():
-        color = "white" if shares[label, prediction] > 0.5 else "black"
-        axes.text(prediction, label, str(int(confusion[label, prediction])), ha="center", va="center", color=color)
-    figure.colorbar(image, label="share of the label's clips")
-    figure.savefig(file, format="png", dpi=120)

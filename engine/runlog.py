@@ -1,10 +1,12 @@
-"""A run's folder: config.yaml, metrics.jsonl, TensorBoard events, checkpoints and summary.json."""
+"""A run's folder: config.yaml, metrics.jsonl, TensorBoard events, checkpoints, curves.png and summary.json."""
 
 import json
 import math
 import os
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -13,6 +15,7 @@ from configs.files import append, atomic_write, make_folder, one_message, remove
 from configs.schema import Config
 from engine.checkpoint import State, config_differences, load_checkpoint, plain_config, save_checkpoint
 from engine.curves import Curves
+from engine.history import draw_history
 from engine.reports import write_json
 
 # What a resumed run may change: none of these says what is learned from which clip.
@@ -25,6 +28,7 @@ FREE_KEYS = (
     "train.epochs",
     "train.checkpoint_every",
     "train.timeout",
+    "train.tensorboard",
 )
 Record = dict[str, Any]
 
@@ -123,7 +127,9 @@ class RunLog:
         with one_message(self.folder):
             self._num_lines = self._truncate(state["metrics_lines"] if state else 0)
             self.summary.unlink(missing_ok=True)  # of the run as it was before it went on
-        self._curves = Curves(self.folder / "tensorboard", first_step=state["counters"]["step"] + 1 if state else 1)
+        if self._config["train"]["tensorboard"]:
+            first_step = state["counters"]["step"] + 1 if state else 1
+            self._curves = Curves(self.folder / "tensorboard", first_step)
 
     def log(self, kind: str, record: Record) -> None:
         """Append a line to metrics.jsonl, and its numbers to TensorBoard as `kind`/name at record["step"]."""
@@ -132,9 +138,16 @@ class RunLog:
         line = json.dumps({"kind": kind, **_finite(record)})
         append(self.metrics, f"{line}\n".encode())
         self._num_lines += 1
-        numbers = {f"{kind}/{name}": value for name, value in record.items() if isinstance(value, float)}
-        assert self._curves is not None
-        self._curves.add(numbers, record["step"])
+        if self._curves:
+            numbers = {f"{kind}/{name}": value for name, value in record.items() if isinstance(value, float)}
+            self._curves.add(numbers, record["step"])
+
+    def show(self, name: str, draw: Callable[[IO[bytes]], None], step: int) -> None:
+        """Give TensorBoard the picture that `draw` writes as a PNG; where there is none nothing is drawn."""
+        if self._curves:
+            file = BytesIO()
+            draw(file)
+            self._curves.show(name, file.getvalue(), step)
 
     def save_last(self, state: State) -> None:
         """Replace last.pt; a run resumed from it drops the lines logged after now."""
@@ -148,9 +161,10 @@ class RunLog:
             save_checkpoint(self.best, {**state, "config": self._config})
 
     def summarize(self, summary: Record) -> None:
-        """Write summary.json."""
+        """Write curves.png and summary.json."""
         if not self._writes:
             return
+        draw_history(self.metrics, self.folder / "curves.png")
         with atomic_write(self.summary, "w") as file:
             write_json(file, summary)
 

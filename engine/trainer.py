@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -12,11 +13,13 @@ from engine.evaluation import Evaluation, evaluate
 from engine.fit import ShortTraining
 from engine.interrupt import InterruptionError
 from engine.meter import Meter, describe, means
+from engine.pictures import draw_clips, draw_confusion
 from engine.reports import summarize
 from engine.runlog import RunLog
 from engine.session import Session
 from engine.step import Stepper, derive_seed
 from models.fusion import FusionModel
+from pipeline.batch import Batch
 from pipeline.loader import ClipLoader
 
 
@@ -107,7 +110,7 @@ class Trainer:
             counters.step += 1
             counters.batches += 1
             if counters.step % self.settings.log_every == 0:
-                self.log()
+                self.log(batch)
             if counters.step % self.settings.checkpoint_every == 0:
                 self.save()
             self.session.display.advance()
@@ -158,8 +161,9 @@ class Trainer:
             counters.best_mean_class = validation.metrics.mean_class
             self.run.save_best({"model": self.model.state_dict(), "epoch": counters.epoch, "top1": accuracy})
         train, where = means(self.meter.epoch), {"epoch": counters.epoch, "step": counters.step}
-        self.run.log("epoch", {**where, "lr": self.stepper.learning_rate, **train})
+        self.run.log("epoch", {**where, **self.state_of_run(), **train})
         self.run.log("val", {**where, **summarize(validation)})
+        self.run.show("val/confusion", partial(draw_confusion, validation.metrics), counters.step)
         self.scheduler.step(accuracy)
         self.note_skipped()
         self.save()
@@ -181,15 +185,21 @@ class Trainer:
             self.run.log("skipped", {"epoch": self.counters.epoch, "step": self.counters.step, "clips": found})
             self.session.display.line(f"warning: corrupt, others were trained on instead: {', '.join(found)}")
 
-    def log(self) -> None:
-        """Write down the steps since the last log; the device is waited for here."""
+    def log(self, batch: Batch) -> None:
+        """Write down the steps since the last log, of which `batch` was the last; the device is waited for here."""
         self.flush()
         record, counters = means(self.meter.window), self.counters
         self.meter.start_window()
         where = {"epoch": counters.epoch + 1, "step": counters.step}
-        self.run.log("train", {**where, "lr": self.stepper.learning_rate, **record})
+        self.run.log("train", {**where, **self.state_of_run(), **record})
+        if counters.step == self.settings.log_every:  # the run's first one
+            self.run.show("train/clips", partial(draw_clips, self.train_loader, batch), counters.step)
         clips_left = (self.settings.epochs * len(self.train_loader) - counters.step) * self.config.loader.batch_size
         self.session.display.update(describe(record, clips_left))
+
+    def state_of_run(self) -> dict[str, float]:
+        """Return what is logged beside what the steps measured."""
+        return {"lr": self.stepper.learning_rate, "peak_memory_mib": self.peak_memory / 2**20}
 
     def flush(self) -> None:
         """Bring the sums up to date; the device is waited for here."""

@@ -52,13 +52,14 @@ def save_sheets(sheets: Sequence[Sheet], path: Path) -> None:
 
 def _draw_clip(sheet: Sheet, is_alone: bool) -> list[Image.Image]:
     """A clip's heading and its lines of columns."""
-    num_frames = len(sheet.rgb)
+    num_frames = len(sheet.moments.rgb)
     if is_alone:
         lines = np.split(np.arange(num_frames), range(COLUMNS, num_frames, COLUMNS))
     else:
         lines = [np.unique(np.linspace(0, num_frames - 1, COLUMNS).astype(np.int64))]
-    width = _shown_width(sheet.rgb.shape[2], LARGE if is_alone else SMALL)
-    drawn = [_draw_line(sheet, columns, width) for columns in lines]
+    rows = _rows(sheet)
+    width = _shown_width(rows[0].pictures.shape[2], LARGE if is_alone else SMALL)
+    drawn = [_draw_line(sheet, rows, columns, width) for columns in lines]
     return [_draw_heading(sheet, drawn[0].width), *drawn]
 
 
@@ -86,9 +87,8 @@ def _draw_legend(heading: Image.Image) -> None:
     draw.multiline_text((left - 8, 0), text, FAINT, font=_font(12), anchor="ra", align="right")
 
 
-def _draw_line(sheet: Sheet, columns: NDArray[np.int64], width: int) -> Image.Image:
+def _draw_line(sheet: Sheet, rows: Sequence[Row], columns: NDArray[np.int64], width: int) -> Image.Image:
     """The pictures of `columns`, a row a stream."""
-    rows = _rows(sheet)
     heights = [round(width * row.pictures.shape[1] / row.pictures.shape[2]) for row in rows]
     tops = 2 * TEXT + np.cumsum([0, *(height + GAP for height in heights)])
     image = Image.new("RGB", (NAMES + len(columns) * (width + GAP), int(tops[-1])), "white")
@@ -109,14 +109,19 @@ def _draw_line(sheet: Sheet, columns: NDArray[np.int64], width: int) -> Image.Im
 
 
 def _rows(sheet: Sheet) -> list[Row]:
-    rows = [
-        Row("RGB", sheet.rgb),
-        Row("flow", sheet.flow),
-        Row("RGB, and\noutlined\nwhat moves\nin flow", outline(sheet.rgb, sheet.moving)),
+    """What there is to show, the model's own pictures first."""
+    found = [
+        ("RGB", sheet.rgb, False),
+        ("flow", sheet.flow, False),
+        ("RGB, and\noutlined\nwhat moves\nin flow", _outlined(sheet), False),
+        ("whole RGB,\nthe crop\nin red", sheet.whole_rgb, True),
+        ("whole flow", sheet.whole_flow, True),
     ]
-    if sheet.whole_rgb is not None and sheet.whole_flow is not None:
-        rows += [Row("whole RGB,\nthe crop\nin red", sheet.whole_rgb, True), Row("whole flow", sheet.whole_flow, True)]
-    return rows
+    return [Row(name, pictures, is_whole) for name, pictures, is_whole in found if pictures is not None]
+
+
+def _outlined(sheet: Sheet) -> Pictures | None:
+    return None if sheet.rgb is None or sheet.moving is None else outline(sheet.rgb, sheet.moving)
 
 
 def _draw_numbers(draw: ImageDraw.ImageDraw, left: int, sheet: Sheet, column: int) -> None:

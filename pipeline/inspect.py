@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epoch", metavar="N", type=at_least(0), default=0, help="whose batch, crops and moments")
     parser.add_argument("--eval", action="store_true", help="as evaluation sees it: centre crop, no augmentation")
     parser.add_argument("--raw", action="store_true", help="add the whole frames, with the crop drawn in")
-    parser.add_argument("-o", "--output", metavar="PNG", type=Path, required=True, help="file to write")
+    parser.add_argument("-o", "--output", metavar="PNG", type=Path, default=Path("sheet.png"), help="file to write")
     return parser
 
 

@@ -22,6 +22,7 @@ MOVES = 0.4  # of that speed, against the motion that most of the frame has, whi
 RESTS = 0.1  # of the fastest motion of the clip: nothing that is slower moves
 STILL = 2.0  # levels: nor does what is slower than this
 ALIKE = 8.0  # levels within which motions are one
+NUM_KINDS = 64  # of them in each direction, more than there can be
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Sheet:
 
     Attributes:
         height, width: of the whole frames, pixels.
-        rgb, flow: uint8 [T, H, W, 3]; flow as colours, no motion white, one scale for the whole clip.
+        rgb, flow: uint8 [T, H, W, 3]; flow as colours, no motion white, one scale for the whole clip; None where
+            the stream was not decoded.
         moving: bool [T, H, W], where the flow differs from that of the surroundings.
         whole_rgb, whole_flow: the frames that the view was cut from, in the same colours; None unless asked for.
     """
@@ -42,9 +44,9 @@ class Sheet:
     height: int
     width: int
     moments: Moments
-    rgb: Pictures
-    flow: Pictures
-    moving: NDArray[np.bool_]
+    rgb: Pictures | None
+    flow: Pictures | None
+    moving: NDArray[np.bool_] | None
     whole_rgb: Pictures | None = None
     whole_flow: Pictures | None = None
 
@@ -52,15 +54,11 @@ class Sheet:
     def of(cls, loader: ClipLoader, batch: Batch, position: int = 0, whole: bool = False) -> "Sheet":
         """The sheet of the batch's clip at `position`."""
         view, table = batch.views[position], loader.table
-        assert batch.rgb is not None
-        assert batch.flow is not None
-        flows = [batch.flow[position].cpu()]
-        whole_rgb = None
-        if whole:
-            files = loader.preparer.reader.read(view.clip, view.frames)
-            whole_rgb = _decode(files["rgb"][0])
+        files = loader.preparer.reader.read(view.clip, view.frames) if whole else {}
+        flows = [] if batch.flow is None else [batch.flow[position].cpu()]
+        if "flow" in files:
             flows.append(torch.from_numpy(np.stack([_decode(plane) for plane in files["flow"]])))
-        colours = colour_flows(*flows)
+        colours = dict(enumerate(colour_flows(*flows))) if flows else {}
         return cls(
             clip_id=loader.clip_ids[view.clip],
             video_id=table.video_id[view.clip].decode(),
@@ -69,11 +67,11 @@ class Sheet:
             height=int(table.height[view.clip]),
             width=int(table.width[view.clip]),
             moments=Moments.of(table, view.clip, view.frames),
-            rgb=batch.rgb[position].permute(1, 2, 3, 0).cpu().numpy(),
-            flow=colours[0],
-            moving=find_moving(flows[0]),
-            whole_rgb=whole_rgb,
-            whole_flow=colours[1] if whole else None,
+            rgb=None if batch.rgb is None else batch.rgb[position].permute(1, 2, 3, 0).cpu().numpy(),
+            flow=colours.get(0),
+            moving=find_moving(flows[0]) if flows else None,
+            whole_rgb=_decode(files["rgb"][0]) if "rgb" in files else None,
+            whole_flow=colours.get(1),
         )
 
     @property
@@ -96,10 +94,10 @@ def colour_flows(*flows: Tensor) -> list[Pictures]:
     """
     vectors = [to_vectors(flow) for flow in flows]  # [2, T, H, W]
     flat = torch.cat([vector.flatten(1) for vector in vectors], dim=1)  # [2, pixels]
-    speed = flat.norm(dim=0)
+    speed = torch.hypot(*flat)
     fastest = _quantile(speed[speed > 0], FASTEST)
     flat = flat * (fastest / speed.clamp(min=fastest))
-    colours = flow_to_image(flat.float()[:, None]) if fastest > 0 else torch.full((3, 1, len(speed)), 255).byte()
+    colours = flow_to_image(flat[:, None]) if fastest > 0 else torch.full((3, 1, len(speed)), 255).byte()
     parts = colours[:, 0].split([vector[0].numel() for vector in vectors], dim=1)  # [3, pixels] each
     return [
         part.reshape(3, *vector.shape[1:]).permute(1, 2, 3, 0).numpy()
@@ -111,7 +109,7 @@ def find_moving(flow: Tensor) -> NDArray[np.bool_]:
     """Where flow, uint8 [2, T, H, W], differs clearly from the camera's motion: bool [T, H, W]."""
     vectors = to_vectors(flow)
     camera = torch.stack([_commonest(frame) for frame in vectors.flatten(2).unbind(1)], dim=1)  # [2, T]
-    speed = (vectors - camera[..., None, None]).norm(dim=0)  # [T, H, W]
+    speed = torch.hypot(*(vectors - camera[..., None, None]))  # [T, H, W]
     fastest = torch.stack([_quantile(frame.flatten(), FASTEST) for frame in speed])  # [T]
     least = (MOVES * fastest).clamp(min=max(STILL, RESTS * float(fastest.max())))
     moving: NDArray[np.bool_] = (speed > least[:, None, None]).numpy()
@@ -119,16 +117,17 @@ def find_moving(flow: Tensor) -> NDArray[np.bool_]:
 
 
 def to_vectors(flow: Tensor) -> Tensor:
-    """Levels uint8 [2, T, H, W] as motion in levels, float64, right and down being positive; 127 and 128 are zero."""
-    vectors = flow.double() - 127.5
+    """Levels uint8 [2, T, H, W] as motion in levels, float32, right and down being positive; 127 and 128 are zero."""
+    vectors = flow.float() - 127.5
     vectors[vectors.abs() <= 0.5] = 0
     return vectors
 
 
 def _commonest(vectors: Tensor) -> Tensor:
     """The motion [2] that most of `vectors`, [2, N], have, as the mean of those that are alike."""
-    _, kinds, counts = torch.unique((vectors / ALIKE).round(), dim=1, return_inverse=True, return_counts=True)
-    return vectors[:, kinds == counts.argmax()].mean(dim=1)
+    u, v = (vectors / ALIKE).round().long() + NUM_KINDS // 2
+    kinds = NUM_KINDS * u + v
+    return vectors[:, kinds == kinds.bincount().argmax()].mean(dim=1)
 
 
 def _quantile(values: Tensor, share: float) -> Tensor:

@@ -89,7 +89,7 @@ def trainer(config: MakeConfig, session: Session) -> MakeTrainer:
     """A trainer of a TinyModel on fake clips, its folder opened."""
 
     def make(*overrides: str, loader: FakeLoader | None = None, session: Session = session) -> Trainer:
-        settings = config(*overrides)
+        settings = config("train.tensorboard=false", *overrides)  # there are no clips to show
         torch.manual_seed(0)
         model = session.placement.place(TinyModel())
         log = RunLog(settings, writes=True)

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import ConfigError
@@ -130,6 +132,25 @@ def test_the_curves_are_those_that_tensorboard_reads_without_the_steps_that_were
     events.Reload()
     assert set(events.Tags()["scalars"]) == {"train/loss", "train/accuracy"}
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(7, 1.0), (8, 3.0)]
+
+
+def test_pictures_of_steps_that_were_taken_anew_are_left_out_too(begin: Begin):
+    run = begin()
+    run.save_last(STATE)
+    for step, side in ((7, 1), (8, 2)):
+        run.show("val/confusion", partial(Image.new("RGB", (side, side)).save, format="PNG"), step)
+    begin(resume=True).show("val/confusion", partial(Image.new("RGB", (3, 4)).save, format="PNG"), 8)
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    shown = [(event.step, event.width, event.height) for event in events.Images("val/confusion")]
+    assert shown == [(7, 1, 1), (8, 3, 4)]
+
+
+def test_nothing_is_drawn_where_nobody_looks(begin: Begin, config: MakeConfig):
+    drawn: list[object] = []
+    begin("train.tensorboard=false").show("val/confusion", drawn.append, 1)
+    RunLog(config("name=other"), writes=False).show("val/confusion", drawn.append, 1)
+    assert drawn == []
 
 
 def test_what_a_killed_process_was_writing_is_removed(begin: Begin):

@@ -1,0 +1,114 @@
+"""A run writes what docs/runs.md says: files, keys, curves and pictures."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train
+from pipeline.format import open_split
+from tests import runs
+from tests.docs.markdown import ROOT
+
+data, one_thread = runs.data, runs.one_thread  # fixtures
+
+DOCUMENT = (ROOT / "docs/runs.md").read_text("utf-8")
+PATTERNS = {"loss/<term>": r"loss/\w+", "<head>_dG": r"\w+_dG", "<head>_dO": r"\w+_dO", "<head>_w": r"\w+_w"}
+
+
+def documented() -> dict[str, set[str]]:
+    """The keys that the document gives each kind of line."""
+    keys = {}
+    for section in DOCUMENT.split("\n### ")[1:]:
+        heading, *lines = section.splitlines()
+        cells = [line.split("|")[1] for line in lines if line.startswith("| `")]
+        for kind in re.findall(r"`(\w+)`:", heading):
+            keys[kind] = {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)}
+    return keys
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def train_in(folder: Path, data: list[str], *overrides: str) -> Path:
+    arguments = ["-c", str(runs.CONFIG), *data, *runs.SMALL, f"runs={folder}", "train.epochs=1", "train.log_every=1"]
+    assert train.main([*arguments, *overrides, "--quiet"]) == 0
+    return folder / "xnorm"
+
+
+@pytest.fixture(scope="module")
+def run(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a method that prepares itself."""
+    folder = tmp_path_factory.mktemp("documented")
+    return train_in(folder, data, "model.fusion=gblend", "model.estimation_epochs=1", "loader.batch_size=2")
+
+
+@pytest.fixture(scope="module")
+def skipping(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one stream alone, on shards with a corrupt clip."""
+    folder = tmp_path_factory.mktemp("skipping")
+    packed = Path(next(value for value in data if value.startswith("data.shards=")).split("=", 1)[1])
+    shutil.copytree(packed, folder / "shards")
+    table = open_split(packed / "train").table
+    shard = folder / "shards/train/00000.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[int(table.offset[table.first_frame[2], 0]) + 50] ^= 1
+    shard.write_bytes(content)
+    skip = (f"data.shards={folder / 'shards'}", "loader.on_corrupt=skip", "model.fusion=rgb")
+    return train_in(folder, data, *skip)
+
+
+def test_each_kind_of_line_has_exactly_the_documented_keys(run: Path, skipping: Path) -> None:
+    keys, found = documented(), [*lines(run), *lines(skipping)]
+    assert {line["kind"] for line in found} == set(keys)
+    for line in found:
+        kind = line.pop("kind")
+        patterns = {PATTERNS.get(key, re.escape(key)) for key in keys[kind]}
+        undocumented = [key for key in line if not any(re.fullmatch(pattern, key) for pattern in patterns)]
+        unwritten = [pattern for pattern in patterns if not any(re.fullmatch(pattern, key) for key in line)]
+        assert (undocumented, unwritten) == ([], []), kind
+
+
+def test_the_folder_has_exactly_the_documented_files(run: Path) -> None:
+    rows = [
+        line.split("|")[1] for line in DOCUMENT.split("`tensorboard --logdir")[0].splitlines() if line.startswith("| `")
+    ]
+    assert {path.name for path in run.iterdir()} == {name for row in rows for name in re.findall(r"`([\w.]+)/?`", row)}
+
+
+def test_tensorboard_has_every_number_and_the_documented_pictures(run: Path) -> None:
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    numbers = {
+        f"{line['kind']}/{key}" for line in lines(run) for key, value in line.items() if isinstance(value, float)
+    }
+    assert set(events.Tags()["scalars"]) == numbers
+    pictures = {name: events.Images(name) for name in events.Tags()["images"]}
+    assert {name: [picture.step for picture in found] for name, found in pictures.items()} == {
+        "train/clips": [1],
+        "val/confusion": [6],
+    }
+    for found in pictures.values():
+        assert found[0].encoded_image_string.startswith(b"\x89PNG")
+        assert min(found[0].width, found[0].height) > 100
+
+
+def test_one_stream_alone_is_shown_too(skipping: Path) -> None:
+    events = EventAccumulator(str(skipping / "tensorboard"))
+    events.Reload()
+    assert events.Images("train/clips")
+
+
+def test_without_tensorboard_there_are_no_events_and_the_same_numbers(
+    data: list[str], skipping: Path, tmp_path: Path
+) -> None:
+    same = (f"data.shards={skipping.parent / 'shards'}", "loader.on_corrupt=skip", "model.fusion=rgb")
+    run = train_in(tmp_path, data, *same, "train.tensorboard=false")
+    assert not (run / "tensorboard").exists()
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert [line.get("loss") for line in lines(run)] == [line.get("loss") for line in lines(skipping)]
