@@ -60,6 +60,10 @@ def at_least(lowest: int) -> Callable[[str], int]:
 
 
 def check_folder(path: Path | None) -> None:
-    """Refuse a file to write whose folder is not there, before the work rather than after it."""
+    """Refuse a file to write whose folder is not there, before the work rather than after it.
+
+    Raises:
+        ConfigError: the folder is missing.
+    """
     if path is not None and not path.parent.is_dir():
         raise ConfigError(f"{path}: the folder {path.parent} does not exist; make it first")

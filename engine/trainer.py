@@ -211,7 +211,7 @@ class Trainer:
         self.run.save_last(self.state_dict())
 
     def stop_if_asked(self) -> None:
-        """Save and leave when a rank has had a signal."""
+        """Save, and leave by an InterruptionError, when a rank has had a signal."""
         if self.session.world.any(bool(self.session.stop)):
             self.save()
             raise InterruptionError(self.session.stop.number)

@@ -105,6 +105,9 @@ def to_unit_range(clip: Tensor | None, stream: str) -> Tensor:
 
     The one pass over the clip also gives it the memory layout that convolutions on its device are fast in: on a CPU
     planes, elsewhere the layout it came in (channels last, from the loader).
+
+    Raises:
+        ValueError: there is no clip of `stream`, which the model looks at.
     """
     if clip is None:
         raise ValueError(f"this model looks at {stream}, and was given None for it")

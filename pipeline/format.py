@@ -184,7 +184,11 @@ def open_split(split_dir: str | Path) -> Split:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Read and check index.json: checksum, format, version, and the shape of what the reader relies on."""
+    """Read and check index.json: checksum, format, version, and the shape of what the reader relies on.
+
+    Raises:
+        ShardError: it is missing, damaged, or of another version.
+    """
     path = folder / INDEX_NAME
     try:
         index = json.loads(path.read_bytes())
@@ -308,6 +312,9 @@ def encode_example(clip: ClipFields, jpegs: Sequence[Sequence[bytes]]) -> tuple[
 
     Returns the message in chunks, to be joined once, and where each JPEG lies in it [T, 3]. Features stand in the
     order of their names, so that equal clips give equal bytes.
+
+    Raises:
+        UserError: the clip is larger than a record can be.
     """
     features: dict[str, tuple[bytes, bytes]] = {}  # name -> (what stands before the value, the value)
     for name in ("clip_id", "video_id", "participant_id"):

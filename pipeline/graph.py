@@ -124,7 +124,11 @@ class StreamDecoder:
 
     @contextmanager
     def receive(self, clips: str) -> Iterator[Tensor]:
-        """Lend the next batch's frames, uint8 [samples, H, W, C], in DALI's own memory: gone after the with block."""
+        """Lend the next batch's frames, uint8 [samples, H, W, C], in DALI's own memory: gone after the with block.
+
+        Raises:
+            ShardError: DALI cannot decode one of them; the message names `clips`.
+        """
         try:
             outputs = self._pipe.share_outputs()
         except RuntimeError as error:

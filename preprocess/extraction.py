@@ -160,6 +160,9 @@ class Streams:
         """Repeat the last flow frame where there is no frame to move to, as readers of EPIC's flow do.
 
         So there are exactly as many flow frames as the stride says, and none can take it for another.
+
+        Raises:
+            VideoError: the video is too short for any flow.
         """
         count, options = len(self._found.times), self._options
         if not self._last:

@@ -110,6 +110,9 @@ def find_stride(video: str, num_rgb: int, num_flow: int) -> tuple[int, str]:
     """RGB frames a flow frame, and how that was found: from the frame counts, checked against the video's id.
 
     The flow may lack some of its last frames, and rates are only ever 1 or 2, so counts within a fifth decide.
+
+    Raises:
+        SourceError: the counts fit neither rate, or not that of the id.
     """
     of_id = stride_of_id(video)
     counts = f"{num_rgb} RGB and {num_flow} flow frames"

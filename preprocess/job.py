@@ -261,7 +261,11 @@ def _named(clips: Sequence[str]) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second packer out of a split; the lock goes with the process that holds it."""
+    """Keep a second packer out of a split; the lock goes with the process that holds it.
+
+    Raises:
+        UserError: another process holds it.
+    """
     path = folder / ".lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -73,7 +73,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def read_splits(data: DataSection, display: Display) -> dict[str, list[Clip]]:
-    """The clips of each split that the config names."""
+    """The clips of each split that the config names.
+
+    Raises:
+        UserError: annotations are wrong, or give a split no clip.
+    """
     splits = {}
     rows: dict[tuple[Path, ...], list[Clip]] = {}  # a preset can cut several splits from the same files
     for split, paths in data.annotations.splits().items():

@@ -51,6 +51,9 @@ class Workers:
         """Yield (position, result) as tasks end, and None now and then while none does.
 
         A small job is done in this process, where it is over before another would have started.
+
+        Raises:
+            UserError: a process died.
         """
         if is_small:
             yield from ((position, work(task)) for position, task in enumerate(tasks))

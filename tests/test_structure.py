@@ -65,3 +65,31 @@ def test_the_first_line_says_the_one_job(path: Path) -> None:
     doc = ast.get_docstring(ast.parse(path.read_text("utf-8")))
     assert doc
     assert len(doc.splitlines()[0]) > 20
+
+
+def public_functions(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef, str]]:
+    """Each public function with its docstring, and a method's with that of its class."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node, ast.get_docstring(node) or ""
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            whole = ast.get_docstring(node) or ""
+            methods = (method for method in node.body if isinstance(method, ast.FunctionDef))
+            yield from ((method, whole + (ast.get_docstring(method) or "")) for method in methods)
+
+
+def named(node: ast.expr | None) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} if node is not None else set()
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_public_function_raises_stands_in_its_docstring(path: Path) -> None:
+    silent = []
+    for function, doc in public_functions(ast.parse(path.read_text("utf-8"))):
+        raised = [node.exc for node in ast.walk(function) if isinstance(node, ast.Raise)]
+        errors = {call.func.id for call in raised if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)}
+        caught = set().union(*(named(node.type) for node in ast.walk(function) if isinstance(node, ast.ExceptHandler)))
+        errors -= caught | {"NotImplementedError", "AssertionError"}
+        if not function.name.startswith("_") and errors and "Error" not in doc:
+            silent.append(f"{function.name}: {', '.join(sorted(errors))}")
+    assert silent == []
