@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and one message where the system does not let them."""
 
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,7 +42,7 @@ def _together(folder: Path) -> Iterator[Create]:
     opened: list[tuple[Path, Path, IO[Any]]] = []  # scratch file, the name it is to take, the file
 
     def create(name: str, mode: str = "wb") -> IO[Any]:
-        scratch = folder / f".{name}.{os.getpid()}.tmp"
+        scratch = folder / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"  # ids occur on other machines, too
         file = scratch.open(mode, encoding=None if "b" in mode else "utf-8")
         opened.append((scratch, folder / name, file))
         return file

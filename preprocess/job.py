@@ -1,12 +1,9 @@
 """Packs one split: plan, write what is not there yet, finish; what is complete is kept."""
 
-import fcntl
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,8 @@ from configs.files import make_folder, remove_scratch
 from configs.schema import DataSection
 from pipeline.format import INDEX_NAME, VERSION, ShardError, open_split, read_index
 from preprocess.annotations import Clip
+from preprocess.assignment import WHOLE, Assignment
+from preprocess.lock import locked
 from preprocess.parts import Part, finish, read_part, remove_leftovers
 from preprocess.plan import (
     PlannedClip,
@@ -35,7 +34,7 @@ from preprocess.writer import ShardTask, part_path, shard_path, write_shard
 MIB = 2**20
 SMALL_JOB_BYTES = 8 * MIB  # packed in less time than processes need to start
 SMALL_JOB_VIDEOS = 16
-MAX_IDS = 20  # clips named on one line of a message
+MAX_NAMES = 20  # of clips or shards on one line of a message
 
 
 @dataclass
@@ -54,10 +53,11 @@ class SplitPlan:
 
 @dataclass
 class Outcome:
-    """What packing a split came to."""
+    """What packing a split, or a slice of it, came to."""
 
-    index: dict[str, Any]
+    index: dict[str, Any] | None = None  # None: the split is not finished
     seconds: float = 0.0
+    num_shards: int = 0  # of this slice
     num_bytes: int = 0  # written now
     num_clips: int = 0  # written now
     num_kept: int = 0  # shards that were there
@@ -85,51 +85,95 @@ def plan_split(split: str, clips: Sequence[Clip], data: DataSection, workers: Wo
     return plan
 
 
-def pack_split(split: str, clips: Sequence[Clip], data: DataSection, workers: Workers, display: Display) -> Outcome:
-    """Pack a split, or keep it when it is complete; safe to run again after any end of an earlier run."""
+def pack_split(
+    split: str,
+    clips: Sequence[Clip],
+    data: DataSection,
+    workers: Workers,
+    display: Display,
+    assignment: Assignment = WHOLE,
+) -> Outcome:
+    """Pack a split or a slice of it, or keep it when it is complete; safe to run again after any end of earlier runs.
+
+    Raises:
+        UserError: clips are bad, shards are missing that others should have written, or somebody else is at work there.
+    """
     folder = data.shards / split
     about = describe(split, clips, data)
     begin = time.monotonic()
     make_folder(folder)
-    with locked(folder):
+    with locked(folder, shared=not assignment.joins):
         index = complete_index(folder, about, data, display)
         if index is not None:
-            remove_leftovers(folder, {shard["name"] for shard in index["shards"]})
+            if assignment.joins:
+                remove_leftovers(folder, {shard["name"] for shard in index["shards"]})
             return Outcome(index, was_complete=True)
         plan = plan_split(split, clips, data, workers, display)
         _check_plan(split, plan, data, display)
-        outcome = _pack(folder, plan, about, data, workers, display)
+        if assignment.joins:
+            remove_scratch(folder)
+        (folder / INDEX_NAME).unlink(missing_ok=True)
+        tasks = shard_tasks(folder, plan, data)
+        outcome, parts = _write_slice(tasks, assignment.shards, plan, about, data, workers, display)
+        if assignment.joins:
+            outcome.index = _join(folder, tasks, parts, plan, about)
     outcome.seconds = time.monotonic() - begin
     return outcome
 
 
-def _pack(
-    folder: Path, plan: SplitPlan, about: dict[str, Any], data: DataSection, workers: Workers, display: Display
-) -> Outcome:
-    tasks = shard_tasks(folder, plan, data)
-    remove_scratch(folder)
-    (folder / INDEX_NAME).unlink(missing_ok=True)
+def _write_slice(
+    tasks: Sequence[ShardTask],
+    shards: slice,
+    plan: SplitPlan,
+    about: dict[str, Any],
+    data: DataSection,
+    workers: Workers,
+    display: Display,
+) -> tuple[Outcome, list[Part | None]]:
+    """Write what is missing of a slice of the shards; return that, and the parts of all shards as far as they exist."""
+    split, num_clips = about["split"], len(plan.clips) + len(plan.problems)
     parts = [_kept_part(task) for task in tasks]
-    todo = [task for task, part in zip(tasks, parts, strict=True) if part is None]
-    outcome = Outcome({}, num_kept=len(tasks) - len(todo), num_clamped=sum(v.num_clamped for v in plan.videos))
-    outcome.problems = plan.in_order([*plan.problems, *_write_shards(about["split"], todo, workers, display)])
+    todo = [task for task in tasks[shards] if parts[task.number] is None]
+    num_mine = len(tasks[shards])
+    outcome = Outcome(num_shards=num_mine, num_kept=num_mine - len(todo))
+    outcome.num_clamped = sum(video.num_clamped for video in plan.videos)
+    outcome.problems = plan.in_order([*plan.problems, *_write_shards(split, todo, workers, display)])
     if outcome.problems and data.on_bad_clip == "error":
-        raise UserError(bad_clips_message(about["split"], outcome.problems, len(plan.clips) + len(plan.problems)))
+        raise UserError(bad_clips_message(split, outcome.problems, num_clips))
     for task in todo:
-        parts[task.number] = read_part(folder, task.number, task.digest)
+        part = parts[task.number] = read_part(task.folder, task.number, task.digest)
+        if part is None:
+            raise UserError(
+                f"{task.folder}: shard {task.number:05d} vanished while the split was packed; does another process "
+                "write there, or do the workers of a cluster see another folder under this name?"
+            )
+        outcome.num_bytes += part[1]["bytes"]
+        outcome.num_clips += part[1]["clips"]
+    return outcome, parts
+
+
+def _join(
+    folder: Path, tasks: Sequence[ShardTask], parts: Sequence[Part | None], plan: SplitPlan, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Make the shards a finished split; return its index.
+
+    Raises:
+        UserError: some are missing, or they hold no clip.
+    """
     whole = [part for part in parts if part is not None]
     if len(whole) < len(tasks):
-        raise UserError(f"{folder}: shards vanished while the split was packed; does another process write there?")
-    if not any(summary["clips"] for _, summary in whole):
-        raise UserError(bad_clips_message(about["split"], outcome.problems, len(plan.clips) + len(plan.problems)))
-    fresh = [summary for _, summary in (whole[task.number] for task in todo)]
-    outcome.num_bytes = sum(summary["bytes"] for summary in fresh)
-    outcome.num_clips = sum(summary["clips"] for summary in fresh)
+        missing = [f"{number:05d}" for number, part in enumerate(parts) if part is None]
+        raise UserError(
+            f"{folder}: {len(missing)} of {len(tasks)} shards are missing: {_listed(missing)}; run their slices "
+            "(again), or the command without --slice and --finish, which writes them itself"
+        )
     skipped = [Problem(**problem) for _, summary in whole for problem in summary["left_out"]]
-    left_out = [problem._asdict() for problem in plan.in_order([*plan.problems, *skipped])]
+    problems = plan.in_order([*plan.problems, *skipped])
+    if not any(summary["clips"] for _, summary in whole):
+        raise UserError(bad_clips_message(about["split"], problems, len(plan.clips) + len(plan.problems)))
+    left_out = [problem._asdict() for problem in problems]
     inputs = {**about["inputs"], "frames": hashlib.sha256("".join(t.digest for t in tasks).encode()).hexdigest()}
-    outcome.index = finish(folder, whole, {**about, "inputs": inputs, "left_out": left_out})
-    return outcome
+    return finish(folder, whole, {**about, "inputs": inputs, "left_out": left_out})
 
 
 def _kept_part(task: ShardTask) -> Part | None:
@@ -166,16 +210,17 @@ def _write_shards(split: str, tasks: Sequence[ShardTask], workers: Workers, disp
         if done is not None:
             problems[done[0]] = done[1].problems
             num_done += sizes[done[0]]
-        progress.update(num_done + _scratch_bytes(tasks[0].folder))
+        progress.update(num_done + _scratch_bytes(tasks))
     return [problem for position in sorted(problems) for problem in problems[position]]
 
 
-def _scratch_bytes(folder: Path) -> int:
+def _scratch_bytes(tasks: Sequence[ShardTask]) -> int:
     """What processes have written of shards that are not finished; seen from outside, so they need not tell."""
+    names = {shard_path(task.folder, task.number).name for task in tasks}
     total = 0
-    for scratch in folder.glob(".*.tfrecord.*.tmp"):
+    for scratch in tasks[0].folder.glob(".*.tfrecord.*.tmp"):
         try:
-            total += scratch.stat().st_size
+            total += scratch.stat().st_size if scratch.name[1:].split(".tfrecord")[0] + ".tfrecord" in names else 0
         except FileNotFoundError:  # finished in between
             continue
     return total
@@ -255,28 +300,8 @@ def bad_clips_message(split: str, problems: Sequence[Problem], num_clips: int) -
 
 
 def _named(clips: Sequence[str]) -> str:
-    more = f" and {len(clips) - MAX_IDS} more" if len(clips) > MAX_IDS else ""
-    return f"clip{'s' if len(clips) > 1 else ''} {', '.join(clips[:MAX_IDS])}{more}"
+    return f"clip{'s' if len(clips) > 1 else ''} {_listed(clips)}"
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second packer out of a split; the lock goes with the process that holds it.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    path = folder / ".lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not (path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())):
-            raise BlockingIOError  # the holder ended and took the file with it, between our two calls
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UserError(f"{folder}: another process is writing here; wait for it, or end it first") from None
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")

@@ -17,6 +17,8 @@ from configs.errors import UserError, exit_code_of
 from configs.load import load_config
 from configs.schema import DataSection
 from preprocess.annotations import Clip, read_split
+from preprocess.assignment import FINISH, WHOLE, Assignment, parse_slice
+from preprocess.cluster import ClusterWorkers
 from preprocess.job import pack_split, plan_split
 from preprocess.presets import select
 from preprocess.report import show_outcome, show_plan
@@ -32,6 +34,9 @@ python preprocess/pack.py -c configs/xnorm.yaml --plan
 python preprocess/pack.py -c configs/xnorm.yaml data.frames=/data/epic data.workers=8
 python preprocess/pack.py -c configs/xnorm.yaml --verify
 python preprocess/pack.py 'data.annotations={train: [a.csv, b.csv], val: [c.csv]}' data.preset=none
+python preprocess/pack.py -c configs/xnorm.yaml --scheduler tcp://host:8786
+python preprocess/pack.py -c configs/xnorm.yaml --slice 3/8
+python preprocess/pack.py -c configs/xnorm.yaml --finish
 """
 
 
@@ -60,16 +65,33 @@ def _parser() -> argparse.ArgumentParser:
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--plan", action="store_true", help="say what there is and what would be packed; write nothing")
     modes.add_argument("--verify", action="store_true", help="re-read every record and list what is wrong")
+    modes.add_argument(
+        "--slice", type=parse_slice, metavar="i/n", help="write every n-th shard from the i-th on (default: all)"
+    )
+    modes.add_argument("--finish", action="store_true", help="join the shards that slices wrote to complete splits")
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="work on the dask.distributed cluster of this scheduler, tcp://host:8786 (default: on this machine)",
+    )
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
     data = load_config(arguments.config, arguments.overrides).data
-    with Display(arguments.quiet) as display, Workers(data.workers) as workers:
-        if arguments.verify:
-            return _verify(data, workers, display)
-        work = _plan if arguments.plan else _pack
-        return work(data, workers, display)
+    with Display(arguments.quiet) as display:
+        if arguments.scheduler is None:
+            workers = Workers(data.workers)
+        else:
+            workers = ClusterWorkers(arguments.scheduler, display)
+            # Its processes were started in other folders.
+            data = data.model_copy(update={"frames": data.frames.absolute(), "shards": data.shards.absolute()})
+        with workers:
+            if arguments.verify:
+                return _verify(data, workers, display)
+            if arguments.plan:
+                return _plan(data, workers, display)
+            return _pack(data, workers, display, arguments.slice or (FINISH if arguments.finish else WHOLE))
 
 
 def read_splits(data: DataSection, display: Display) -> dict[str, list[Clip]]:
@@ -101,11 +123,11 @@ def _warn_of_leaks(splits: dict[str, list[Clip]], display: Display) -> None:
             display.line(f"warning: {len(shared)} clips are in both {one} and {other}, {min(shared)} among them")
 
 
-def _pack(data: DataSection, workers: Workers, display: Display) -> int:
+def _pack(data: DataSection, workers: Workers, display: Display, assignment: Assignment) -> int:
     failed = []
     for split, clips in read_splits(data, display).items():
         try:
-            show_outcome(split, pack_split(split, clips, data, workers, display), display)
+            show_outcome(split, pack_split(split, clips, data, workers, display, assignment), display)
         except UserError as error:  # the other splits can still be packed
             failed.append(str(error))
     if failed:

@@ -100,9 +100,12 @@ def _video_cells(video: VideoPlan) -> tuple[str, ...]:
 def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
     """One paragraph a split: what is there now, and what it took."""
     index = outcome.index
-    size = _size(sum(shard["bytes"] for shard in index["shards"]))
-    shards = f"{len(index['shards'])} shard{'s' if len(index['shards']) > 1 else ''}"
-    what = f"{index['num_clips']:,} clips, {3 * index['num_frames']:,} JPEGs, {size} in {shards}"
+    if index is None:
+        what = f"this slice is complete, {_shards(outcome.num_shards)}; once all are, --finish joins them"
+    else:
+        size = _size(sum(shard["bytes"] for shard in index["shards"]))
+        jpegs = f"{index['num_clips']:,} clips, {3 * index['num_frames']:,} JPEGs"
+        what = f"{jpegs}, {size} in {_shards(len(index['shards']))}"
     if outcome.was_complete:
         display.line(f"{split}: {what}; complete, kept as it is")
     else:
@@ -114,6 +117,10 @@ def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
         display.line(
             f"{split}: frames that stand behind their video's last flow frame, and use that: {outcome.num_clamped:,}"
         )
-    if index["left_out"]:
+    if index is not None and index["left_out"]:
         num_bad = len({problem["clip_id"] for problem in index["left_out"]})
         display.line(f"{split}: left out {num_bad} bad clips, listed under left_out in index.json")
+
+
+def _shards(number: int) -> str:
+    return f"{number} shard{'' if number == 1 else 's'}"

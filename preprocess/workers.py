@@ -1,11 +1,11 @@
-"""Runs tasks in local processes that end with the one that started them."""
+"""Runs tasks in other processes: here in those of this machine, which end with the one that started them."""
 
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
 from types import TracebackType
@@ -25,12 +25,15 @@ def num_cores() -> int:
 
 
 class Workers:
-    """Up to `count` processes, started when they are first needed; `fewer` is how a user asks for just one."""
+    """Up to `count` processes of this machine; `fewer` is how a user asks for just one.
 
-    def __init__(self, count: int, fewer: str = "data.workers=1") -> None:
+    Whatever is an Executor can do the tasks: a subclass says how it is started and stopped, and what its losses mean.
+    """
+
+    def __init__(self, count: int = 0, fewer: str = "data.workers=1") -> None:
         self.count = count or num_cores()
         self._fewer = fewer
-        self._pool: ProcessPoolExecutor | None = None
+        self._executor: Executor | None = None
 
     def __enter__(self) -> "Workers":
         return self
@@ -38,12 +41,7 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is None:
-            return
-        if kind is not None:  # nobody waits for tasks whose results nobody takes
-            for process in multiprocessing.active_children():
-                process.terminate()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._stop(self._executor, failed=kind is not None)
 
     def run(
         self, work: Callable[[Task], Result], tasks: Sequence[Task], is_small: bool
@@ -53,33 +51,53 @@ class Workers:
         A small job is done in this process, where it is over before another would have started.
 
         Raises:
-            UserError: a process died.
+            UserError: a task's own, or that the process which did it was lost.
         """
         if is_small:
             yield from ((position, work(task)) for position, task in enumerate(tasks))
             return
         try:
-            yield from self._run_in_pool(work, tasks)
-        except BrokenProcessPool:
-            self._pool = None  # the next job gets processes of its own
-            raise UserError(
-                "a worker process died (killed by hand or for want of memory); what was finished is kept: "
-                f"run the same command again, with fewer processes ({self._fewer}) if it was memory"
-            ) from None
+            yield from self._run_elsewhere(work, tasks)
+        except Exception as error:
+            message = self._loss(error)
+            if message is None:
+                raise
+            raise UserError(message) from None
 
-    def _run_in_pool(
+    def _run_elsewhere(
         self, work: Callable[[Task], Result], tasks: Sequence[Task]
     ) -> Iterator[tuple[int, Result] | None]:
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=_follow_parent)
-        waiting = {self._pool.submit(work, task): position for position, task in enumerate(tasks)}
+        if self._executor is None:  # started when it is first needed
+            self._executor = self._start()
+        waiting = {self._executor.submit(work, task): position for position, task in enumerate(tasks)}
         while waiting:
             done, _ = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
             for future in done:
                 yield waiting.pop(future), future.result()
             if not done:
                 yield None
+
+    def _start(self) -> Executor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self.count, mp_context=context, initializer=_follow_parent)
+
+    def _stop(self, executor: Executor | None, failed: bool) -> None:
+        if executor is None:
+            return
+        if failed:  # nobody waits for tasks whose results nobody takes
+            for process in multiprocessing.active_children():
+                process.terminate()
+        executor.shutdown(wait=True, cancel_futures=True)
+
+    def _loss(self, error: Exception) -> str | None:
+        """What to tell a user of an error that is none of the task's own, or None."""
+        if not isinstance(error, BrokenProcessPool):
+            return None
+        self._executor = None  # the next job gets processes of its own
+        return (
+            "a worker process died (killed by hand or for want of memory); what was finished is kept: "
+            f"run the same command again, with fewer processes ({self._fewer}) if it was memory"
+        )
 
 
 def _follow_parent() -> None:

@@ -13,7 +13,7 @@ import torch
 from configs import UserError
 from engine.distributed import World
 from models import heads
-from preprocess.job import locked
+from preprocess.lock import locked
 from tests.docs.markdown import ROOT, Command
 from tests.docs.project import make_project, run
 

@@ -14,6 +14,7 @@ from PIL import Image
 from configs.errors import UserError
 from pipeline.format import open_split
 from preprocess import job, pack
+from preprocess.lock import locked
 from tests.trees import HEADER, Video, write_annotations, write_video
 
 REAL = Path(__file__).parents[2] / "../shared/data"
@@ -294,7 +295,7 @@ def test_a_mended_file_costs_its_own_shard_only(big_tree: Tree, monkeypatch: pyt
 
 def test_two_packers_do_not_share_a_split(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     tree.split.mkdir(parents=True)
-    with job.locked(tree.split):
+    with locked(tree.split):
         assert tree.pack() == 1
     assert f"{tree.split}: another process is writing here" in capsys.readouterr().err
     assert tree.pack() == 0

@@ -1,0 +1,71 @@
+"""Runs tasks on a dask.distributed cluster, whose machines see the same files under the same names."""
+
+import logging
+from concurrent.futures import CancelledError, Executor
+from typing import Any
+
+from configs.display import Display
+from configs.errors import ConfigError, UserError
+from preprocess.workers import Workers
+
+CONNECT_SECONDS = 10
+
+
+class ClusterWorkers(Workers):
+    """The workers of the cluster whose scheduler listens at `address`, such as tcp://host:8786.
+
+    A task whose worker is lost is done by another one. The scheduler, too, needs this project in its environment.
+
+    Raises:
+        ConfigError: dask.distributed is not installed.
+        UserError: no scheduler answers there.
+    """
+
+    def __init__(self, address: str, display: Display) -> None:
+        super().__init__()
+        self._client = _connect(address)
+        threads = self._client.nthreads()
+        display.line(
+            f"cluster {address}: {len(threads)} workers with {sum(threads.values())} threads; "
+            f"dashboard: {self._client.dashboard_link or 'none'}"
+        )
+        if not threads:
+            display.line(f"waiting for workers: start some with dask worker {address}")
+
+    def _start(self) -> Executor:
+        executor: Executor = self._client.get_executor(pure=False)
+        return executor
+
+    def _stop(self, executor: Executor | None, failed: bool) -> None:
+        if executor is not None:
+            executor.shutdown(wait=not failed)  # else what waits is called off
+        self._client.close()
+
+    def _loss(self, error: Exception) -> str | None:
+        from distributed import KilledWorker
+        from distributed.comm import CommClosedError
+
+        if isinstance(error, ModuleNotFoundError):
+            return f"a worker cannot import {error.name}: start scheduler and workers in this project's environment"
+        if not isinstance(error, KilledWorker | CommClosedError | CancelledError):
+            return None
+        why = "the scheduler is gone" if isinstance(error, CancelledError) else str(error).splitlines()[0]
+        return f"the cluster gave a task up ({why}); what was finished is kept: run the same command again"
+
+
+def _connect(address: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ConfigError(
+            "--scheduler: dask.distributed is not installed; it comes with this project's extra `cluster` "
+            "(pip install --editable '.[cluster]'), on every machine"
+        ) from None
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # a lost worker is no news: its tasks are done again
+    try:
+        return Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--scheduler {address}: no scheduler answers there ({error}); start one with dask scheduler, "
+            "and give the address that it prints"
+        ) from None
