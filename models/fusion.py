@@ -103,15 +103,13 @@ class FusionModel(nn.Module):
 def to_unit_range(clip: Tensor | None, stream: str) -> Tensor:
     """Turn pixels 0 to 255 into [-1, 1]; 127.5, zero motion, becomes 0. Floats are taken as they are.
 
-    The one pass over the clip also gives it the memory layout that convolutions on its device are fast in: on a CPU
-    planes, elsewhere the layout it came in (channels last, from the loader).
+    The one pass over the clip also lays its channels last, where convolutions are fast.
 
     Raises:
         ValueError: there is no clip of `stream`, which the model looks at.
     """
     if clip is None:
         raise ValueError(f"this model looks at {stream}, and was given None for it")
-    layout = torch.contiguous_format if clip.device.type == "cpu" else torch.preserve_format
     if clip.dtype == torch.uint8:
-        return clip.to(torch.float32, memory_format=layout).div_(127.5).sub_(1.0)
-    return clip.to(clip.dtype, memory_format=layout)
+        return clip.to(torch.float32, memory_format=torch.channels_last_3d).div_(127.5).sub_(1.0)
+    return clip.to(memory_format=torch.channels_last_3d)

@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
 from configs.methods import I3D_STAGES
-from models.stages import Projection, Trunk
+from models.stages import PointwiseConv3d, Projection, Trunk
 
 Triple = tuple[int, int, int]
 KINETICS_CLASSES = 400
@@ -101,7 +101,11 @@ class Unit(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, momentum: float) -> None:
         super().__init__()
-        self.conv3d = SameConv3d(channels, out_channels, kernel, stride, bias=False)
+        self.conv3d = (
+            PointwiseConv3d(channels, out_channels, bias=False)
+            if kernel == stride == 1
+            else SameConv3d(channels, out_channels, kernel, stride, bias=False)
+        )
         self.bn = BatchNorm3d(out_channels, eps=1e-3, momentum=momentum)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ class TorchvisionTrunk(Trunk):
             )
             first.reset_parameters()
             mean, std = [0.5] * 2, [sum(RGB_STD) / 3] * 2
-        self.register_buffer("mean", 2 * torch.tensor(mean).view(-1, 1, 1, 1) - 1, persistent=False)
-        self.register_buffer("std", 2 * torch.tensor(std).view(-1, 1, 1, 1), persistent=False)
+        self.register_buffer("mean", 2 * torch.tensor(mean).view(1, -1, 1, 1, 1) - 1, persistent=False)
+        self.register_buffer("std", 2 * torch.tensor(std).view(1, -1, 1, 1, 1), persistent=False)
         self.dropout = nn.Dropout(dropout)
         if embedding_size is not None:
             self.logits = Projection(self.out_channels, embedding_size)

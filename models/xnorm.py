@@ -1,11 +1,12 @@
 """X-Norm (Yin, Xu, Zu and Soleymani, ICMI 2022): two trunks that exchange normalisation parameters on their way."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from configs.methods import XNormOptions
 from models.fusion import FusionOutput
 from models.late import LateFusion
 from models.norm_exchange import norm_exchange
+from models.stages import PointwiseConv3d
 
 
 class XNorm(LateFusion):
@@ -22,8 +23,8 @@ class XNorm(LateFusion):
         self.pooled = options.param_pool == "global"
         for position, stage in enumerate(options.exchange_after, start=1):
             channels = self.rgb_enc.channels[stage]
-            self.add_module(f"rgb2flow_l{position}", nn.Conv3d(channels, 2 * channels, kernel_size=1))
-            self.add_module(f"flow2rgb_l{position}", nn.Conv3d(channels, 2 * channels, kernel_size=1))
+            self.add_module(f"rgb2flow_l{position}", PointwiseConv3d(channels, 2 * channels))
+            self.add_module(f"flow2rgb_l{position}", PointwiseConv3d(channels, 2 * channels))
 
     def predict(self, rgb: Tensor, flow: Tensor) -> FusionOutput:
         """Predict from rgb [B, 3, T, H, W] and flow [B, 2, T, H, W]."""

@@ -55,3 +55,8 @@ def test_peak_memory_has_what_was_held_and_can_start_anew():
     assert placement.peak_memory() == peak
     placement.forget_peak_memory()
     assert placement.peak_memory() < peak - size // 2
+
+
+def test_channels_lie_last_on_every_device():
+    convolution = choose_placement("auto", "auto").place(torch.nn.Conv3d(3, 4, 3))
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last_3d)

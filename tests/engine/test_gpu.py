@@ -45,8 +45,3 @@ def test_no_step_waits_for_the_gpu(precision: str, trainer: MakeTrainer):
         small.meter.add(small.stepper.step(batch, 1), batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-def test_channels_lie_last_on_a_gpu():
-    convolution = choose_placement("cuda", "auto").place(torch.nn.Conv3d(3, 4, 3))
-    assert convolution.weight.is_contiguous(memory_format=torch.channels_last_3d)

@@ -8,28 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
 
 from configs import UserError
 from engine.checkpoint import load_checkpoint
 from engine.trainer import Trainer
 from tests.engine.conftest import FakeLoader, MakeTrainer
-
-WAITS = {"item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__"}
-
-
-class CountWaits(TorchFunctionMode):
-    """Notes each call that would make the host wait for a GPU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(function, "__name__", "")
-        if name in WAITS:
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
+from tests.engine.waits import CountCalls
 
 
 def scripted(trainer: Trainer, accuracies: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +98,7 @@ def test_nothing_between_logs_waits_for_the_device(trainer: MakeTrainer):
         waits.extend(counter.found)
 
     small.meter.add = add  # type: ignore[method-assign]
-    with CountWaits() as counter:
+    with CountCalls() as counter:
         small.train_epoch()
     assert small.counters.step == 4
     assert waits == []

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from models.i3d import I3D, POOLS, SameConv3d, SameMaxPool3d, same_padding
+from models.stages import PointwiseConv3d
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +66,31 @@ def test_width_one_has_the_published_channels():
 
 
 @pytest.mark.parametrize("size", [32, 33])
-def test_padding_and_pooling_keep_channels_last(size):
+def test_channels_stay_last_from_stage_to_stage(size):
+    """A stage that rearranged them would slow all that follow down."""
     layout = torch.channels_last_3d
-    x = torch.rand(2, 3, 8, size, size).to(memory_format=layout)
-    pools = [SameMaxPool3d(*pool, signed_input=signed) for pool in POOLS.values() for signed in (False, True)]
-    for module in (SameConv3d(3, 8, 7, 2), *pools):
-        assert module.to(memory_format=layout)(x).is_contiguous(memory_format=layout)
+    trunk = I3D(2, 16, width=0.1, signed_after=("Mixed_3b", "MaxPool3d_2a_3x3")).to(memory_format=layout)
+    x = torch.rand(2, 2, 16, size, size).to(memory_format=layout)
+    for stage in trunk.stages[:-3]:  # the last are 1 x 1 in space, where all layouts are one
+        x = trunk.forward_stage(stage, x)
+        assert x.is_contiguous(memory_format=layout), stage
+        assert not x.is_contiguous()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_a_pointwise_convolution_is_torchs_convolution(layout):
+    plain = torch.nn.Conv3d(5, 7, kernel_size=1).double()
+    ours = PointwiseConv3d(5, 7).double()
+    ours.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 5, 3, 4, 6, dtype=torch.double).to(memory_format=layout).requires_grad_()
+    for one, other in zip(*(gradients(module, x) for module in (plain, ours)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def gradients(convolution, x):
+    output = convolution(x)
+    leaves = [x, *convolution.parameters()]
+    return [output, *torch.autograd.grad(output.square().sum(), leaves)]
 
 
 def test_a_frozen_trunk_keeps_its_weights_and_statistics_and_learns_its_embedding():

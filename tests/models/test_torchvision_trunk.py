@@ -49,7 +49,7 @@ def test_grey_frames_give_flow_what_they_give_rgb(trunk, built, tmp_path):
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     load_pretrained(flow, tmp_path / "weights.pth")
     grey = torch.rand(1, 1, 8, 32, 32) * 2 - 1
-    normalised = (grey / flow.std[0]).expand(-1, 3, -1, -1, -1)
+    normalised = (grey / flow.std[:, :1]).expand(-1, 3, -1, -1, -1)
     expected = torchvision_features(network, normalised)
     torch.testing.assert_close(flow.forward_features(grey.expand(-1, 2, -1, -1, -1)), expected, rtol=1e-3, atol=1e-4)
 
@@ -110,3 +110,10 @@ def test_missing_and_wrong_weights_say_where_to_get_them(tmp_path, built):
     torch.save(built["s3d"][2].state_dict(), tmp_path / "s3d.pth")
     with pytest.raises(UserError, match=r"s3d\.pth: does not fit this model: .*missing"):
         load_pretrained(built["r2plus1d_18"][0], tmp_path / "s3d.pth")
+
+
+@every_trunk
+def test_a_trunk_can_lie_channels_last(trunk, built):
+    rgb, flow, _ = built[trunk]
+    for model in (rgb, flow):
+        model.to(memory_format=torch.channels_last_3d)
