@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from configs.methods import MethodOptions, Options
 
@@ -32,6 +32,8 @@ class DataSection(Options):
     preset: Literal["xnorm-verbs", "none"] = Field(description="which rows belong to which split")
     shards: Path = Field(description="root of <split>/00000.tfrecord ...")
     frames_per_clip: int | Literal["all"] = Field(description="stored frames a clip, evenly spaced")
+    codec: Literal["jpeg", "raw"] = Field(description="what is stored of a frame: its JPEG file, or its pixels")
+    raw_short_side: PositiveInt | None = Field(description="raw alone: larger frames are scaled down to it; null: none")
     check: Literal["decode", "header"] = Field(description="how each JPEG is checked as it is packed")
     on_bad_clip: Literal["error", "skip"] = Field(description="stop at bad clips, or leave them out and list them")
     shard_mib: PositiveInt = Field(description="size of a shard in MiB; clips stay whole")
@@ -43,6 +45,13 @@ class DataSection(Options):
         if frames != "all" and not (isinstance(frames, int) and frames > 0):
             raise ValueError(f"found {frames!r}; allowed: a number above 0, or all")
         return frames
+
+    @field_validator("raw_short_side")
+    @classmethod
+    def _raw_alone(cls, short_side: int | None, info: ValidationInfo) -> int | None:
+        if short_side is not None and info.data.get("codec") == "jpeg":
+            raise ValueError("has no effect when data.codec is jpeg; set data.codec=raw, or leave it out")
+        return short_side
 
 
 class ClipSection(Options):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.format import Split
 from pipeline.graph import define_tfrecord_graph
-from pipeline.reader import ClipReader, Jpeg
+from pipeline.reader import ClipReader, Stored
 
-Decode = Callable[[list[Jpeg], bool, int, int, int, bool], Tensor]  # files, gray, top, left, crop, mirror
+Decode = Callable[[Sequence[Stored], bool, int, int, int, bool], Tensor]  # files, gray, top, left, crop, mirror
 Pair = tuple[Tensor, Tensor, int]
 
 
@@ -80,10 +81,8 @@ def tfrecord_batches(
         yield len(pair[0])
 
 
-def decode_opencv(files: list[Jpeg], gray: bool, top: int, left: int, size: int, mirror: bool) -> Tensor:
+def decode_opencv(files: Sequence[Stored], gray: bool, top: int, left: int, size: int, mirror: bool) -> Tensor:
     """Whole frames by OpenCV, then crop, mirror and float in [-1, 1], as the published code has it: [T, C, H, W]."""
-    import cv2  # a development dependency, needed for this comparison alone
-
     images: list[NDArray[Any]] = []
     for file in files:
         image = np.asarray(cv2.imdecode(file, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR))
@@ -93,12 +92,12 @@ def decode_opencv(files: list[Jpeg], gray: bool, top: int, left: int, size: int,
     return torch.from_numpy(frames.astype(np.float32) / 127.5 - 1)
 
 
-def decode_torchvision(files: list[Jpeg], gray: bool, top: int, left: int, size: int, mirror: bool) -> Tensor:
+def decode_torchvision(files: Sequence[Stored], gray: bool, top: int, left: int, size: int, mirror: bool) -> Tensor:
     """Whole frames by torchvision's decode_jpeg, then crop and mirror, uint8 [T, C, H, W]."""
     from torchvision.io import ImageReadMode, decode_jpeg
 
     mode = ImageReadMode.GRAY if gray else ImageReadMode.RGB
-    encoded: Sequence[Tensor] = [torch.from_numpy(file.copy()) for file in files]
+    encoded: Sequence[Tensor] = [torch.from_numpy(np.array(file)) for file in files]
     frames = torch.stack([decode_jpeg(data, mode)[:, top : top + size, left : left + size] for data in encoded])
     return frames.flip(-1) if mirror else frames
 

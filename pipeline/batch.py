@@ -1,8 +1,11 @@
 """A batch of clip pairs, and the one pass that lays decoded frames out as such."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,25 +47,50 @@ class Batch:
         )
 
 
-def assemble_rgb(frames: Tensor, views: Sequence[View]) -> Tensor:
-    """Copy frames [B * T, H, W, 3] out of the decoder's buffer, mirrored where the view says so: [B, 3, T, H, W]."""
-    clips = frames.view(len(views), -1, *frames.shape[1:])  # [B, T, H, W, 3]
-    out = torch.empty_like(clips)
-    for clip, view, source in zip(out.movedim(-1, 2), views, clips.movedim(-1, 2), strict=True):
-        # As [T, 3, H, W] in channels_last, torch mirrors whole pixels at once: twice as fast as along an inner axis.
-        clip.copy_(source.flip(3) if view.mirror else source)
-    return out.permute(0, 4, 1, 2, 3)
+def lay_out(frames: Tensor, views: Sequence[View], out: Tensor) -> None:
+    """Copy frames [P * B * T, H, W, C] out of the decoder's buffer into [B, P, T, H, W, C], mirrored as views say.
+
+    P is 1 (RGB) or 2 (u and v); a mirror turns u into 255 - u.
+    """
+    num_planes, width, channels = out.shape[1], out.shape[4], out.shape[5]
+    rows = frames.view(num_planes, len(views), 1, -1, width, channels)  # of all T pictures as of one
+    places = out.view(len(views), num_planes, 1, -1, width, channels)
+    copy = copy_on_gpu if out.is_cuda else copy_pictures
+    for clip, view in enumerate(views):
+        for plane in range(num_planes):
+            invert = view.mirror and inverts(plane, num_planes)
+            copy(rows[plane, clip], places[clip, plane], mirror=view.mirror, invert=invert)
 
 
-def assemble_flow(frames: Tensor, views: Sequence[View]) -> Tensor:
-    """Copy frames [2 * B * T, H, W, 1], all u before all v, into [B, 2, T, H, W]; a mirror turns u into 255 - u."""
-    _, height, width, _ = frames.shape
-    planes = frames.view(2, len(views), -1, height, width)  # [2, B, T, H, W]
-    out = planes.new_empty((len(views), 2, *planes.shape[2:]))
-    for index, view in enumerate(views):
-        for plane in range(2):
-            source = planes[plane, index]  # [T, H, W]
-            out[index, plane].copy_(source.flip(2) if view.mirror else source)
-        if view.mirror:
-            out[index, 0].bitwise_not_()  # 255 - u
-    return out
+def copy_pictures(pictures: Iterable[Any], places: Iterable[Any], *, mirror: bool, invert: bool) -> None:
+    """Copy pictures [H, W, C] of the CPU, arrays or tensors, into as many places; `invert` makes them 255 - level."""
+    for picture, place in zip(pictures, places, strict=True):
+        source, target = np.asarray(picture), np.asarray(place)
+        if not mirror:
+            target[...] = source
+        elif source.shape[2] == 1:  # OpenCV drops the axis of a single channel
+            cv2.flip(source[..., 0], 1, dst=target[..., 0])
+        else:
+            cv2.flip(source, 1, dst=target)
+        if invert:
+            np.invert(target, out=target)
+
+
+def copy_on_gpu(pictures: Tensor, places: Tensor, *, mirror: bool, invert: bool) -> None:
+    """What copy_pictures() does, for tensors [N, H, W, C] of any device."""
+    # As [N, C, H, W] in channels_last, torch mirrors whole pixels at once.
+    source = pictures.movedim(3, 1).flip(3).movedim(1, 3) if mirror else pictures
+    if invert:
+        torch.bitwise_not(source, out=places)
+    else:
+        places.copy_(source)
+
+
+def inverts(plane: int, num_planes: int) -> bool:
+    """Whether a mirror turns the levels of this plane into 255 - level: that of u does."""
+    return num_planes == 2 and plane == 0
+
+
+def as_stream(out: Tensor) -> Tensor:
+    """[B, P, T, H, W, C] seen as a batch has it: rgb [B, 3, T, H, W], or flow [B, 2, T, H, W]."""
+    return out[:, 0].permute(0, 4, 1, 2, 3) if out.shape[1] == 1 else out[..., 0]

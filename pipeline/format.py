@@ -21,7 +21,12 @@ from configs.errors import UserError
 
 FORMAT = "clip-shards"
 VERSION = 1
+CODECS = (
+    "jpeg",
+    "raw",
+)  # what is stored of a frame: its JPEG file, or its pixels; sets of before there were two are jpeg
 STREAMS = ("rgb", "flow_u", "flow_v")
+CHANNELS = (3, 1, 1)  # of a frame of each of STREAMS
 INDEX_NAME = "index.json"
 TABLE_NAME = "frames.npz"
 SHARD_NAME = re.compile(r"[0-9]{5,}\.tfrecord")
@@ -43,7 +48,10 @@ class ShardError(UserError):
 
 @dataclass(frozen=True)
 class FrameTable:
-    """Where everything lies: N clips, F stored frames, 3 JPEGs a frame in the order of STREAMS."""
+    """Where everything lies: N clips, F stored frames, 3 files a frame in the order of STREAMS.
+
+    A file is what the split's codec stores of a picture: a JPEG, or height x width x channels bytes of pixels.
+    """
 
     clip_id: NDArray[np.bytes_]  # [N] utf-8
     video_id: NDArray[np.bytes_]  # [N] utf-8
@@ -59,9 +67,9 @@ class FrameTable:
     first_frame: NDArray[np.int64]  # [N + 1] clip i has the rows first_frame[i]:first_frame[i + 1] of the arrays below
     rgb_index: NDArray[np.int32]  # [F] number of the RGB file, 1-based
     flow_index: NDArray[np.int32]  # [F] number of the u and v files, 1-based
-    offset: NDArray[np.int64]  # [F, 3] of the JPEG, bytes from the start of the shard
+    offset: NDArray[np.int64]  # [F, 3] of the file, bytes from the start of the shard
     size: NDArray[np.int32]  # [F, 3] bytes
-    crc: NDArray[np.uint32]  # [F, 3] CRC-32C of the JPEG's bytes, not masked
+    crc: NDArray[np.uint32]  # [F, 3] CRC-32C of the file's bytes, not masked
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -90,7 +98,7 @@ class FrameTable:
         return cls(**arrays)
 
     def check(self, shard_bytes: Sequence[int]) -> None:
-        """ValueError unless every row points inside its shard, and every JPEG inside its clip's record."""
+        """ValueError unless every row points inside its shard, and every file inside its clip's record."""
         if len(self) == 0:
             raise ValueError("no clips")
         counts = np.diff(self.first_frame)
@@ -106,10 +114,16 @@ class FrameTable:
         low = np.repeat(self.record_offset + RECORD_HEADER.size, counts)[:, None]
         high = np.repeat(self.record_offset + self.record_size - RECORD_FOOTER.size, counts)[:, None]
         if (self.size < 1).any() or (self.offset < low).any() or (self.offset > high - self.size).any():
-            raise ValueError("a JPEG lies outside its record")
+            raise ValueError("a file lies outside its record")
         pixels = self.height.astype(np.int64) * self.width
         if min(self.height.min(), self.width.min()) < 1 or pixels.max() > MAX_PIXELS or (self.label < 0).any():
             raise ValueError("a height, width or label is out of range")
+
+    def check_pixels(self) -> None:
+        """ValueError unless every file is as long as the pixels of its frame."""
+        pixels = np.repeat(self.height.astype(np.int64) * self.width, np.diff(self.first_frame))
+        if (self.size != pixels[:, None] * CHANNELS).any():
+            raise ValueError("a file is not as long as the pixels of its frame")
 
 
 def read_arrays(data: bytes, names: Iterable[str]) -> dict[str, NDArray[Any]]:
@@ -168,6 +182,11 @@ class Split:
     table: FrameTable
     shard_paths: list[Path]
 
+    @property
+    def codec(self) -> str:
+        """One of CODECS."""
+        return codec_of(self.index)
+
 
 def open_split(split_dir: str | Path) -> Split:
     """Open a split: its index, frame table, and the presence and size of its shards; ShardError if anything is off."""
@@ -209,7 +228,15 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise ShardError(f"{path}: damaged, its checksum does not match its content; {_remedy(folder)}")
     if not _index_is_sound(index):
         raise ShardError(f"{path}: does not have the entries of docs/format.md; {_remedy(folder)}")
+    if codec_of(index) not in CODECS:
+        raise ShardError(f"{path}: codec {codec_of(index)!r}, this code reads {', '.join(CODECS)}; {_remedy(folder)}")
     return index
+
+
+def codec_of(index: dict[str, Any]) -> str:
+    """The codec that an index names, which those of before there were two do not."""
+    codec: str = index.get("options", {}).get("codec", CODECS[0])
+    return codec
 
 
 def index_checksum(index: dict[str, Any]) -> int:
@@ -224,7 +251,11 @@ def _index_is_sound(index: dict[str, Any]) -> bool:
         names = [shard["name"] for shard in shards]
         counts = [index["num_clips"], index["num_frames"], frames["bytes"], frames["crc32c"]]
         counts += [shard[key] for shard in shards for key in ("bytes", "crc32c", "clips")]
-        safe = all(SHARD_NAME.fullmatch(name) for name in names) and frames["name"] == TABLE_NAME
+        safe = (
+            isinstance(index.get("options", {}), dict)
+            and all(SHARD_NAME.fullmatch(name) for name in names)
+            and frames["name"] == TABLE_NAME
+        )
         return safe and len(set(names)) == len(names) and all(type(n) is int and 0 <= n < 2**63 for n in counts)
     except (KeyError, TypeError):
         return False
@@ -243,6 +274,8 @@ def _read_table(folder: Path, index: dict[str, Any]) -> FrameTable:
     try:
         table = FrameTable.read(data)
         table.check([shard["bytes"] for shard in index["shards"]])
+        if codec_of(index) == "raw":
+            table.check_pixels()
         if (len(table), len(table.rgb_index)) != (index["num_clips"], index["num_frames"]):
             raise ValueError("the index counts other clips or frames")
     except ValueError as error:
@@ -277,7 +310,7 @@ def record_payload(record: bytes | memoryview) -> memoryview:
 
 @dataclass(frozen=True)
 class ClipFields:
-    """What a record says of its clip beside the JPEGs."""
+    """What a record says of its clip beside its files."""
 
     clip_id: str
     video_id: str
@@ -291,9 +324,9 @@ class ClipFields:
     flow_index: Sequence[int]  # [T] numbers of the u and v files
 
 
-def encode_record(clip: ClipFields, jpegs: Sequence[Sequence[bytes]]) -> tuple[bytes, NDArray[np.int64]]:
-    """Frame one clip as a whole TFRecord; also where each JPEG lies in it, [T, 3] bytes from the record's start."""
-    chunks, offsets = encode_example(clip, jpegs)
+def encode_record(clip: ClipFields, files: Sequence[Sequence[bytes]]) -> tuple[bytes, NDArray[np.int64]]:
+    """Frame one clip as a whole TFRecord; also where each file lies in it, [T, 3] bytes from the record's start."""
+    chunks, offsets = encode_example(clip, files)
     return frame_record(chunks), offsets + RECORD_HEADER.size
 
 
@@ -307,10 +340,10 @@ def frame_record(chunks: Sequence[bytes]) -> bytes:
     return b"".join([header, *chunks, RECORD_FOOTER.pack(masked_crc(crc))])
 
 
-def encode_example(clip: ClipFields, jpegs: Sequence[Sequence[bytes]]) -> tuple[list[bytes], NDArray[np.int64]]:
-    """Encode one clip as tf.train.Example; jpegs is [T][3] in the order of STREAMS.
+def encode_example(clip: ClipFields, files: Sequence[Sequence[bytes]]) -> tuple[list[bytes], NDArray[np.int64]]:
+    """Encode one clip as tf.train.Example; files is [T][3] in the order of STREAMS.
 
-    Returns the message in chunks, to be joined once, and where each JPEG lies in it [T, 3]. Features stand in the
+    Returns the message in chunks, to be joined once, and where each file lies in it [T, 3]. Features stand in the
     order of their names, so that equal clips give equal bytes.
 
     Raises:
@@ -324,14 +357,14 @@ def encode_example(clip: ClipFields, jpegs: Sequence[Sequence[bytes]]) -> tuple[
     features["rgb_index"] = _int64_feature("rgb_index", clip.rgb_index)
     features["flow_index"] = _int64_feature("flow_index", clip.flow_index)
     places = {}
-    for row, column, name in _jpeg_names(len(jpegs)):
-        features[name] = _bytes_feature(name, jpegs[row][column])
+    for row, column, name in _file_names(len(files)):
+        features[name] = _bytes_feature(name, files[row][column])
         places[name] = (row, column)
 
     length = sum(len(prefix) + len(value) for prefix, value in features.values())
     chunks = [_FIELD_1 + _varint(length)]
     position = len(chunks[0])
-    offsets = np.zeros((len(jpegs), len(STREAMS)), np.int64)
+    offsets = np.zeros((len(files), len(STREAMS)), np.int64)
     for name in sorted(features):
         prefix, value = features[name]
         if name in places:
@@ -346,7 +379,7 @@ def encode_example(clip: ClipFields, jpegs: Sequence[Sequence[bytes]]) -> tuple[
     return chunks, offsets
 
 
-def _jpeg_names(num_frames: int) -> Iterator[tuple[int, int, str]]:
+def _file_names(num_frames: int) -> Iterator[tuple[int, int, str]]:
     """(frame, column, feature name); numbers as wide as the last one needs, at least 3, so that names sort by time."""
     width = max(3, len(str(num_frames - 1)))
     for frame in range(num_frames):

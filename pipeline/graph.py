@@ -1,6 +1,7 @@
-"""The DALI graph of one stream and its running: JPEGs and windows in, uint8 crops out, on a CPU or a GPU alike."""
+"""The DALI graph of one stream and its running: frames and windows in, uint8 crops out, on a CPU or a GPU alike."""
 
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from nvidia.dali.plugin.pytorch import feed_ndarray
 from nvidia.dali.tensors import TensorCPU, TensorListCPU
 from torch import Tensor
 
+from pipeline.batch import as_stream, lay_out
+from pipeline.buffers import BufferPool
 from pipeline.format import ShardError
-from pipeline.reader import Jpeg
+from pipeline.reader import CorruptClipError, Stored, raw_window
 from pipeline.sampler import View
 
-JPEG, ANCHOR, SHAPE = "jpeg", "anchor", "shape"  # inputs of every graph
+JPEG, ANCHOR, SHAPE = "jpeg", "anchor", "shape"  # inputs of a graph that decodes
+PIXELS = "pixels"  # input of a graph of raw frames: their windows
 COLOR = ("brightness", "contrast", "saturation")  # inputs of a graph with colour jitter
 GAIN = "gain"  # input of a graph that rescales flow values
 ZERO_MOTION = 127.5  # the level of no motion in a flow image
@@ -30,13 +34,14 @@ class GraphOptions:
     """What the graph of one stream does.
 
     Attributes:
-        gray: decode to one channel (flow) instead of three (RGB).
+        gray: one channel, of u and v (flow), instead of three, of one picture a moment (RGB).
         max_frames: the largest number of frames a batch.
         frame_bytes: bytes of the largest decoded frame, height x width x channels.
         crop_size: height and width of what comes out, pixels.
         resize: whether windows may differ from crop_size.
         color: whether brightness, contrast and saturation are changed, by factors a frame.
         gain: whether values are scaled about zero motion, by a factor a frame.
+        raw: frames come as pixels, not as JPEGs.
     """
 
     gray: bool
@@ -46,6 +51,17 @@ class GraphOptions:
     resize: bool = False
     color: bool = False
     gain: bool = False
+    raw: bool = False
+
+    @property
+    def num_planes(self) -> int:
+        """Pictures a moment: u and v, or one of RGB."""
+        return 2 if self.gray else 1
+
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether anything is done beyond cropping."""
+        return self.resize or self.color or self.gain
 
 
 def define_graph(options: GraphOptions, *, device_id: int | None, num_threads: int, prefetch: int) -> Pipeline:
@@ -62,10 +78,9 @@ def define_graph(options: GraphOptions, *, device_id: int | None, num_threads: i
         seed=0,  # nothing random happens here: every decision is fed in
     )
     with pipe:
-        jpeg = fn.external_source(name=JPEG, no_copy=True, dtype=types.UINT8, ndim=1)
-        anchor = fn.external_source(name=ANCHOR, dtype=types.INT32, ndim=1)
-        shape = fn.external_source(name=SHAPE, dtype=types.INT32, ndim=1)
-        images = _decode(jpeg, anchor, shape, options, "cpu" if device_id is None else "mixed")
+        images = (
+            _windows(on_gpu=device_id is not None) if options.raw else _decode(options, on_gpu=device_id is not None)
+        )
         if options.resize:
             images = fn.resize(
                 images, size=[options.crop_size, options.crop_size], interp_type=types.INTERP_LINEAR, antialias=True
@@ -78,12 +93,17 @@ def define_graph(options: GraphOptions, *, device_id: int | None, num_threads: i
     return pipe
 
 
-def _decode(jpeg: Any, anchor: Any, shape: Any, options: GraphOptions, device: str) -> Any:
+def _windows(*, on_gpu: bool) -> Any:
+    pixels = fn.external_source(name=PIXELS, no_copy=True, dtype=types.UINT8, ndim=3, layout="HWC")
+    return pixels.gpu() if on_gpu else pixels
+
+
+def _decode(options: GraphOptions, *, on_gpu: bool) -> Any:
     return fn.decoders.image_slice(
-        jpeg,
-        anchor,
-        shape,
-        device=device,
+        fn.external_source(name=JPEG, no_copy=True, dtype=types.UINT8, ndim=1),
+        fn.external_source(name=ANCHOR, dtype=types.INT32, ndim=1),
+        fn.external_source(name=SHAPE, dtype=types.INT32, ndim=1),
+        device="mixed" if on_gpu else "cpu",
         axes=[0, 1],
         normalized_anchor=False,
         normalized_shape=False,
@@ -100,7 +120,7 @@ def _factor(name: str) -> Any:
 
 
 class StreamDecoder:
-    """One running DALI pipeline: batches of JPEGs are sent in, and received decoded in the same order."""
+    """One running DALI pipeline; see pipeline.decoder.Decoder."""
 
     def __init__(self, options: GraphOptions, device: torch.device, num_threads: int, prefetch: int) -> None:
         self._options = options
@@ -109,26 +129,44 @@ class StreamDecoder:
         self._pipe = define_graph(options, device_id=device_id, num_threads=num_threads, prefetch=prefetch)
         self._pipe.build()
         self._unscheduled = prefetch  # DALI's first run starts as many batches as it works ahead
+        self._buffers = BufferPool()
+        self._sent: deque[_Sent] = deque()
 
-    def send(self, jpegs: list[Jpeg], views: Sequence[View]) -> None:
-        """Begin to decode the views' windows of `jpegs`: T of every view in turn, for flow all u's and then all v's."""
-        # A list of arrays would go through DALI's checks of every item, which cost three times what feeding does.
-        self._pipe.feed_input(JPEG, TensorListCPU([TensorCPU(jpeg) for jpeg in jpegs]))
+    def send(self, stored: Sequence[Stored], views: Sequence[View]) -> None:
+        """Begin to work on the views' windows: T pictures of every view in turn, for flow all u's and then all v's."""
+        corrupt: list[CorruptClipError] = []
+        pictures = self._pictures(stored, views, corrupt)
+        self._pipe.feed_input(PIXELS if self._options.raw else JPEG, pictures)
         for name, values in self._arguments(views).items():  # each [B, ...]
             frames = np.repeat(values, len(views[0].frames), axis=0)  # [B * T, ...]
-            self._pipe.feed_input(name, np.concatenate([frames] * (len(jpegs) // len(frames))))
+            self._pipe.feed_input(name, np.concatenate([frames] * self._options.num_planes))
+        self._sent.append(_Sent(views, pictures, corrupt))
         if self._unscheduled > 0:
             self._unscheduled -= 1
         if self._unscheduled == 0:
             self._pipe.schedule_run()
 
-    @contextmanager
-    def receive(self, clips: str) -> Iterator[Tensor]:
-        """Lend the next batch's frames, uint8 [samples, H, W, C], in DALI's own memory: gone after the with block.
+    def receive(self, clips: str) -> Tensor:
+        """The stream of the batch that was sent first; see Decoder for the errors."""
+        with self._lent(clips) as (sent, frames):
+            if sent.corrupt:
+                raise sent.corrupt[0]
+            out = self._empty((len(sent.views), self._options.num_planes, len(sent.views[0].frames), *frames.shape[1:]))
+            lay_out(frames, sent.views, out)
+        return as_stream(out)
 
-        Raises:
-            ShardError: DALI cannot decode one of them; the message names `clips`.
-        """
+    def discard(self, clips: str) -> None:
+        """Let go of the batch that was sent first."""
+        with self._lent(clips):
+            pass
+
+    def close(self) -> None:
+        """Free the pipeline with its threads."""
+        del self._pipe
+
+    @contextmanager
+    def _lent(self, clips: str) -> Iterator[tuple["_Sent", Tensor]]:
+        """The next batch and its frames [P * B * T, H, W, C], in DALI's own memory: gone after the with block."""
         try:
             outputs = self._pipe.share_outputs()
         except RuntimeError as error:
@@ -137,7 +175,7 @@ class StreamDecoder:
                 "python preprocess/pack.py -c ... --verify says which"
             ) from None
         try:
-            yield self._borrow(outputs[0].as_tensor())
+            yield self._sent.popleft(), self._borrow(outputs[0].as_tensor())
         finally:
             self._pipe.release_outputs()
 
@@ -149,19 +187,51 @@ class StreamDecoder:
         feed_ndarray(frames, copy, cuda_stream=torch.cuda.current_stream(self._device))
         return copy
 
+    def _empty(self, shape: tuple[int, ...]) -> Tensor:
+        if self._device.type == "cpu":
+            return self._buffers.take(shape)
+        return torch.empty(shape, dtype=torch.uint8, device=self._device)
+
+    def _pictures(
+        self, stored: Sequence[Stored], views: Sequence[View], corrupt: list[CorruptClipError]
+    ) -> TensorListCPU:
+        """What is fed to DALI; a raw frame whose CRC does not match is listed in `corrupt`, and black."""
+        # A list of arrays would go through DALI's checks of every item, which cost three times what feeding does.
+        if not self._options.raw:
+            return TensorListCPU([TensorCPU(jpeg) for jpeg in stored])
+        every = [view for view in views for _ in view.frames] * self._options.num_planes
+        windows = []
+        for view, frame in zip(every, stored, strict=True):
+            try:
+                windows.append(np.ascontiguousarray(raw_window(frame, view)))
+            except CorruptClipError as error:
+                corrupt.append(error)
+                windows.append(np.zeros((view.side, view.side, 1 if self._options.gray else 3), np.uint8))
+        return TensorListCPU([TensorCPU(window, layout="HWC") for window in windows], layout="HWC")
+
     def _arguments(self, views: Sequence[View]) -> dict[str, NDArray[Any]]:
+        """The graph's other inputs, each [B, ...]."""
         options = self._options
         sides = np.array([view.side for view in views])
-        arguments: dict[str, NDArray[Any]] = {
-            ANCHOR: np.array([(view.top, view.left) for view in views], dtype=np.int32),
-            SHAPE: np.stack([sides, sides], axis=1).astype(np.int32),
-        }
+        arguments: dict[str, NDArray[Any]] = {}
+        if not options.raw:
+            arguments[ANCHOR] = np.array([(view.top, view.left) for view in views], dtype=np.int32)
+            arguments[SHAPE] = np.stack([sides, sides], axis=1).astype(np.int32)
         if options.color:
             factors = np.array([view.color for view in views], dtype=np.float32)
             arguments |= dict(zip(COLOR, factors.T, strict=True))
         if options.gain:
             arguments[GAIN] = (options.crop_size / sides).astype(np.float32)
         return arguments
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A batch in the pipeline; DALI does not copy `pictures`, so they have to live until it is received."""
+
+    views: Sequence[View]
+    pictures: TensorListCPU
+    corrupt: list[CorruptClipError]
 
 
 def _reason(error: Exception) -> str:

@@ -3,7 +3,6 @@
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -15,15 +14,14 @@ from torch import Tensor
 
 from configs.errors import UserError
 from configs.schema import Config
-from pipeline.batch import Batch, assemble_flow, assemble_rgb
+from pipeline.batch import Batch
+from pipeline.decoder import open_decoders
 from pipeline.format import open_split
-from pipeline.graph import GraphOptions, StreamDecoder
+from pipeline.graph import GraphOptions
 from pipeline.prepare import Prepared, Preparer
-from pipeline.reader import COLUMNS, ClipReader
+from pipeline.reader import COLUMNS, ClipReader, CorruptClipError
 from pipeline.sampler import Looks, Slot, View, ViewOptions
 from pipeline.schedule import Schedule
-
-_ASSEMBLE = {"rgb": assemble_rgb, "flow": assemble_flow}
 
 
 class ClipLoader:
@@ -115,12 +113,8 @@ class ClipLoader:
         self.prefetch = prefetch
         self._in_flight: deque[Prepared] = deque()
         self._ahead: Iterator[Slot] = iter(())
-        self.decoders = {
-            stream: StreamDecoder(options, self.device, threads, prefetch)
-            for (stream, options), threads in zip(
-                self._graphs(streams, rescale_flow).items(), _share(num_threads, len(streams)), strict=True
-            )
-        }
+        graphs = self._graphs(streams, split.codec, rescale_flow)
+        self.decoders = open_decoders(graphs, self.device, num_threads, prefetch)
 
     @classmethod
     def from_config(cls, config: Config, split: str, **changes: Any) -> "ClipLoader":
@@ -158,6 +152,8 @@ class ClipLoader:
 
     def close(self) -> None:
         """Free the decoders and their threads; the loader cannot be used afterwards."""
+        for decoder in self.decoders.values():
+            decoder.close()
         self.decoders.clear()
         self._in_flight.clear()
 
@@ -200,18 +196,29 @@ class ClipLoader:
                 f"({schedule.batch_size} on each of {schedule.world_size} ranks); lower loader.batch_size"
             )
 
-    def _graphs(self, streams: Sequence[str], rescale_flow: bool) -> dict[str, GraphOptions]:
+    def _graphs(self, streams: Sequence[str], codec: str, rescale_flow: bool) -> dict[str, GraphOptions]:
         height, width = int(self.table.height.max()), int(self.table.width.max())
         crop = self.options.crop_size
         resize = self.options.scale != (1.0, 1.0) or min(self.table.height.min(), self.table.width.min()) < crop
-        frames = self.schedule.batch_size * self.options.num_frames
+        frames, raw = self.schedule.batch_size * self.options.num_frames, codec == "raw"
         graphs = {
-            "rgb": GraphOptions(False, frames, height * width * 3, crop, resize, color=self.options.color > 0),
-            "flow": GraphOptions(True, 2 * frames, height * width, crop, resize, gain=resize and rescale_flow),
+            "rgb": GraphOptions(False, frames, height * width * 3, crop, resize, self.options.color > 0, False, raw),
+            "flow": GraphOptions(True, 2 * frames, height * width, crop, resize, False, resize and rescale_flow, raw),
         }
         return {stream: graphs[stream] for stream in streams}
 
     def _next_batch(self, wanted: Slot) -> Batch:
+        """The batch of `wanted`; made again where a clip turns out to be corrupt and another may stand in for it."""
+        while True:
+            try:
+                return self._take_batch(wanted)
+            except CorruptClipError as error:
+                if not self.preparer.may_replace(error):
+                    raise
+                while self._in_flight:
+                    self._discard()
+
+    def _take_batch(self, wanted: Slot) -> Batch:
         """The batch of `wanted`: the next in flight, unless an epoch was left in the middle or a state was loaded."""
         while self._in_flight and not self._in_flight[0].slot.is_same(wanted):
             self._discard()
@@ -227,15 +234,19 @@ class ClipLoader:
         prepared = self.preparer.prepare(slot)
         self._in_flight.append(prepared)
         for stream, decoder in self.decoders.items():
-            decoder.send(prepared.jpegs[stream], prepared.views)
+            decoder.send(prepared.stored[stream], prepared.views)
 
     def _receive(self) -> Batch:
-        prepared = self._in_flight[0]
+        prepared = self._in_flight.popleft()
         streams: dict[str, Tensor] = {}
-        for stream, decoder in self.decoders.items():
-            with decoder.receive(self._names(prepared.views)) as frames, _one_thread():
-                streams[stream] = _ASSEMBLE[stream](frames, prepared.views)
-        self._in_flight.popleft()
+        corrupt: CorruptClipError | None = None
+        for stream, decoder in self.decoders.items():  # each hands out its part, or they would be out of step
+            try:
+                streams[stream] = decoder.receive(self._names(prepared.views))
+            except CorruptClipError as error:
+                corrupt = error
+        if corrupt is not None:
+            raise corrupt
         self.skipped += prepared.replaced
         clips = np.array([view.clip for view in prepared.views])
         return Batch(
@@ -250,22 +261,10 @@ class ClipLoader:
     def _discard(self) -> None:
         prepared = self._in_flight.popleft()
         for decoder in self.decoders.values():
-            with decoder.receive(self._names(prepared.views)):
-                pass
+            decoder.discard(self._names(prepared.views))
 
     def _names(self, views: Sequence[View]) -> str:
         return ", ".join(self.clip_ids[view.clip] for view in views)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Copy without OpenMP, whose idle threads would spin on the cores that the decoders need."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 def _check_arguments(given: dict[str, Any]) -> None:
@@ -300,11 +299,6 @@ def _torch_device(name: str) -> torch.device:
     if index >= count:
         raise UserError(f"loader.device: found {name!r}, but torch sees {count} GPUs; allowed: cpu, auto, cuda:0 ...")
     return torch.device("cuda", index)
-
-
-def _share(num_threads: int, num_streams: int) -> list[int]:
-    """Threads of each stream: RGB, the first, decodes about as long as u and v together."""
-    return [max(1, (num_threads + num_streams - 1 - index) // num_streams) for index in range(num_streams)]
 
 
 def _identity(split: int, schedule: Schedule, options: ViewOptions, looks: Looks) -> dict[str, Any]:

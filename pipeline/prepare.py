@@ -1,11 +1,11 @@
 """From a slot of the schedule to what the decoders need: each clip's view and bytes."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
-from pipeline.reader import COLUMNS, ClipReader, CorruptClipError, Jpeg
+from pipeline.reader import COLUMNS, ClipReader, CorruptClipError, Stored
 from pipeline.sampler import ONE_LOOK, Looks, Slot, View, ViewOptions, draw_view
 from pipeline.schedule import Schedule
 
@@ -17,13 +17,13 @@ class Prepared:
     Attributes:
         slot: which batch it is.
         views: how each of its B clips is seen.
-        jpegs: for "rgb" B * T files, clip after clip; for "flow" B * T files of u and then as many of v.
+        stored: for "rgb" B * T pictures, clip after clip; for "flow" B * T of u and then as many of v.
         replaced: ids of the corrupt clips that others stand in for.
     """
 
     slot: Slot
     views: tuple[View, ...]
-    jpegs: dict[str, list[Jpeg]]
+    stored: dict[str, list[Stored]]
     replaced: list[str]
 
 
@@ -45,6 +45,7 @@ class Preparer:
         self._schedule = schedule
         self._replace_corrupt = replace_corrupt
         self._announced_views: dict[tuple[int, int, int], View] = {}  # by epoch, clip and look, until they are read
+        self._corrupt: dict[int, CorruptClipError] = {}  # found after they were read
 
     def announced(self, slots: Iterator[Slot], ahead: int) -> Iterator[Slot]:
         """The same slots; the bytes of each are asked for when it is `ahead` slots away, and read when it comes."""
@@ -66,21 +67,32 @@ class Preparer:
         """
         replaced: list[str] = []
         clips = [self._read(slot, position, replaced) for position in range(len(slot.clips))]
-        jpegs = {
+        stored = {
             stream: [
-                jpeg for column in range(len(COLUMNS[stream])) for _, files in clips for jpeg in files[stream][column]
+                picture
+                for column in range(len(COLUMNS[stream]))
+                for _, pictures in clips
+                for picture in pictures[stream][column]
             ]
             for stream in self.reader.columns
         }
-        return Prepared(slot, tuple(view for view, _ in clips), jpegs, replaced)
+        return Prepared(slot, tuple(view for view, _ in clips), stored, replaced)
 
-    def _read(self, slot: Slot, position: int, replaced: list[str]) -> tuple[View, dict[str, list[list[Jpeg]]]]:
+    def may_replace(self, error: CorruptClipError) -> bool:
+        """Whether prepare() gives another clip from now on for one that was found corrupt after it had been read."""
+        is_new = error.clip not in self._corrupt
+        self._corrupt[error.clip] = error
+        return self._replace_corrupt and is_new
+
+    def _read(self, slot: Slot, position: int, replaced: list[str]) -> tuple[View, dict[str, list[Sequence[Stored]]]]:
         """The clip at `position` of the slot, or the first after it in the epoch's order that is not corrupt."""
         clip, look = int(slot.clips[position]), int(slot.looks[position])
         for attempt in range(1, self._schedule.num_clips + 1):
             key = (slot.epoch, clip, look)
             view = self._announced_views.pop(key, None) or self._draw(*key)
             try:
+                if clip in self._corrupt:
+                    raise self._corrupt[clip]
                 return view, self.reader.read(clip, view.frames)
             except CorruptClipError:
                 if not self._replace_corrupt or attempt == self._schedule.num_clips:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -70,8 +71,6 @@ def has_folders(split: Split, root: Path) -> bool:
 
 def read_rgb(paths: Sequence[Path]) -> Frames:
     """Whole RGB frames, float32 [T, H, W, 3] in [-1, 1]."""
-    import cv2  # a development dependency, needed for this comparison alone
-
     frames = []
     for path in paths:
         bgr = np.asarray(cv2.imread(str(path)))
@@ -81,8 +80,6 @@ def read_rgb(paths: Sequence[Path]) -> Frames:
 
 def read_flow(u_paths: Sequence[Path], v_paths: Sequence[Path]) -> Frames:
     """Whole flow frames, float32 [T, H, W, 2] in [-1, 1]."""
-    import cv2
-
     frames = []
     for paths in zip(u_paths, v_paths, strict=True):
         planes = [np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) / 255.0 * 2 - 1 for path in paths]

@@ -1,26 +1,54 @@
-"""The bytes of a clip's JPEGs: checked views into the mapped shards, nothing copied."""
+"""What is stored of a clip: checked views into the mapped shards, nothing copied."""
 
 import errno
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from pipeline.format import STREAMS, ShardError, Split, record_payload
+from pipeline.format import CHANNELS, STREAMS, ShardError, Split, record_payload
+from pipeline.sampler import View
 
-Jpeg = NDArray[np.uint8]  # the bytes of one file
+Bytes = NDArray[np.uint8]
 _POPULATE_READ = 22  # madvise's MADV_POPULATE_READ, since Linux 5.14
 _READAHEAD = 128 * 1024  # bytes that the kernel reads anyway beyond what is touched
 COLUMNS = {"rgb": (0,), "flow": (1, 2)}  # columns of the frame table, by model stream
 
 
 class CorruptClipError(ShardError):
-    """The bytes of a clip are not those that were packed."""
+    """The bytes of a clip (its position in the split) are not those that were packed."""
+
+    def __init__(self, message: str, clip: int) -> None:
+        super().__init__(message)
+        self.clip = clip
+
+
+class RawFrame:
+    """A picture that is stored as pixels; they are checked when they are used, so that memory is read once for both."""
+
+    def __init__(self, pixels: Bytes, crc: int, corrupt: Callable[[], CorruptClipError]) -> None:
+        self._pixels, self._crc, self._corrupt = pixels, crc, corrupt
+
+    def pixels(self) -> Bytes:
+        """All of it, [H, W, C]; CorruptClipError if its CRC does not match."""
+        if crc32c(self._pixels.data) != self._crc:
+            raise self._corrupt()
+        return self._pixels
+
+
+Stored: TypeAlias = "Bytes | RawFrame"  # what is stored of a picture: the bytes of its JPEG [n], checked; or its pixels
+
+
+def raw_window(stored: Stored, view: View) -> Bytes:
+    """The window of a raw frame, [side, side, C]; CorruptClipError if the frame's CRC does not match."""
+    assert isinstance(stored, RawFrame)
+    return view.window(stored.pixels())
 
 
 class ClipReader:
@@ -30,6 +58,7 @@ class ClipReader:
         self.table = split.table
         self.columns = {stream: COLUMNS[stream] for stream in streams}
         self._paths = split.shard_paths
+        self._is_raw = split.codec == "raw"
         self._maps: dict[int, _Map] = {}
 
     def announce(self, clip: int, frames: NDArray[np.int64]) -> None:
@@ -38,24 +67,25 @@ class ClipReader:
         for begin, end in self._spans(clip, frames):
             shard.mapped.madvise(mmap.MADV_WILLNEED, begin, end - begin)
 
-    def read(self, clip: int, frames: NDArray[np.int64]) -> dict[str, list[list[Jpeg]]]:
-        """The JPEGs of `frames` (positions among the clip's stored frames): for "rgb" one list, for "flow" u's and v's.
+    def read(self, clip: int, frames: NDArray[np.int64]) -> dict[str, list[Sequence[Stored]]]:
+        """What is stored of `frames` (positions in the clip): for "rgb" one list, for "flow" u's and v's.
 
         Raises:
             CorruptClipError: a CRC does not match, or the disk does not give the bytes. A record that is read whole is
                 checked by its own CRC, a part of one by the CRCs of its frames, so that no byte is read only to be
-                checked.
+                checked. Raw frames are large: each is checked by its own CRC, when its pixels are used.
         """
         shard = self._map(int(self.table.record_shard[clip]))
         data, rows = shard.data, self.table.first_frame[clip] + frames
         is_whole = self._reads_whole_record(clip, frames)
         self._fetch(clip, shard, [self._record(clip)] if is_whole else self._spans(clip, frames))
-        if is_whole:
+        if is_whole and not self._is_raw:
             self._check_record(clip, data)
-        else:
+        elif not self._is_raw:
             self._check_frames(clip, data, np.unique(rows))
         return {
-            stream: [self._views(data, rows, column) for column in columns] for stream, columns in self.columns.items()
+            stream: [self._pictures(clip, data, rows, column) for column in columns]
+            for stream, columns in self.columns.items()
         }
 
     def _spans(self, clip: int, frames: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -82,7 +112,18 @@ class ClipReader:
                     return
                 raise self._corrupt(clip, "its part of the file", "it cannot be read") from None
 
-    def _views(self, data: Jpeg, rows: NDArray[np.int64], column: int) -> list[Jpeg]:
+    def _pictures(self, clip: int, data: Bytes, rows: NDArray[np.int64], column: int) -> Sequence[Stored]:
+        files = self._files(data, rows, column)
+        if not self._is_raw:
+            return files
+        shape = int(self.table.height[clip]), int(self.table.width[clip]), CHANNELS[column]
+        crcs = self.table.crc[rows, column].tolist()
+        return [
+            RawFrame(file.reshape(shape), crc, partial(self._corrupt_frame, clip, row, column))
+            for file, crc, row in zip(files, crcs, rows.tolist(), strict=True)
+        ]
+
+    def _files(self, data: Bytes, rows: NDArray[np.int64], column: int) -> list[Bytes]:
         begins = self.table.offset[rows, column]
         ends = begins + self.table.size[rows, column]
         return [data[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
@@ -91,30 +132,33 @@ class ClipReader:
         num_stored = self.table.first_frame[clip + 1] - self.table.first_frame[clip]
         return len(self.columns) == len(COLUMNS) and len(frames) >= num_stored and len(set(frames)) == num_stored
 
-    def _check_record(self, clip: int, data: Jpeg) -> None:
+    def _check_record(self, clip: int, data: Bytes) -> None:
         begin = int(self.table.record_offset[clip])
         try:
             record_payload(data[begin : begin + int(self.table.record_size[clip])].data)
         except ValueError as error:
             raise self._corrupt(clip, "its record", error) from None
 
-    def _check_frames(self, clip: int, data: Jpeg, rows: NDArray[np.int64]) -> None:
+    def _check_frames(self, clip: int, data: Bytes, rows: NDArray[np.int64]) -> None:
         for column in self._all_columns:
             stored = self.table.crc[rows, column].tolist()
-            for row, view, crc in zip(rows.tolist(), self._views(data, rows, column), stored, strict=True):
+            for row, view, crc in zip(rows.tolist(), self._files(data, rows, column), stored, strict=True):
                 if crc32c(view.data) != crc:
-                    frame = row - int(self.table.first_frame[clip])
-                    raise self._corrupt(clip, f"{STREAMS[column]}/{frame:03d}")
+                    raise self._corrupt_frame(clip, row, column)
 
     @cached_property
     def _all_columns(self) -> list[int]:
         return [column for columns in self.columns.values() for column in columns]
 
+    def _corrupt_frame(self, clip: int, row: int, column: int) -> CorruptClipError:
+        return self._corrupt(clip, f"{STREAMS[column]}/{row - int(self.table.first_frame[clip]):03d}")
+
     def _corrupt(self, clip: int, what: str, why: object = "the CRC does not match") -> CorruptClipError:
         path, offset = self._paths[int(self.table.record_shard[clip])], int(self.table.record_offset[clip])
         return CorruptClipError(
             f"{path}: clip {self.table.clip_id[clip].decode()} at byte {offset}: {what} is damaged: {why}; "
-            f"copy the file again, or remove {path.parent} and pack it anew"
+            f"copy the file again, or remove {path.parent} and pack it anew",
+            clip,
         )
 
     def _map(self, shard: int) -> "_Map":
@@ -128,7 +172,7 @@ class _Map:
     """A shard in memory: the mapping, and its bytes as an array."""
 
     mapped: mmap.mmap
-    data: Jpeg
+    data: Bytes
 
     @classmethod
     def of(cls, path: Path) -> "_Map":

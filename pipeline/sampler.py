@@ -75,6 +75,10 @@ class View:
     color: tuple[float, float, float]
     look: int = 0
 
+    def window(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The window of a frame [H, W, C], as a view: [side, side, C]."""
+        return frame[self.top : self.top + self.side, self.left : self.left + self.side]
+
 
 @dataclass(frozen=True)
 class Slot:

@@ -1,6 +1,7 @@
 """What a contact sheet shows of a clip: both streams as the model sees them, their moments, and the whole frames."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from torchvision.utils import flow_to_image
 from pipeline.batch import Batch
 from pipeline.loader import ClipLoader
 from pipeline.moments import Moments
-from pipeline.reader import Jpeg
+from pipeline.reader import RawFrame, Stored
 from pipeline.sampler import View
 
 Pictures = NDArray[np.uint8]  # [T, H, W, 3]
@@ -137,6 +138,13 @@ def _quantile(values: Tensor, share: float) -> Tensor:
     return values.kthvalue(max(1, round(share * len(values)))).values
 
 
-def _decode(jpegs: list[Jpeg]) -> NDArray[np.uint8]:
+def _decode(stored: Sequence[Stored]) -> NDArray[np.uint8]:
     """Whole frames, [T, H, W, 3], or [T, H, W] of grey ones."""
-    return np.stack([np.asarray(Image.open(io.BytesIO(jpeg.tobytes()))) for jpeg in jpegs])
+    return np.stack([_decode_one(picture) for picture in stored])
+
+
+def _decode_one(stored: Stored) -> NDArray[np.uint8]:
+    if isinstance(stored, RawFrame):
+        pixels = stored.pixels()
+        return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    return np.asarray(Image.open(io.BytesIO(stored.tobytes())))

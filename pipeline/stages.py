@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 
 from configs.schema import Config
-from pipeline.graph import StreamDecoder
+from pipeline.decoder import Decoder
 from pipeline.loader import ClipLoader
 from pipeline.prepare import Prepared
 
@@ -67,13 +67,12 @@ def _decode(loader: ClipLoader, *, from_memory: bool) -> Iterator[int]:
         for prepared in batches:
             in_flight.append(prepared)
             for stream, decoder in loader.decoders.items():
-                decoder.send(prepared.jpegs[stream], prepared.views)
+                decoder.send(prepared.stored[stream], prepared.views)
             if len(in_flight) > loader.prefetch:
                 yield _drop(in_flight.pop(0), loader.decoders)
 
 
-def _drop(prepared: Prepared, decoders: dict[str, StreamDecoder]) -> int:
+def _drop(prepared: Prepared, decoders: dict[str, Decoder]) -> int:
     for decoder in decoders.values():
-        with decoder.receive("measured"):
-            pass
+        decoder.discard("measured")
     return len(prepared.views)

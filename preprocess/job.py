@@ -15,6 +15,7 @@ from configs.schema import DataSection
 from pipeline.format import INDEX_NAME, VERSION, ShardError, open_split, read_index
 from preprocess.annotations import Clip
 from preprocess.assignment import WHOLE, Assignment
+from preprocess.codec import Codec
 from preprocess.lock import locked
 from preprocess.parts import Part, finish, read_part, remove_leftovers
 from preprocess.plan import (
@@ -32,6 +33,7 @@ from preprocess.workers import Workers
 from preprocess.writer import ShardTask, part_path, shard_path, write_shard
 
 MIB = 2**20
+OPTION_DEFAULTS = {"codec": "jpeg", "raw_short_side": None}  # of sets whose index does not name them
 SMALL_JOB_BYTES = 8 * MIB  # packed in less time than processes need to start
 SMALL_JOB_VIDEOS = 16
 MAX_NAMES = 20  # of clips or shards on one line of a message
@@ -69,7 +71,7 @@ class Outcome:
 def plan_split(split: str, clips: Sequence[Clip], data: DataSection, workers: Workers, display: Display) -> SplitPlan:
     """Find every frame of a split; what is missing is listed in the plan."""
     stored = None if data.frames_per_clip == "all" else data.frames_per_clip
-    tasks = video_tasks(str(data.frames), clips, stored)
+    tasks = video_tasks(str(data.frames), clips, stored, Codec.of(data))
     videos: list[VideoPlan | None] = [None] * len(tasks)
     display.begin(f"{split}: looking at the frames", len(tasks), unit="videos")
     for done in workers.run(plan_video, tasks, len(tasks) < SMALL_JOB_VIDEOS):
@@ -191,8 +193,9 @@ def shard_tasks(folder: Path, plan: SplitPlan, data: DataSection) -> list[ShardT
             clips=tuple(clips),
             root=str(data.frames),
             decode=data.check == "decode",
+            codec=Codec.of(data),
             skip=data.on_bad_clip == "skip",
-            digest=shard_digest(clips, data.check),
+            digest=shard_digest(clips, f"{data.check}{_codec_options(data) or ''}"),
         )
         for number, clips in enumerate(cut_shards(plan.clips, data.shard_mib * MIB))
     ]
@@ -229,6 +232,7 @@ def _scratch_bytes(tasks: Sequence[ShardTask]) -> int:
 def describe(split: str, clips: Sequence[Clip], data: DataSection) -> dict[str, Any]:
     """The entries of the index that say what the split was packed from and how."""
     layout = {"frames_per_clip": data.frames_per_clip, "preset": data.preset, "shard_mib": data.shard_mib}
+    layout |= _codec_options(data)
     inputs = {"annotations": clips_digest(clips)}
     named = json.dumps([VERSION, split, layout, inputs], sort_keys=True)
     checks = {"check": data.check, "on_bad_clip": data.on_bad_clip}
@@ -239,6 +243,11 @@ def describe(split: str, clips: Sequence[Clip], data: DataSection) -> dict[str, 
         "options": {**layout, **checks},
         "left_out": [],
     }
+
+
+def _codec_options(data: DataSection) -> dict[str, Any]:
+    """What the codec adds to the options; nothing for JPEGs, so that sets of before there was another are kept."""
+    return {} if data.codec == "jpeg" else {"codec": data.codec, "raw_short_side": data.raw_short_side}
 
 
 def complete_index(folder: Path, about: dict[str, Any], data: DataSection, display: Display) -> dict[str, Any] | None:
@@ -267,8 +276,8 @@ def complete_index(folder: Path, about: dict[str, Any], data: DataSection, displ
 
 
 def _difference(index: dict[str, Any], about: dict[str, Any]) -> str:
-    found, wanted = index["options"], about["options"]
-    keys = ("frames_per_clip", "preset", "shard_mib")
+    found, wanted = (OPTION_DEFAULTS | options for options in (index["options"], about["options"]))
+    keys = ("frames_per_clip", "preset", "shard_mib", *OPTION_DEFAULTS)
     differing = [f"data.{key} was {found.get(key)}, is {wanted[key]}" for key in keys if found.get(key) != wanted[key]]
     if index["inputs"].get("annotations") != about["inputs"]["annotations"]:
         differing.append("its clips were others (data.annotations)")

@@ -7,7 +7,7 @@ from PIL import Image
 
 from pipeline.format import MAX_PIXELS
 
-CHANNELS = {1: "1 (grayscale)", 3: "3 (colour)", 4: "4 (CMYK)"}
+CHANNEL_NAMES = {1: "1 (grayscale)", 3: "3 (colour)", 4: "4 (CMYK)"}
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _FRAME_HEADERS = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
@@ -62,7 +62,7 @@ def _parse_frame_header(data: bytes, position: int) -> Picture:
     precision, channels = data[position], data[position + 5]
     height = data[position + 1] << 8 | data[position + 2]
     width = data[position + 3] << 8 | data[position + 4]
-    if precision != 8 or channels not in CHANNELS:
+    if precision != 8 or channels not in CHANNEL_NAMES:
         raise ValueError(f"has {channels} channels of {precision} bits; allowed: 1 or 3 of 8 bits")
     if height == 0 or width == 0 or height * width > MAX_PIXELS:
         raise ValueError(f"says that it is {width}x{height}; allowed: up to {MAX_PIXELS} pixels")

@@ -19,6 +19,7 @@ from configs.schema import DataSection
 from preprocess.annotations import Clip, read_split
 from preprocess.assignment import FINISH, WHOLE, Assignment, parse_slice
 from preprocess.cluster import ClusterWorkers
+from preprocess.codec import count_pictures
 from preprocess.job import pack_split, plan_split
 from preprocess.presets import select
 from preprocess.report import show_outcome, show_plan
@@ -149,8 +150,8 @@ def _verify(data: DataSection, workers: Workers, display: Display) -> int:
         for line in wrong:
             display.fault(f"{name}: {line}")
         if split is not None and not wrong:
-            jpegs = 3 * split.index["num_frames"]
-            display.line(f"{name}: {split.index['num_clips']:,} clips, {jpegs:,} JPEGs: every byte is as it was packed")
+            what = f"{split.index['num_clips']:,} clips, {count_pictures(split.index)}"
+            display.line(f"{name}: {what}: every byte is as it was packed")
         num_wrong += len(wrong)
     if num_wrong:
         raise UserError(

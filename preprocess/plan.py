@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.epic import stride_of_id
-from pipeline.format import MAX_PAYLOAD, STREAMS, VERSION
+from pipeline.format import CHANNELS, MAX_PAYLOAD, STREAMS, VERSION
 from preprocess.annotations import Clip
+from preprocess.codec import Codec
+from preprocess.files import JpegFiles
 from preprocess.frames import Source, SourceError, Stream, Video, choose_frames, open_video
+from preprocess.jpeg import Picture, check_jpeg
 
-JPEG_OVERHEAD = 32  # bytes of the record around a JPEG, about; shards need not know better
+FILE_OVERHEAD = 32  # bytes of the record around a picture's file, about; shards need not know better
 _STREAM_NAMES = ("RGB", "flow u", "flow v")
 
 
@@ -35,11 +38,12 @@ class PlannedClip:
     flow_index: NDArray[np.int64]  # [T] numbers of the u and v files
     offsets: NDArray[np.int64]  # [T, 3] bytes into the .tar, 0 for files
     sizes: NDArray[np.int64]  # [T, 3] bytes
+    stored_bytes: int  # of all that is stored of them; where a picture's size differs from the first's, about
 
     @property
     def num_bytes(self) -> int:
         """About what the record will take."""
-        return int(self.sizes.sum()) + JPEG_OVERHEAD * self.sizes.size
+        return self.stored_bytes + FILE_OVERHEAD * self.sizes.size
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class VideoTask:
     root: str
     clips: tuple[Clip, ...]  # all of the same video
     num_frames: int | None  # stored frames a clip; None: all
+    codec: Codec
 
 
 @dataclass
@@ -68,12 +73,12 @@ class VideoPlan:
     problems: list[Problem] = field(default_factory=list)
 
 
-def video_tasks(root: str, clips: Sequence[Clip], num_frames: int | None) -> list[VideoTask]:
+def video_tasks(root: str, clips: Sequence[Clip], num_frames: int | None, codec: Codec) -> list[VideoTask]:
     """Group the clips by video, in the order in which videos first occur."""
     groups: dict[tuple[str, str], list[Clip]] = {}
     for clip in clips:
         groups.setdefault((clip.participant_id, clip.video_id), []).append(clip)
-    return [VideoTask(root, tuple(group), num_frames) for group in groups.values()]
+    return [VideoTask(root, tuple(group), num_frames, codec) for group in groups.values()]
 
 
 def plan_video(task: VideoTask) -> VideoPlan:
@@ -89,14 +94,15 @@ def plan_video(task: VideoTask) -> VideoPlan:
     plan.stride, plan.stride_from = video.stride, video.stride_from
     plan.num_rgb, plan.num_flow = video.rgb.last, video.last_flow
     plan.kind = " and ".join(sorted({".tar" if stream.source.is_tar else "folder" for stream in video.streams}))
-    for clip in task.clips:
-        try:
-            planned = _plan_clip(video, clip, task.num_frames)
-        except SourceError as error:
-            plan.problems.append(_problem(clip, error, task.root))
-        else:
-            plan.clips.append(planned)
-            plan.num_clamped += int(((planned.rgb_index - 1) // video.stride + 1 > video.last_flow).sum())
+    with JpegFiles() as files:
+        for clip in task.clips:
+            try:
+                planned = _plan_clip(video, clip, task, files)
+            except SourceError as error:
+                plan.problems.append(_problem(clip, error, task.root))
+            else:
+                plan.clips.append(planned)
+                plan.num_clamped += int(((planned.rgb_index - 1) // video.stride + 1 > video.last_flow).sum())
     return plan
 
 
@@ -109,7 +115,7 @@ def _problem(clip: Clip, error: SourceError, root: str) -> Problem:
     return Problem(clip.clip_id, relative(error.file, root), error.why)
 
 
-def _plan_clip(video: Video, clip: Clip, num_frames: int | None) -> PlannedClip:
+def _plan_clip(video: Video, clip: Clip, task: VideoTask, files: JpegFiles) -> PlannedClip:
     last = video.rgb.last
     if clip.stop_frame > last:
         why = f"frames {clip.start_frame}..{clip.stop_frame} are wanted, the last RGB frame is {last}"
@@ -121,14 +127,27 @@ def _plan_clip(video: Video, clip: Clip, num_frames: int | None) -> PlannedClip:
         raise SourceError(video.streams[1].source.path, why)
     for stream, name, wanted in zip(video.streams, _STREAM_NAMES, (ends, flow_ends, flow_ends), strict=True):
         _refuse_gaps(stream, name, int(wanted[0]), int(wanted[1]))
-    rgb = choose_frames(clip.start_frame, clip.stop_frame, num_frames)
+    rgb = choose_frames(clip.start_frame, clip.stop_frame, task.num_frames)
     flow = video.flow_of(rgb)
     places = [stream.locate(wanted) for stream, wanted in zip(video.streams, (rgb, flow, flow), strict=True)]
     offsets, sizes = (np.stack(columns, axis=1) for columns in zip(*places, strict=True))  # each [T, 3]
-    if sizes.sum() + 2 * JPEG_OVERHEAD * sizes.size > MAX_PAYLOAD:
-        why = f"{sizes.sum()} bytes in {len(rgb)} frames are more than a record can hold; lower data.frames_per_clip"
+    stored_bytes = int(sizes.sum())
+    if task.codec.decodes:
+        first = _read_size(video.rgb.source, int(rgb[0]), int(offsets[0, 0]), int(sizes[0, 0]), files)
+        height, width, _ = task.codec.stored_size(first)
+        stored_bytes = len(rgb) * height * width * sum(CHANNELS)
+    if stored_bytes + 2 * FILE_OVERHEAD * sizes.size > MAX_PAYLOAD:
+        why = f"{stored_bytes} bytes in {len(rgb)} frames are more than a record can hold; lower data.frames_per_clip"
         raise SourceError(video.rgb.source.path, why)
-    return PlannedClip(clip, _sources(video), rgb, flow, offsets, sizes)
+    return PlannedClip(clip, _sources(video), rgb, flow, offsets, sizes, stored_bytes)
+
+
+def _read_size(source: Source, number: int, offset: int, size: int, files: JpegFiles) -> Picture:
+    """Height and width of one frame, from its file's header."""
+    try:
+        return check_jpeg(files.read(source, number, offset, size), decode=False)
+    except ValueError as error:
+        raise SourceError(source.name(number), str(error)) from None
 
 
 def _sources(video: Video) -> tuple[Source, Source, Source]:

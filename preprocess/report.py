@@ -9,6 +9,7 @@ from configs.display import Display
 from configs.schema import DataSection
 from pipeline.format import STREAMS
 from preprocess.annotations import Clip
+from preprocess.codec import count_pictures
 from preprocess.job import Outcome, SplitPlan, bad_clips_message
 from preprocess.plan import VideoPlan
 
@@ -104,8 +105,8 @@ def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
         what = f"this slice is complete, {_shards(outcome.num_shards)}; once all are, --finish joins them"
     else:
         size = _size(sum(shard["bytes"] for shard in index["shards"]))
-        jpegs = f"{index['num_clips']:,} clips, {3 * index['num_frames']:,} JPEGs"
-        what = f"{jpegs}, {size} in {_shards(len(index['shards']))}"
+        pictures = f"{index['num_clips']:,} clips, {count_pictures(index)}"
+        what = f"{pictures}, {size} in {_shards(len(index['shards']))}"
     if outcome.was_complete:
         display.line(f"{split}: {what}; complete, kept as it is")
     else:

@@ -1,11 +1,9 @@
 """Writes one shard: reads its clips' JPEGs, checks them, and puts records, list of offsets and table on the disk."""
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,15 +11,15 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from configs.files import atomic_write
-from pipeline.format import STREAMS, ClipFields, FrameTable, encode_record
-from preprocess.frames import Source
-from preprocess.jpeg import CHANNELS, Picture, check_jpeg
+from pipeline.format import CHANNELS, STREAMS, ClipFields, FrameTable, encode_record
+from preprocess.codec import Codec
+from preprocess.files import JpegFiles
+from preprocess.jpeg import CHANNEL_NAMES, Picture, check_jpeg
 from preprocess.plan import PlannedClip, Problem, relative
 
 Write = Callable[[bytes], object]
 
-MAX_OPEN_TARS = 16
-STREAM_CHANNELS = dict(zip(STREAMS, (3, 1, 1), strict=True))
+STREAM_CHANNELS = dict(zip(STREAMS, CHANNELS, strict=True))
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,7 @@ class ShardTask:
     clips: tuple[PlannedClip, ...]
     root: str  # of the frames, to be left out of what is reported
     decode: bool  # check JPEGs by decoding them
+    codec: Codec
     skip: bool  # leave bad clips out; otherwise a bad clip keeps the shard from being written
     digest: str
 
@@ -87,101 +86,45 @@ def write_shard(task: ShardTask) -> ShardResult:
 
 
 def read_clip(
-    planned: PlannedClip, task: ShardTask, files: "JpegFiles", rows: "Rows", problems: list[Problem], write: Write
+    planned: PlannedClip, task: ShardTask, files: JpegFiles, rows: "Rows", problems: list[Problem], write: Write
 ) -> None:
     """Read, check and write one clip; what is wrong with it goes to `problems` instead."""
-    jpegs, picture, wrong = load_clip(planned, files, task.decode)
+    stored, picture, wrong = load_clip(planned, files, task.codec, task.decode)
     if wrong or picture is None:
         problems += [Problem(planned.clip.clip_id, relative(file, task.root), why) for file, why in wrong]
     elif not problems or task.skip:  # a shard that is given up needs no more bytes
-        rows.add(planned, picture, jpegs, write)
+        rows.add(planned, task.codec.stored_size(picture), stored, write)
 
 
 def load_clip(
-    planned: PlannedClip, files: "JpegFiles", decode: bool
+    planned: PlannedClip, files: JpegFiles, codec: Codec, decode: bool
 ) -> tuple[list[list[bytes]], Picture | None, list[tuple[str, str]]]:
-    """A clip's JPEGs [T][3], its height and width, and (file, why) of each that is wrong."""
-    jpegs: list[list[bytes]] = []
+    """What is stored of a clip [T][3], its JPEGs' height and width, and (file, why) of each that is wrong."""
+    stored: list[list[bytes]] = []
     wrong: dict[str, str] = {}  # a frame that a short clip repeats is reported once
     first: Picture | None = None
     for row, rgb in enumerate(planned.rgb_index.tolist()):
         numbers = (rgb, *[int(planned.flow_index[row])] * 2)
-        jpegs.append([])
+        stored.append([])
         for column, (source, number) in enumerate(zip(planned.sources, numbers, strict=True)):
             try:
                 data = files.read(source, number, int(planned.offsets[row, column]), int(planned.sizes[row, column]))
-                picture = check_jpeg(data, decode)
+                picture = check_jpeg(data, decode and not codec.decodes)
                 first = first or picture
                 _check_fits(picture, first, STREAMS[column])
+                stored[-1].append(codec.encode(data, picture))
             except ValueError as error:
                 wrong[source.name(number)] = str(error)
-            else:
-                jpegs[-1].append(data)
-    return jpegs, first, list(wrong.items())
+    return stored, first, list(wrong.items())
 
 
 def _check_fits(picture: Picture, first: Picture, stream: str) -> None:
     if picture.channels != STREAM_CHANNELS[stream]:
-        allowed = CHANNELS[STREAM_CHANNELS[stream]]
-        raise ValueError(f"has channels: {CHANNELS[picture.channels]}; allowed for {stream}: {allowed}")
+        allowed = CHANNEL_NAMES[STREAM_CHANNELS[stream]]
+        raise ValueError(f"has channels: {CHANNEL_NAMES[picture.channels]}; allowed for {stream}: {allowed}")
     if picture[:2] != first[:2]:
         size, expected = f"{picture.width}x{picture.height}", f"{first.width}x{first.height}"
         raise ValueError(f"is {size}, the clip's first frame is {expected}; all frames of a clip have one size")
-
-
-class JpegFiles:
-    """Reads JPEGs from folders and .tar files, and keeps a few .tar files open."""
-
-    def __init__(self) -> None:
-        self._tars: dict[str, int] = {}
-
-    def __enter__(self) -> "JpegFiles":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    def read(self, source: Source, number: int, offset: int, size: int) -> bytes:
-        """The bytes of one JPEG; ValueError when they are not there."""
-        try:
-            if source.is_tar:
-                data = _read(self._tar(source.path), offset, size)
-            else:
-                descriptor = os.open(source.name(number), os.O_RDONLY)
-                try:
-                    data = _read(descriptor, 0, size)
-                finally:
-                    os.close(descriptor)
-        except OSError as error:
-            raise ValueError(f"cannot be read ({error.strerror})") from None
-        if len(data) != size:
-            raise ValueError(f"has {len(data)} bytes, {size} a moment ago; is it still being copied?")
-        return data
-
-    def _tar(self, path: str) -> int:
-        if path not in self._tars:
-            if len(self._tars) >= MAX_OPEN_TARS:
-                self._close()
-            self._tars[path] = os.open(path, os.O_RDONLY)
-        return self._tars[path]
-
-    def _close(self) -> None:
-        for descriptor in self._tars.values():
-            os.close(descriptor)
-        self._tars.clear()
-
-
-def _read(descriptor: int, offset: int, size: int) -> bytes:
-    """`size` bytes, fewer only where the file ends; one call unless the system gives less."""
-    data = os.pread(descriptor, size, offset)
-    while 0 < len(data) < size:
-        more = os.pread(descriptor, size - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
 
 
 class Rows:
@@ -194,17 +137,18 @@ class Rows:
         self._clips: list[tuple[PlannedClip, Picture]] = []
         self._frames: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]] = []
 
-    def add(self, planned: PlannedClip, picture: Picture, jpegs: list[list[bytes]], write: Write) -> None:
+    def add(self, planned: PlannedClip, picture: Picture, files: list[list[bytes]], write: Write) -> None:
         """Encode one clip, hand its record to `write`, and remember where everything lies."""
         clip = planned.clip
         indices = planned.rgb_index.tolist(), planned.flow_index.tolist()
         ids = clip.clip_id, clip.video_id, clip.participant_id
         segment = clip.label, clip.start_frame, clip.stop_frame
-        record, offsets = encode_record(ClipFields(*ids, *segment, picture.height, picture.width, *indices), jpegs)
+        record, offsets = encode_record(ClipFields(*ids, *segment, picture.height, picture.width, *indices), files)
         write(record)
-        crcs = np.array([[crc32c(jpeg) for jpeg in frame] for frame in jpegs], np.uint32)
+        sizes = np.array([[len(file) for file in frame] for frame in files], np.int64)
+        crcs = np.array([[crc32c(file) for file in frame] for frame in files], np.uint32)
         self._clips.append((planned, picture))
-        self._frames.append((offsets + self.num_bytes, planned.sizes, crcs))
+        self._frames.append((offsets + self.num_bytes, sizes, crcs))
         self.records.append((self.num_bytes, len(record)))
         self.crc = crc32c(record, self.crc)
         self.num_bytes += len(record)

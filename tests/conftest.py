@@ -34,18 +34,23 @@ def pack_split(folder: Path, videos: list[Video], *overrides: str) -> Path:
     """Write the videos under `folder`, pack them as its train split, and return the split's folder."""
     for video in videos:
         write_video(folder / "frames", video)
-    annotations = write_annotations(folder / "train.csv", videos)
+    write_annotations(folder / "train.csv", videos)
+    return pack_tree(folder, "shards", *overrides)
+
+
+def pack_tree(folder: Path, shards: str, *overrides: str) -> Path:
+    """Pack the videos of `folder` as the train split below <folder>/<shards>, and return the split's folder."""
     code = pack.main(
         [
             *("-c", str(ROOT / "configs" / "xnorm.yaml"), "data.preset=none", "data.workers=1"),
             f"data.frames={folder / 'frames'}",
-            f"data.annotations={{train: [{annotations}]}}",
-            f"data.shards={folder / 'shards'}",
+            f"data.annotations={{train: [{folder / 'train.csv'}]}}",
+            f"data.shards={folder / shards}",
             *overrides,
         ]
     )
     assert code == 0
-    return folder / "shards" / "train"
+    return folder / shards / "train"
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +65,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def split(tree: Path) -> Path:
     """The packed split of `tree`."""
     return tree / "shards" / "train"
+
+
+@pytest.fixture(scope="session")
+def raw_split(tree: Path) -> Path:
+    """The same clips as `split`, their frames stored as pixels."""
+    return pack_tree(tree, "raw", "data.codec=raw")
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,13 @@
 """The DALI graph on a CPU, and as it would be on a GPU: defined, walked, and held to the operators' own schemas."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from nvidia.dali import backend
 from nvidia.dali.pipeline import Pipeline
 
-from pipeline.graph import ANCHOR, COLOR, GAIN, JPEG, SHAPE, GraphOptions, define_graph
+from pipeline.graph import ANCHOR, COLOR, GAIN, JPEG, PIXELS, SHAPE, GraphOptions, define_graph
 
 FRAME_BYTES = 456 * 256 * 3
 RGB = GraphOptions(gray=False, max_frames=128, frame_bytes=FRAME_BYTES, crop_size=224)
@@ -123,6 +123,15 @@ def test_a_graph_asks_for_the_inputs_that_its_options_need_and_no_others() -> No
     assert asked(RGB) == {JPEG, ANCHOR, SHAPE}
     assert asked(EVERYTHING[1]) == {JPEG, ANCHOR, SHAPE, *COLOR}
     assert asked(EVERYTHING[2]) == {JPEG, ANCHOR, SHAPE, GAIN}
+    assert asked(replace(EVERYTHING[2], raw=True)) == {PIXELS, GAIN}
+
+
+def test_raw_frames_take_the_same_graph_without_the_decoder() -> None:
+    of_jpegs, of_pixels = (
+        [n.operator for n in nodes(replace(EVERYTHING[1], raw=raw), None) if n.operator != "ExternalSource"]
+        for raw in (False, True)
+    )
+    assert of_jpegs == ["decoders__ImageSlice", *of_pixels]
 
 
 def test_a_graph_for_the_cpu_can_be_built_without_a_gpu() -> None:

@@ -456,7 +456,7 @@ def test_a_file_that_dali_refuses_is_one_line(packer: Packer) -> None:
 
         def prepare(slot: Slot) -> Prepared:
             prepared = original(slot)
-            prepared.jpegs["rgb"][0] = broken
+            prepared.stored["rgb"][0] = broken
             return prepared
 
         loader.preparer.prepare = prepare  # type: ignore[method-assign]
@@ -465,13 +465,15 @@ def test_a_file_that_dali_refuses_is_one_line(packer: Packer) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_closing_frees_the_threads(split: Path) -> None:
+@pytest.mark.parametrize("form", ["split", "raw_split"])
+def test_closing_frees_the_threads(form: str, request: pytest.FixtureRequest) -> None:
     def threads() -> int:
         return len(list(Path("/proc/self/task").iterdir()))
 
+    folder = request.getfixturevalue(form)
     gc.collect()  # what other tests left behind
     before = threads()
-    loader = ClipLoader(split, **SMALL, num_threads=4)
+    loader = ClipLoader(folder, **SMALL, num_threads=4)
     next(iter(loader))
     assert threads() > before
     loader.close()

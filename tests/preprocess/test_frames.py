@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from preprocess import frames
 from preprocess.annotations import Clip
+from preprocess.codec import Codec
 from preprocess.frames import SourceError, choose_frames, find_stride, open_video
 from preprocess.plan import VideoTask, cut_shards, plan_video
 from tests.trees import Video, write_video
@@ -22,7 +23,9 @@ BOTH = pytest.mark.parametrize("tar", [False, True], ids=["folder", "tar"])
 
 
 def plan(root: Path, start: int = 1, stop: int = 40, video: str = "P01_01", num_frames: int | None = 16):
-    return plan_video(VideoTask(str(root), (Clip("a", video.split("_")[0], video, start, stop, 0),), num_frames))
+    return plan_video(
+        VideoTask(str(root), (Clip("a", video.split("_")[0], video, start, stop, 0),), num_frames, Codec())
+    )
 
 
 def only_problem(root: Path, **segment: int) -> tuple[str, str]:
