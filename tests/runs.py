@@ -1,12 +1,15 @@
 """Packed splits of a few tiny clips, and command lines small enough to train on them in a second."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from configs import Config, load_config
+from engine.checkpoint import load_checkpoint
 from preprocess import pack
 from tests.trees import Video, write_annotations, write_video
 
@@ -22,14 +25,17 @@ SMALL = (
     *("model.width=0.05", "model.hidden_size=8", "model.num_classes=6", "train.epochs=2", "train.log_every=2"),
 )
 
+# What a run that is killed and resumed may have otherwise than one that never was: all of it is time or memory.
+TIMES = {"clips_per_s", "data_wait", "seconds", "wait", "wall_seconds"} | {
+    f"peak_memory{unit}" for unit in ("", "_mib", "_bytes")
+}
+
 MakeArguments = Callable[..., list[str]]
 MakeConfig = Callable[..., Config]
 
 
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Overrides that name a packed train, val and test split."""
-    folder = tmp_path_factory.mktemp("engine")
+def make_data(folder: Path) -> list[str]:
+    """Write and pack a train, val and test split; return the overrides that name them."""
     names = []
     for split, videos in SPLITS.items():
         for video in videos:
@@ -41,6 +47,49 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
     assert pack.main(["-c", str(CONFIG), *overrides]) == 0
     return overrides
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """All lines of a run's log, without what is different each time."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
+
+
+def difference(one: Path, other: Path) -> str | None:
+    """What of two finished runs is not the same: weights and optimizer bit by bit, all that is written but times."""
+    if metrics(one) != metrics(other):
+        return "metrics.jsonl"
+    for name in ("predictions.csv", "per_class.csv", "confusion.csv", "confusion.png"):
+        if (one / "test" / name).read_bytes() != (other / "test" / name).read_bytes():
+            return name
+    for name in ("summary.json", "test/metrics.json"):
+        first, second = (dict(_leaves(json.loads((folder / name).read_text()))) for folder in (one, other))
+        if first != second:
+            return name
+    for name in ("best.pt", "last.pt"):
+        states = [dict(_leaves(load_checkpoint(folder / name))) for folder in (one, other)]
+        changed = [key for key in states[0].keys() | states[1].keys() if states[0].get(key) != states[1].get(key)]
+        if changed:
+            return f"{name}: {', '.join(sorted(changed)[:5])}"
+    return None
+
+
+def _leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, plain value or bytes of a tensor) of a checkpoint or JSON, but for times, config and name."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            if name not in (*TIMES, "config", "name"):
+                yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(tree, torch.Tensor):
+        yield key, (tree.dtype, tuple(tree.shape), tree.numpy().tobytes())
+    else:
+        yield key, tree
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides that name a packed train, val and test split."""
+    return make_data(tmp_path_factory.mktemp("engine"))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -20,30 +21,16 @@ from engine.step import Stepper
 from engine.trainer import Trainer
 from pipeline.format import open_split
 from tests import estimating, runs
-from tests.runs import MakeArguments
+from tests.runs import MakeArguments, difference, metrics
 
 data, arguments, one_thread = runs.data, runs.arguments, runs.one_thread  # fixtures
 
 ROOT = Path(__file__).parents[1]
-TIMES = {"clips_per_s", "data_wait", "peak_memory_mib"}
 LIGHT = ("model.fusion=rgb", "train.epochs=1", "train.tensorboard=false")  # for what does not depend on the method
 
 
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    """All lines of the log, without what is different each time."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
-
-
 def assert_same_run(one: Path, other: Path) -> None:
-    """Weights and optimizer bit by bit, log and predictions to the last digit."""
-    assert metrics(one) == metrics(other)
-    assert (one / "test" / "predictions.csv").read_bytes() == (other / "test" / "predictions.csv").read_bytes()
-    for name in ("best.pt", "last.pt"):
-        first, second = load_checkpoint(one / name), load_checkpoint(other / name)
-        torch.testing.assert_close(first["model"], second["model"], rtol=0, atol=0)
-        if name == "last.pt":
-            torch.testing.assert_close(first["stepper"]["optimizer"], second["stepper"]["optimizer"], rtol=0, atol=0)
+    assert difference(one, other) is None
 
 
 def after_calls(number: int, action: Callable[[], None], real: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,6 +125,32 @@ def test_resume_after_kill_9_in_mid_epoch_equals_never_stopping(
     assert load_checkpoint(tmp_path / "runs/xnorm/last.pt")["counters"]["step"] == 4
     assert train.main([*arguments(every), "--resume"]) == 0
     assert_same_run(never_stopped, tmp_path / "runs" / "xnorm")
+
+
+def test_killed_inside_a_write_or_an_estimation_a_run_ends_with_the_same_bits():
+    trials = ["--kills", "1", "--methods", "misa", "gblend", "--kinds", "saving", "estimation"]
+    script = [sys.executable, "-m", "tests.chaos.train", *trials]
+    done = subprocess.run(script, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("| 1 | 1 weights, metrics and predictions are bit for bit those of a run") == 3
+
+
+def test_a_full_disk_ends_training_with_one_message_and_it_resumes(arguments: MakeArguments, tmp_path: Path, capsys):
+    assert train.main(arguments(*LIGHT, "name=whole", "--quiet")) == 0
+    room = (tmp_path / "runs/whole/last.pt").stat().st_size // 2
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        assert train.main(arguments(*LIGHT, "--quiet", "train.checkpoint_every=2")) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    last = tmp_path / "runs/xnorm/last.pt"
+    assert capsys.readouterr().err == (
+        f"error: {last}: cannot be written: File too large; what was there before is still there\n"
+    )
+    assert not list(last.parent.rglob(".*"))
+    assert train.main([*arguments(*LIGHT, "--quiet", "train.checkpoint_every=2"), "--resume"]) == 0
+    assert_same_run(tmp_path / "runs/whole", last.parent)
 
 
 def test_a_finished_run_is_left_alone_unless_it_gets_more_epochs(arguments: MakeArguments, tmp_path: Path, capsys):

@@ -14,62 +14,25 @@ import pytest
 from configs.errors import UserError
 from pipeline.format import open_split
 from preprocess.workers import Workers
+from tests.chaos.pack import Packing, children, command, make_tree
 from tests.trees import Video, write_annotations, write_video
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
-def big_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hundred overlapping clips of one video, 12 MiB: enough for processes and for a dozen shards."""
-    folder = tmp_path_factory.mktemp("big")
-    clips = tuple((1 + n % 21, 20 + n % 21, n % 3) for n in range(100))
-    video = Video("P01_01", height=128, width=160, clips=clips)
-    write_video(folder / "frames", video)
-    write_annotations(folder / "train.csv", [video])
-    (folder / "config.yaml").write_text("name: test\n")
-    return folder
-
-
-def command(tree: Path, shards: Path) -> list[str]:
-    return [
-        *(sys.executable, str(ROOT / "preprocess" / "pack.py"), "-c", str(tree / "config.yaml"), "data.preset=none"),
-        *(f"data.frames={tree / 'frames'}", f"data.shards={shards}", "data.workers=2", "data.shard_mib=1"),
-        "data.check=header",
-        f"data.annotations={{train: [{tree / 'train.csv'}]}}",
-    ]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(big_tree: Path) -> tuple[dict[str, bytes], float]:
-    """The files of a whole run, and the seconds it took."""
-    begin = time.monotonic()
-    done = subprocess.run(command(big_tree, big_tree / "whole"), cwd="/", capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "train: 100 clips, 4,800 JPEGs" in done.stdout
-    split = open_split(big_tree / "whole" / "train")
+def packing(tmp_path_factory: pytest.TempPathFactory) -> Packing:
+    """A dozen shards, packed without an interruption."""
+    packing = Packing.of(make_tree(tmp_path_factory.mktemp("big")))
+    split = open_split(packing.tree / "whole" / "train")
     assert len(split.shard_paths) > 10
-    return contents(split.dir), time.monotonic() - begin
+    assert split.index["num_clips"] == 100
+    return packing
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(
-    big_tree: Path, uninterrupted: tuple[dict[str, bytes], float], tmp_path: Path
-) -> None:
-    whole, seconds = uninterrupted
-    random = np.random.default_rng()
-    moments = [float(random.uniform(0.3, 1.0)) * seconds for _ in range(3)]
-    for moment in moments:
-        process = subprocess.Popen(command(big_tree, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(moment)
-        process.kill()
-        process.wait()
-    done = subprocess.run(command(big_tree, tmp_path), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (moments, done.stderr)
-    assert contents(tmp_path / "train") == whole, moments
+@pytest.mark.parametrize("kill", range(5))
+def test_killed_at_a_random_moment_it_ends_with_the_same_bytes(packing: Packing, tmp_path: Path, kill: int) -> None:
+    moment = float(np.random.default_rng().uniform(0.3, 1))
+    packing.interrupt(tmp_path, moment * packing.seconds, signal.SIGKILL)
+    assert packing.ends_the_same(tmp_path), f"killed at {moment:.3f} of the time it takes"
 
 
 def wait_for(condition, seconds: float = 30) -> None:
@@ -77,10 +40,6 @@ def wait_for(condition, seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def is_running(pid: int) -> bool:
@@ -92,8 +51,8 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_process_is_left_behind(big_tree: Path, tmp_path: Path, number: signal.Signals) -> None:
-    process = subprocess.Popen(command(big_tree, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_no_process_is_left_behind(packing: Packing, tmp_path: Path, number: signal.Signals) -> None:
+    process = packing.start(tmp_path)
     wait_for(lambda: list(tmp_path.glob("train/*.part.npz")))
     started = children(process.pid)
     process.send_signal(number)

@@ -1,0 +1,146 @@
+"""Packing that is killed at random moments: `python -m tests.chaos.pack --kills 20`."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.format import INDEX_NAME
+from tests.chaos.tally import ROOT, Tally, fault_parser
+from tests.trees import Video, write_annotations, write_video
+
+KILLED, KILLED_AGAIN, WORKER, TERMINATED = (
+    "`kill -9` of the command, then the same command",
+    "`kill -9`, again and again into the same folder, until a run ends by itself",
+    "`kill -9` of one of its processes, then the same command",
+    "SIGTERM, then the same command",
+)
+
+
+def make_tree(folder: Path) -> Path:
+    """A hundred overlapping clips of one video, 12 MiB: enough for processes and for a dozen shards."""
+    clips = tuple((1 + n % 21, 20 + n % 21, n % 3) for n in range(100))
+    video = Video("P01_01", height=128, width=160, clips=clips)
+    write_video(folder / "frames", video)
+    write_annotations(folder / "train.csv", [video])
+    (folder / "config.yaml").write_text("name: test\n")
+    return folder
+
+
+def command(tree: Path, shards: Path) -> list[str]:
+    """Pack the tree into `shards` with two processes."""
+    return [
+        *(sys.executable, str(ROOT / "preprocess" / "pack.py"), "-c", str(tree / "config.yaml"), "data.preset=none"),
+        *(f"data.frames={tree / 'frames'}", f"data.shards={shards}", "data.workers=2", "data.shard_mib=1"),
+        "data.check=header",
+        f"data.annotations={{train: [{tree / 'train.csv'}]}}",
+    ]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file of a split."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The tree, what an uninterrupted run makes of it, and how long that takes."""
+
+    tree: Path
+    whole: dict[str, bytes]
+    seconds: float
+
+    @classmethod
+    def of(cls, tree: Path) -> "Packing":
+        """Pack without an interruption."""
+        begin = time.monotonic()
+        subprocess.run(command(tree, tree / "whole"), cwd="/", capture_output=True, check=True)
+        seconds = time.monotonic() - begin
+        return cls(tree, contents(tree / "whole" / "train"), seconds)
+
+    def start(self, shards: Path) -> subprocess.Popen[str]:
+        """Begin to pack into `shards`."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command(self.tree, shards), stdout=pipe, stderr=pipe, text=True)
+
+    def interrupt(self, shards: Path, moment: float, number: int, one_process: bool = False) -> tuple[int, str]:
+        """Start, send a signal after `moment` seconds; the exit code and what was said on stderr."""
+        process = self.start(shards)
+        time.sleep(moment)
+        targets = [process.pid]
+        if one_process and process.poll() is None:
+            targets = children(process.pid)[-1:]
+        for target in targets:
+            with suppress(ProcessLookupError):  # it has ended in between
+                os.kill(target, number)
+        _, error = process.communicate(timeout=120)
+        return process.returncode, error
+
+    def finished(self, shards: Path) -> str:
+        """How far a killed run came."""
+        if (shards / "train" / INDEX_NAME).exists():
+            return "all"
+        return str(len(list(shards.glob("train/*.part.npz"))))
+
+    def ends_the_same(self, shards: Path) -> bool:
+        """Run the same command to its end, and compare every byte of every file."""
+        done = subprocess.run(command(self.tree, shards), capture_output=True, check=False)
+        return done.returncode == 0 and contents(shards / "train") == self.whole
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the trials and print the table."""
+    parser = fault_parser("pack", "Kill packing at random moments; every file must end with the same bytes.")
+    parser.add_argument("--kills", type=int, default=20, help="trials of each kind (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    random = np.random.default_rng(arguments.seed)
+    tally = Tally()
+    with tempfile.TemporaryDirectory() as name:
+        packing = Packing.of(make_tree(Path(name)))
+        kinds = ((KILLED, signal.SIGKILL, False), (WORKER, signal.SIGKILL, True), (TERMINATED, signal.SIGTERM, False))
+        for fault, number, one_process in kinds:
+            found = []
+            for trial in range(arguments.kills):
+                shards = Path(name, f"{number}{one_process}{trial}")
+                moment = float(random.uniform(0.2, 1)) * packing.seconds
+                code, error = packing.interrupt(shards, moment, number, one_process)
+                found.append(packing.finished(shards))
+                said = code <= 0 or error.strip().count("\n") == 0
+                tally.note(fault, *_outcome(packing.ends_the_same(shards) and said))
+            tally.remark(fault, _spread(found))
+        shards = Path(name, "again")
+        kills = 0
+        while kills < arguments.kills:
+            moment = float(random.uniform(0.3, 0.7)) * packing.seconds
+            if packing.interrupt(shards, moment, signal.SIGKILL)[0] == 0:
+                break
+            kills += 1
+        tally.note(KILLED_AGAIN, *_outcome(packing.ends_the_same(shards)))
+        tally.remark(KILLED_AGAIN, f"{kills} kills")
+    return tally.finish("pack", arguments.write)
+
+
+def _outcome(same: bool) -> tuple[str, bool]:
+    return ("the bytes of every file equal those of an uninterrupted run" if same else "other bytes"), same
+
+
+def _spread(found: Sequence[str]) -> str:
+    counted = {state: found.count(state) for state in sorted(set(found), key=lambda state: (len(state), state))}
+    return "finished shards at that moment: " + ", ".join(f"{state} ({count}x)" for state, count in counted.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

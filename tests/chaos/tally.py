@@ -1,0 +1,66 @@
+"""Counts what faults came to, and writes the table of them into docs/faults.md: no figure there is put in by hand."""
+
+import argparse
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "faults.md"
+
+
+class Tally:
+    """Rows of the table: a fault, and how often which outcome followed."""
+
+    def __init__(self) -> None:
+        self._outcomes: dict[str, Counter[str]] = {}
+        self._failed: list[str] = []
+        self._remarks: dict[str, str] = {}
+
+    def note(self, fault: str, outcome: str, good: bool = True) -> None:
+        """Count one trial; one that did not end as it must is printed at once and makes the command fail."""
+        self._outcomes.setdefault(fault, Counter())[outcome] += 1
+        if not good:
+            self._failed.append(f"{fault}: {outcome}")
+            print(f"WRONG  {self._failed[-1]}", flush=True)
+
+    def remark(self, fault: str, text: str) -> None:
+        """Add to a fault's row what its trials have in common."""
+        self._remarks[fault] = text
+
+    def markdown(self) -> str:
+        """A row a fault: how often it was tried, what happened how often."""
+        lines = ["| fault | tried | what happened |", "|---|---:|---|"]
+        for fault, outcomes in self._outcomes.items():
+            told = "; ".join(f"{count:,} {outcome}" for outcome, count in outcomes.most_common())
+            remark = f" ({self._remarks[fault]})" if fault in self._remarks else ""
+            lines.append(f"| {fault} | {outcomes.total():,} | {told}{remark} |")
+        return "\n".join(lines)
+
+    def finish(self, name: str, write: bool) -> int:
+        """Print the table, replace that of `name` in the document if asked to, and return the exit code."""
+        print(self.markdown())
+        for failure in self._failed:
+            print(f"WRONG  {failure}", file=sys.stderr)
+        if write and not self._failed:
+            text = DOCUMENT.read_text("utf-8")
+            begin, end = f"<!-- faults: {name} -->\n", "<!-- end -->"
+            pattern = re.escape(begin) + "(?s:.*?)" + re.escape(end)
+            command = f"`python -m tests.chaos.{' '.join([name, *_plain(sys.argv[1:])])}`:"
+            table = f"{begin}\n{command}\n\n{self.markdown()}\n\n{end}"
+            DOCUMENT.write_text(re.sub(pattern, lambda _: table, text, count=1), "utf-8")
+        return 1 if self._failed else 0
+
+
+def _plain(arguments: Sequence[str]) -> list[str]:
+    return [argument for argument in arguments if argument != "--write"]
+
+
+def fault_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """The parser of one of the scripts."""
+    parser = argparse.ArgumentParser(f"tests.chaos.{name}", description=description)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and places (default: %(default)s)")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/faults.md")
+    return parser
