@@ -52,14 +52,16 @@ class Meter:
         num_clips = torch.full((1,), size, dtype=torch.float64, device=correct.device)
         self._pending.append((torch.cat([torch.stack([value.double() for value in row]), num_clips]), batch.clips))
 
-    def flush(self, epoch: int, step: int) -> None:
+    def flush(self, epoch: int, step: int) -> bool:
         """Wait for the device and add the pending steps, the last of which is `step`, up over all ranks.
+
+        Returns whether there were any, which is the same on all ranks.
 
         Raises:
             UserError: a loss is not finite; the message names the step and its clips.
         """
         if not self._pending:
-            return
+            return False
         # The one place of the loop that waits for the device.
         rows = self._world.sum(torch.stack([row for row, _ in self._pending])).tolist()
         first_step = step - len(rows) + 1
@@ -73,6 +75,7 @@ class Meter:
         now = time.perf_counter()
         self._add({"seconds": now - self._mark})
         self._mark = now
+        return True
 
     def start_epoch(self) -> None:
         """Forget the epoch before."""

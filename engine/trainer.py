@@ -37,6 +37,7 @@ class Counters:
     seconds: float = 0.0  # wall time of the parts of the run before this one
     peak_memory: int = 0  # bytes, likewise
     skipped: dict[str, int] = field(default_factory=dict)  # corrupt clips, and how often others stood in for each
+    skipped_now: dict[str, int] = field(default_factory=dict)  # those of the epoch that is under way
 
 
 class Trainer:
@@ -172,18 +173,28 @@ class Trainer:
         self.session.display.line(text)
 
     def note_skipped(self) -> None:
-        """Count, over all ranks, how often each corrupt clip was left out in the epoch that is over."""
-        loader, skipped = self.train_loader, self.counters.skipped
+        """Say which corrupt clips were left out in the epoch that is over, and count them for the run."""
+        counters, found = self.counters, self.counters.skipped_now
+        if found:
+            for clip_id, count in found.items():
+                counters.skipped[clip_id] = counters.skipped.get(clip_id, 0) + count
+            counters.skipped_now = {}
+            self.run.log("skipped", {"epoch": counters.epoch, "step": counters.step, "clips": found})
+            self.session.display.line(f"warning: corrupt, others were trained on instead: {', '.join(found)}")
+
+    def collect_skipped(self) -> None:
+        """Count, over all ranks, how often each clip has been left out since the last time."""
+        loader, world, found = self.train_loader, self.session.world, self.counters.skipped_now
+        if not world.any(bool(loader.skipped)):
+            return
         times = torch.zeros(len(loader.clip_ids), dtype=torch.int64)
         for clip_id in loader.skipped:
             times[loader.clip_ids.index(clip_id)] += 1
         loader.skipped.clear()
-        times = self.session.world.sum(times.to(self.session.placement.device)).cpu()
-        found = {loader.clip_ids[clip]: int(times[clip]) for clip in times.nonzero()[:, 0].tolist()}
-        if found:
-            skipped.update({clip_id: skipped.get(clip_id, 0) + count for clip_id, count in found.items()})
-            self.run.log("skipped", {"epoch": self.counters.epoch, "step": self.counters.step, "clips": found})
-            self.session.display.line(f"warning: corrupt, others were trained on instead: {', '.join(found)}")
+        times = world.sum(times.to(self.session.placement.device)).cpu()
+        for clip in times.nonzero()[:, 0].tolist():
+            clip_id = loader.clip_ids[clip]
+            found[clip_id] = found.get(clip_id, 0) + int(times[clip])
 
     def log(self, batch: Batch) -> None:
         """Write down the steps since the last log, of which `batch` was the last; the device is waited for here."""
@@ -203,7 +214,8 @@ class Trainer:
 
     def flush(self) -> None:
         """Bring the sums up to date; the device is waited for here."""
-        self.meter.flush(self.counters.epoch + 1, self.counters.step)
+        if self.meter.flush(self.counters.epoch + 1, self.counters.step):
+            self.collect_skipped()
 
     def save(self) -> None:
         """Write last.pt."""

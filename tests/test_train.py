@@ -291,7 +291,11 @@ def test_quiet_prints_nothing(arguments: MakeArguments, capsys):
 
 
 def test_clips_that_were_left_out_are_counted_and_named(
-    arguments: MakeArguments, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: MakeArguments,
+    data: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     shards = Path(next(value for value in data if value.startswith("data.shards=")).split("=", 1)[1])
     shutil.copytree(shards, tmp_path / "shards")
@@ -308,6 +312,13 @@ def test_clips_that_were_left_out_are_counted_and_named(
     assert f"corrupt, others were trained on instead: {clip}" in capsys.readouterr().out
     summary = json.loads((tmp_path / "runs" / "skips" / "summary.json").read_text())
     assert summary["skipped_clips"] == {clip: 1}
+    resumed = [*damaged, "name=resumed", "loader.on_corrupt=skip", "train.checkpoint_every=1", "--quiet"]
+    with monkeypatch.context() as patch:  # killed behind the last step: the clip was left out before the checkpoint
+        patch.setattr(Trainer, "validate", lambda self: crash())
+        with pytest.raises(MemoryError):
+            train.main(resumed)
+    assert train.main([*resumed, "--resume"]) == 0
+    assert difference(tmp_path / "runs" / "skips", tmp_path / "runs" / "resumed") is None
 
 
 def test_shards_that_were_packed_otherwise_are_noted(arguments: MakeArguments, capsys: pytest.CaptureFixture[str]):
