@@ -72,8 +72,8 @@ class ClipReader:
 
         Raises:
             CorruptClipError: a CRC does not match, or the disk does not give the bytes. A record that is read whole is
-                checked by its own CRC, a part of one by the CRCs of its frames, so that no byte is read only to be
-                checked. Raw frames are large: each is checked by its own CRC, when its pixels are used.
+                checked by its own CRC and one frame's, a part of one by the CRCs of its frames, so that no byte is read
+                only to be checked. Raw frames are large: each is checked by its own CRC, when its pixels are used.
         """
         shard = self._map(int(self.table.record_shard[clip]))
         data, rows = shard.data, self.table.first_frame[clip] + frames
@@ -81,6 +81,7 @@ class ClipReader:
         self._fetch(clip, shard, [self._record(clip)] if is_whole else self._spans(clip, frames))
         if is_whole and not self._is_raw:
             self._check_record(clip, data)
+            self._check_frames(clip, data, rows[:1])  # a sound record, but of another packing: copied over this one
         elif not self._is_raw:
             self._check_frames(clip, data, np.unique(rows))
         return {

@@ -63,6 +63,17 @@ def test_what_is_asked_for_ahead_covers_what_is_read(
             assert any(low <= begin and begin + table.size[row, column] <= high for low, high in spans)
 
 
+@pytest.mark.parametrize("frames", [np.arange(40), np.array([0, 39])])
+def test_a_sound_record_of_another_packing_is_noticed(opened: Split, frames: np.ndarray) -> None:
+    crc = opened.table.crc.copy()
+    crc[40:] ^= 1  # as if other pictures had been packed at the same places
+    split = dataclasses.replace(opened, table=dataclasses.replace(opened.table, crc=crc))
+    reader = ClipReader(split, ("rgb", "flow"))
+    reader.read(0, frames)
+    with pytest.raises(CorruptClipError, match=r"clip P02_101_0 at byte \d+: rgb/000 is damaged"):
+        reader.read(1, frames)
+
+
 def test_a_shard_that_gets_shorter_while_it_is_read_is_a_message(opened: Split, tmp_path: Path) -> None:
     copy = shutil.copytree(opened.dir, tmp_path / "train")
     reader = ClipReader(open_split(copy), ("rgb", "flow"))

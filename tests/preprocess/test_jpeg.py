@@ -1,11 +1,16 @@
 """What is a sound JPEG, and what others are called."""
 
 import io
+from contextlib import suppress
+from datetime import timedelta
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.format import MAX_PIXELS
 from preprocess.jpeg import check_jpeg
 
 BOTH = pytest.mark.parametrize("decode", [False, True], ids=["header", "decode"])
@@ -58,6 +63,15 @@ def test_a_picture_whose_tables_are_gone_does_not_decode() -> None:
     assert check_jpeg(damaged, decode=False) == (64, 96, 3)
     with pytest.raises(ValueError, match="does not decode"):
         check_jpeg(damaged, decode=True)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0xC0, 0xC2, 0xC4, 0xD8, 0xDA, 0xE0, 0xFE, 0xFF]), st.binary(max_size=20))))
+@settings(max_examples=200, deadline=timedelta(seconds=2))
+def test_whatever_segments_a_header_has_it_is_a_picture_or_a_message(segments: list[tuple[int, bytes]]) -> None:
+    data = b"\xff\xd8" + b"".join(bytes([0xFF, code]) + content for code, content in segments) + b"\xff\xd9"
+    with suppress(ValueError):
+        picture = check_jpeg(data, decode=False)
+        assert 0 < picture.height * picture.width <= MAX_PIXELS
 
 
 @BOTH
