@@ -9,9 +9,11 @@ import torch
 from configs import Config, load_config
 from configs.command import EXIT_CODES, add_config, command_parser
 from engine.checkpoint import load_checkpoint
+from engine.distributed import local_size
 from engine.evaluation import Evaluation
 from engine.interrupt import InterruptionError
 from engine.loaders import check_split, open_loader
+from engine.memory import warn_of_shortage
 from engine.reports import summarize, write_reports
 from engine.runlog import RunLog
 from engine.session import Session, exit_code_of, open_session
@@ -90,6 +92,8 @@ def run(config: Config, session: Session, log: RunLog, resume: bool) -> None:
     # A resumed run has its weights in last.pt; the files of pretrained ones may be gone.
     model = build_model(**config.model.model_dump() | ({"pretrained": None} if state else {}))
     model = session.placement.place(model)
+    if session.world.is_main and session.placement.device.type == "cpu":
+        warn_of_shortage(model, config.clip, session.world.share(config.loader.batch_size), local_size())
     with (
         open_loader(config, "train", model, session, train=True) as train_loader,
         open_loader(config, "val", model, session) as val_loader,

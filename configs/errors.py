@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 
+from configs.memory import is_shortage, shortage
+
 
 class UserError(Exception):
     """The work failed for a reason that the user can mend: where, what was found, what is allowed (exit code 1)."""
@@ -20,13 +22,21 @@ def exit_code_of(work: Callable[[], int]) -> int:
     """Run a command's body and turn a user's mistake into one line on stderr and an exit code."""
     try:
         return work()
-    except (UserError, OSError) as error:
+    except (UserError, OSError, RuntimeError) as error:
         print(f"error: {message(error)}", file=sys.stderr)
-        return UserError.exit_code if isinstance(error, OSError) else error.exit_code
+        return error.exit_code if isinstance(error, UserError) else UserError.exit_code
 
 
-def message(error: UserError | OSError) -> str:
-    """What a person reads of it; for what the system refuses (a full disk, a folder that vanished) where and why."""
+def message(error: UserError | OSError | RuntimeError) -> str:
+    """What a person reads of it; for what the system refuses (a full disk, a folder that vanished) where and why.
+
+    Raises:
+        RuntimeError: the very error, where it is a fault of ours and not a want of memory.
+    """
+    if isinstance(error, RuntimeError):
+        if not is_shortage(error):
+            raise error
+        return shortage(error)
     if isinstance(error, UserError) or error.strerror is None:
         return str(error)
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

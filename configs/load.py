@@ -31,18 +31,21 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: a file that is missing or no YAML mapping, an unknown key, a value out of range; one message
             for all of them, a line each, with where it was set, what was found and what is allowed.
     """
+    given = str(path), tuple(overrides)
     path = _find(Path(path))
     tree = _read(BASE)
     origin: dict[str, str] = {}  # dotted key -> the file or command line that set it
     for section, content in _read(path).items():
         origin |= _merge(tree, section, content, str(path))
-    for override in overrides:
+    for override in given[1]:
         key, value = _parse_override(override)
         origin |= _set(tree, key, value)
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError("\n       ".join(_messages(error, tree, origin, str(path)))) from None
+    config._given = given
+    return config
 
 
 def _find(path: Path) -> Path:
@@ -114,7 +117,7 @@ def _messages(error: ValidationError, tree: Tree, origin: dict[str, str], path: 
         if problem["type"] == "union_tag_invalid":
             key.append("fusion")
         name = ".".join(key)
-        where = next((origin[p] for p in (".".join(key[:n]) for n in range(len(key), 0, -1)) if p in origin), path)
+        where = _origin(key, origin) or path
         if problem["type"] == "extra_forbidden":
             message = _unknown(key, tree)
         elif problem["type"] == "missing":
@@ -126,6 +129,13 @@ def _messages(error: ValidationError, tree: Tree, origin: dict[str, str], path: 
         else:
             message = f"found {_SHORT.repr(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
         yield f"{where}: {name}: {message}" if name else f"{where}: {message}"
+
+
+def _origin(key: Sequence[str], origin: Mapping[str, str]) -> str | None:
+    """What set `key`, or the section around it, or a key within it."""
+    around = (".".join(key[:length]) for length in range(len(key), 0, -1))
+    within = (other for other in origin if other.startswith(".".join([*key, ""])))
+    return next((origin[name] for name in (*around, *within) if name in origin), None)
 
 
 def _key(location: tuple[int | str, ...]) -> list[str]:

@@ -1,9 +1,10 @@
 """What can be configured: every key with its type, range and meaning; the defaults stand in base.yaml."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from configs.methods import MethodOptions, Options
 
@@ -115,6 +116,18 @@ class Config(Options):
     loader: LoaderSection
     model: MethodOptions
     train: TrainSection
+    _given: tuple[str, tuple[str, ...]] = PrivateAttr(("CONFIG", ()))  # the file and the overrides it was made of
+
+    def __eq__(self, other: object) -> bool:
+        """Two configs are equal when all keys are, wherever they were read."""
+        return isinstance(other, Config) and dict(self) == dict(other)
+
+    @property
+    def pack_command(self) -> str:
+        """The command line that packs the shards which this reads."""
+        path, overrides = self._given
+        data = [override for override in overrides if override.startswith("data.")]
+        return shlex.join(["python", "preprocess/pack.py", "-c", path, *data])
 
     @field_validator("seeds")
     @classmethod

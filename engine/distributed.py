@@ -108,6 +108,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
+def local_size() -> int:
+    """Return how many processes this machine has, as torchrun says it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 @contextmanager
 def joined_world(device: torch.device, timeout: timedelta) -> Iterator[World]:
     """Join the processes that torchrun started (NCCL on GPUs, gloo on CPUs); without torchrun a world of one.

@@ -25,14 +25,14 @@ def count_flops(model: FusionModel, clip: ClipSection) -> int:
         torch.zeros(1, CHANNELS[stream], *size, dtype=torch.uint8, device="meta") if stream in model.streams else None
         for stream in ("rgb", "flow")
     )
-    bare = _without_numbers(model).eval()
+    bare = without_numbers(model).eval()
     # The counter knows attention as its matrix products, but not every fused kernel for it.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         bare(rgb, flow)
     return int(counter.get_total_flops())
 
 
-def _without_numbers(model: FusionModel) -> FusionModel:
+def without_numbers(model: FusionModel) -> FusionModel:
     """Copy a model, its tensors onto the meta device, so that the copy takes no memory."""
     tensors: dict[int, Tensor] = {id(buffer): buffer.to("meta") for buffer in model.buffers()}
     tensors |= {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in model.parameters()}

@@ -63,7 +63,7 @@ def exit_code_of(work: Callable[[], int]) -> int:
         if local_rank() == 0:
             print(interrupted, file=sys.stderr)
         return interrupted.exit_code
-    except (UserError, OSError) as error:
+    except (UserError, OSError, RuntimeError) as error:
         if local_rank() == 0 or not isinstance(error, ConfigError):  # every rank finds the same fault in a config
             print(f"error: {message(error)}", file=sys.stderr)
-        return UserError.exit_code if isinstance(error, OSError) else error.exit_code
+        return error.exit_code if isinstance(error, UserError) else UserError.exit_code

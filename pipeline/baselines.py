@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.format import Split
-from pipeline.graph import define_tfrecord_graph
 from pipeline.reader import ClipReader, Stored
 
 Decode = Callable[[Sequence[Stored], bool, int, int, int, bool], Tensor]  # files, gray, top, left, crop, mirror
@@ -66,6 +65,8 @@ def tfrecord_batches(
 ) -> Iterator[int]:
     """Batches by DALI's own TFRecord reader, to compare with; yields the number of clips of each, epoch after epoch."""
     indices = [str(path.with_suffix(".idx")) for path in split.shard_paths]
+    from pipeline.graph import define_tfrecord_graph  # here: importing DALI takes a moment
+
     pipe = define_tfrecord_graph(
         [str(path) for path in split.shard_paths],
         indices,

@@ -209,13 +209,9 @@ def read_index(folder: Path) -> dict[str, Any]:
         ShardError: it is missing, damaged, or of another version.
     """
     path = folder / INDEX_NAME
+    check_packed(folder)
     try:
         index = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ShardError(
-            f"{folder}: no {INDEX_NAME} here, so this is not a packed split, or not a finished one; "
-            "run `python preprocess/pack.py -c CONFIG` (again), or set data.shards to where it is"
-        ) from None
     except OSError as error:
         raise ShardError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
@@ -237,6 +233,19 @@ def codec_of(index: dict[str, Any]) -> str:
     """The codec that an index names, which those of before there were two do not."""
     codec: str = index.get("options", {}).get("codec", CODECS[0])
     return codec
+
+
+def check_packed(folder: Path, command: str = "python preprocess/pack.py -c CONFIG") -> None:
+    """Refuse a folder without an index; `command` is what packs it.
+
+    Raises:
+        ShardError: there is none; the message has the command.
+    """
+    if not (folder / INDEX_NAME).exists():
+        raise ShardError(
+            f"{folder}: no {INDEX_NAME} here, so this is not a packed split, or not a finished one; "
+            f"run `{command}` (again), or set data.shards to where it is"
+        )
 
 
 def index_checksum(index: dict[str, Any]) -> int:

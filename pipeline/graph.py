@@ -16,8 +16,11 @@ from nvidia.dali.plugin.pytorch import feed_ndarray
 from nvidia.dali.tensors import TensorCPU, TensorListCPU
 from torch import Tensor
 
+from configs.errors import UserError
+from configs.memory import is_shortage
 from pipeline.batch import as_stream, lay_out
 from pipeline.buffers import BufferPool
+from pipeline.decoder import GraphOptions
 from pipeline.format import ShardError
 from pipeline.reader import CorruptClipError, Stored, raw_window
 from pipeline.sampler import View
@@ -27,41 +30,6 @@ PIXELS = "pixels"  # input of a graph of raw frames: their windows
 COLOR = ("brightness", "contrast", "saturation")  # inputs of a graph with colour jitter
 GAIN = "gain"  # input of a graph that rescales flow values
 ZERO_MOTION = 127.5  # the level of no motion in a flow image
-
-
-@dataclass(frozen=True)
-class GraphOptions:
-    """What the graph of one stream does.
-
-    Attributes:
-        gray: one channel, of u and v (flow), instead of three, of one picture a moment (RGB).
-        max_frames: the largest number of frames a batch.
-        frame_bytes: bytes of the largest decoded frame, height x width x channels.
-        crop_size: height and width of what comes out, pixels.
-        resize: whether windows may differ from crop_size.
-        color: whether brightness, contrast and saturation are changed, by factors a frame.
-        gain: whether values are scaled about zero motion, by a factor a frame.
-        raw: frames come as pixels, not as JPEGs.
-    """
-
-    gray: bool
-    max_frames: int
-    frame_bytes: int
-    crop_size: int
-    resize: bool = False
-    color: bool = False
-    gain: bool = False
-    raw: bool = False
-
-    @property
-    def num_planes(self) -> int:
-        """Pictures a moment: u and v, or one of RGB."""
-        return 2 if self.gray else 1
-
-    @property
-    def changes_pixels(self) -> bool:
-        """Whether anything is done beyond cropping."""
-        return self.resize or self.color or self.gain
 
 
 def define_graph(options: GraphOptions, *, device_id: int | None, num_threads: int, prefetch: int) -> Pipeline:
@@ -127,7 +95,14 @@ class StreamDecoder:
         self._device = device
         device_id = device.index if device.type == "cuda" else None
         self._pipe = define_graph(options, device_id=device_id, num_threads=num_threads, prefetch=prefetch)
-        self._pipe.build()
+        try:
+            self._pipe.build()
+        except RuntimeError as error:
+            if is_shortage(error):
+                raise
+            raise UserError(
+                f"loader.device: DALI cannot be set up on {device}: {_reason(error)}; loader.device=cpu needs no GPU"
+            ) from None
         self._unscheduled = prefetch  # DALI's first run starts as many batches as it works ahead
         self._buffers = BufferPool()
         self._sent: deque[_Sent] = deque()
@@ -170,6 +145,8 @@ class StreamDecoder:
         try:
             outputs = self._pipe.share_outputs()
         except RuntimeError as error:
+            if is_shortage(error):
+                raise
             raise ShardError(
                 f"DALI cannot decode one of the clips {clips}: {_reason(error)}; "
                 "python preprocess/pack.py -c ... --verify says which"

@@ -15,9 +15,8 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.schema import Config
 from pipeline.batch import Batch
-from pipeline.decoder import open_decoders
-from pipeline.format import open_split
-from pipeline.graph import GraphOptions
+from pipeline.decoder import GraphOptions, open_decoders
+from pipeline.format import check_packed, open_split
 from pipeline.prepare import Prepared, Preparer
 from pipeline.reader import COLUMNS, ClipReader, CorruptClipError
 from pipeline.sampler import Looks, Slot, View, ViewOptions
@@ -128,6 +127,7 @@ class ClipLoader:
             "on_corrupt": config.loader.on_corrupt,
             **dict(config.clip),
         }
+        check_packed(config.data.shards / split, config.pack_command)
         return cls(config.data.shards / split, **(options | changes))
 
     def __len__(self) -> int:

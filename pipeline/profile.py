@@ -23,7 +23,7 @@ from pipeline.baselines import (
     decode_torchvision,
     tfrecord_batches,
 )
-from pipeline.format import Split, open_split
+from pipeline.format import Split, check_packed, open_split
 from pipeline.loader import ClipLoader
 from pipeline.machine import describe_machine
 from pipeline.measure import Rounds, interleave
@@ -75,6 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for path in (arguments.json, arguments.plot):
         check_folder(path)
     config = load_config(arguments.config, arguments.overrides)
+    check_packed(config.data.shards / arguments.split, config.pack_command)
     split = open_split(config.data.shards / arguments.split)
     with Display(arguments.quiet) as display:
         report = profile(config, split, arguments, display)

@@ -263,7 +263,8 @@ def test_one_stream_alone_does_not_decode_the_other(arguments: MakeArguments, mo
         ("data.annotations={train: [a.csv]}", 2, "data.annotations: names no val split; named: train"),
         ("loader.batch_size=64", 1, "lower loader.batch_size"),
         ("train.precision=fp16", 2, "train.precision: found 'fp16', which needs a GPU"),
-        ("data.shards=/nowhere", 1, "pack.py"),
+        ("data.shards=/nowhere", 1, "base.yaml data.preset=none data.workers=1"),
+        ("data.shards=/nowhere", 1, "data.shards=/nowhere` (again), or set data.shards to where it is"),
         ("train.lr=1e30", 1, "is not finite"),
     ],
 )

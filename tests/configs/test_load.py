@@ -1,5 +1,6 @@
 """Layering of configs, and the message that each mistake gets."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,18 @@ def test_the_projects_own_files_are_found_from_any_folder(tmp_path: Path, monkey
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, "")) == load_config(BASE)
+
+
+def test_the_command_that_packs_has_the_overrides_of_the_data_alone() -> None:
+    config = load_config(XNORM, ["train.lr=0.1", "data.shards=my shards", "data.annotations={train: [a.csv]}"])
+    command = config.pack_command
+    words = shlex.split(command)
+    assert words[:4] == ["python", "preprocess/pack.py", "-c", str(XNORM)]
+    assert load_config(words[3], words[4:]).data == config.data
+    assert "train.lr" not in command
+    assert config.model_copy(update={"name": "other"}).pack_command == command
+
+
+def test_an_unknown_section_is_told_from_where_it_was_set() -> None:
+    with pytest.raises(ConfigError, match=r"^command line: trian: unknown key; did you mean 'train'\?$"):
+        load_config(XNORM, ["trian.lr=0.1"])

@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from configs import UserError
+from engine import memory
 from engine.distributed import World
+from engine.step import Stepper
 from models import heads
+from pipeline import dali
 from preprocess.lock import locked
 from tests.docs.markdown import ROOT, Command
 from tests.docs.project import make_project, run
@@ -109,6 +112,33 @@ def changed_bytes(place: Place) -> None:
     place.run(TRAIN + "name=x", 1)
 
 
+def no_dali(place: Place) -> None:
+    place.patch.setattr(dali, "installed_builds", dict)
+    place.run(TRAIN + "name=x", 1)
+
+
+def two_builds(place: Place) -> None:
+    place.patch.setattr(dali, "installed_builds", lambda: {"cuda110": "1.34.0", "cuda130": "2.4.0"})
+    place.run(TRAIN + "name=x", 1)
+
+
+def new_gpu(_: Place) -> None:
+    print(dali.wrong_gpu("cuda110", "NVIDIA B200", (10, 0)))
+
+
+def full_gpu(place: Place) -> None:
+    def step(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    place.patch.setattr(Stepper, "step", step)
+    place.run(TRAIN + "name=x", 1)
+
+
+def little_memory(place: Place) -> None:
+    place.patch.setattr(memory, "available_bytes", lambda: 2**20)
+    place.run(TRAIN + "name=x", 0)
+
+
 def unequal_shares(_: Place) -> None:
     with pytest.raises(UserError) as error:
         World(0, 3).share(32)
@@ -131,6 +161,11 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "unknown key": of(TRAIN + "train.lrr=1", 2),
     "has no effect when fusion": of(TRAIN + "model.exchange_order=parallel", 2),
     "train.device": no_gpu,
+    "DALI is not installed": no_dali,
+    "are both installed": two_builds,
+    "has compute capability": new_gpu,
+    "memory is full": full_gpu,
+    "training takes at least": little_memory,
     "no such file of pretrained weights": of(TRAIN + "name=x 'model.pretrained={rgb: nowhere.pt, flow: null}'", 2),
     "missing columns": missing_columns,
     "no row belongs": of(OWN.replace("data.preset=none ", "") + TRAIN_OWN, 1),
