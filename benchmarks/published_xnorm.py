@@ -93,7 +93,7 @@ class Projection(nn.Module):
 class Trunk(nn.Module):
     """I3D for one stream."""
 
-    def __init__(self, channels: int, hidden_size: int, dropout: float) -> None:
+    def __init__(self, channels: int, hidden_size: int, dropout: float, window: tuple[int, int, int]) -> None:
         super().__init__()
         self.channels: dict[str, int] = {}
         for name in STAGES:
@@ -109,7 +109,7 @@ class Trunk(nn.Module):
                 stage, channels = Inception(channels, branches), sum(branches[position] for position in (0, 2, 4, 5))
             self.add_module(name, stage)
             self.channels[name] = channels
-        self.avg_pool = nn.AvgPool3d((2, 7, 7), stride=(1, 1, 1))
+        self.avg_pool = nn.AvgPool3d(window, stride=(1, 1, 1))
         self.dropout = nn.Dropout(dropout)
         self.logits = Projection(channels, hidden_size)
 
@@ -128,11 +128,21 @@ def exchange(x: Tensor, parameters: Tensor) -> Tensor:
 
 
 class PublishedXNorm(nn.Module):
-    """Two trunks that exchange normalisation parameters after three stages; for 16 frames of 224 x 224."""
+    """Two trunks that exchange normalisation parameters after three stages.
 
-    def __init__(self, num_classes: int = 8, hidden_size: int = 128, dropout: float = 0.1) -> None:
+    `window` is what is left of time and space in the end: 2 x 7 x 7 of 16 x 224 x 224.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 8,
+        hidden_size: int = 128,
+        dropout: float = 0.1,
+        window: tuple[int, int, int] = (2, 7, 7),
+    ) -> None:
         super().__init__()
-        self.rgb_enc, self.flow_enc = Trunk(3, hidden_size, dropout), Trunk(2, hidden_size, dropout)
+        self.exchange = exchange
+        self.rgb_enc, self.flow_enc = (Trunk(channels, hidden_size, dropout, window) for channels in (3, 2))
         head = (hidden_size, hidden_size, num_classes, dropout)
         self.rgb_out, self.flow_out = ClassificationHead(*head), ClassificationHead(*head)
         for stage, name in EXCHANGES.items():
@@ -141,12 +151,12 @@ class PublishedXNorm(nn.Module):
             self.add_module(f"flow2rgb_{name}", nn.Conv3d(channels, 2 * channels, kernel_size=1))
 
     def forward(self, rgb: Tensor, flow: Tensor) -> FusionOutput:
-        """Predict from rgb [B, 3, 16, 224, 224] and flow [B, 2, 16, 224, 224], floats in [-1, 1]."""
+        """Predict from rgb [B, 3, T, H, W] and flow [B, 2, T, H, W], floats in [-1, 1]."""
         for stage in STAGES:
             rgb, flow = self.rgb_enc.get_submodule(stage)(rgb), self.flow_enc.get_submodule(stage)(flow)
             if stage in EXCHANGES:
                 to_rgb = self.get_submodule(f"rgb2flow_{EXCHANGES[stage]}")(flow)
                 to_flow = self.get_submodule(f"flow2rgb_{EXCHANGES[stage]}")(rgb)
-                rgb, flow = exchange(rgb, to_rgb), exchange(flow, to_flow)
+                rgb, flow = self.exchange(rgb, to_rgb), self.exchange(flow, to_flow)
         rgb_logits = self.rgb_out(self.rgb_enc.embed(rgb))
         return FusionOutput(0.5 * rgb_logits + 0.5 * self.flow_out(self.flow_enc.embed(flow)))

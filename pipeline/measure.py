@@ -39,6 +39,9 @@ class Rounds:
         }
 
 
+Measure = Callable[[dict[str, Subject]], dict[str, Rounds]]  # interleave(), with all but the subjects settled
+
+
 def interleave(
     subjects: dict[str, Subject], *, rounds: int, batches: int, warmup: int, on_round: Callable[[str], None]
 ) -> dict[str, Rounds]:

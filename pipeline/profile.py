@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
-from configs import Config, UserError, load_config
+from configs import Config, ConfigError, UserError, load_config
 from configs.command import add_config, at_least, check_folder, command_parser
 from configs.display import Display
 from configs.errors import exit_code_of
@@ -27,6 +26,7 @@ from pipeline.format import Split, check_packed, open_split
 from pipeline.loader import ClipLoader
 from pipeline.machine import describe_machine
 from pipeline.measure import Rounds, interleave
+from pipeline.profile_tables import show_loader, show_sweep, show_training
 from pipeline.published import PublishedClips, has_folders
 from pipeline.stages import stage_costs, stage_subjects
 
@@ -44,6 +44,7 @@ EXAMPLES = """\
 python -m pipeline.profile -c configs/xnorm.yaml
 python -m pipeline.profile -c configs/xnorm.yaml --baselines --json profile.json --plot profile.png
 python -m pipeline.profile -c configs/xnorm.yaml --sweep loader.device=cpu
+python -m pipeline.profile -c configs/xnorm.yaml --train --trace trace.json
 """
 
 
@@ -61,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batches", metavar="N", type=at_least(1), default=20, help="batches a subject and round")
     parser.add_argument("--baselines", action="store_true", help="also measure other ways of loading the same clips")
     parser.add_argument("--sweep", action="store_true", help="try threads, batch sizes and prefetch, and recommend")
+    parser.add_argument("--train", action="store_true", help="also train: the model alone, the loader alone, and both")
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="with --train: write a torch.profiler trace (default: none written)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures (default: none written)")
     parser.add_argument(
         "--plot",
@@ -72,17 +77,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    for path in (arguments.json, arguments.plot):
+    for path in (arguments.json, arguments.plot, arguments.trace):
         check_folder(path)
+    if arguments.trace and not arguments.train:
+        raise ConfigError("--trace: has no effect without --train, whose steps it shows")
     config = load_config(arguments.config, arguments.overrides)
     check_packed(config.data.shards / arguments.split, config.pack_command)
     split = open_split(config.data.shards / arguments.split)
     with Display(arguments.quiet) as display:
         report = profile(config, split, arguments, display)
-        _show(report, display)
+        show_loader(report, display)
         if arguments.sweep:
             report["sweep"] = sweep(config, len(split.table), arguments, display)
-            _show_sweep(report["sweep"], display)
+            show_sweep(report["sweep"], display)
+        if arguments.train:
+            from engine.profiling import profile_training  # the one look upwards, by this command's name alone
+
+            measure = partial(_measure, arguments=arguments, display=display)
+            report["training"] = profile_training(config, arguments.split, display, measure, arguments.trace)
+            show_training(report["training"], display)
     if arguments.json:
         with atomic_write(arguments.json, "w") as file:
             json.dump(report, file, indent=2)
@@ -173,51 +186,6 @@ def _measure(subjects: dict[str, Iterator[int]], arguments: argparse.Namespace, 
         display.update(f"the last one: {name}")
 
     return interleave(subjects, rounds=arguments.rounds, batches=arguments.batches, warmup=WARMUP, on_round=note)
-
-
-def _show(report: dict[str, Any], display: Display) -> None:
-    table = Table(title=f"{report['machine']['cpu']}, DALI {report['machine']['dali']}, medians of the rounds (range)")
-    for column in ("", "CPU ms a clip", "clips/s", "wait ms p50 / p95 / p99", "CPU over floor"):
-        table.add_column(column, justify="left" if not column else "right")
-    floor = report["subjects"]["floor"]["cpu_ms_per_clip"]
-    for name, figure in report["subjects"].items():
-        table.add_row(
-            name,
-            _spread(figure, "cpu_ms_per_clip", ".2f"),
-            _spread(figure, "clips_per_s", ".0f"),
-            " / ".join(f"{figure[f'wait_ms_p{p}']:.1f}" for p in (50, 95, 99)),
-            f"{figure['cpu_ms_per_clip'] / floor:.2f} x",
-        )
-    display.table(table)
-    stages = report["stages_cpu_ms_per_clip"]
-    whole = sum(stages.values())
-    display.line("stages: " + ", ".join(f"{name} {ms:.2f} ms ({ms / whole:.0%})" for name, ms in stages.items()))
-    display.line(
-        f"loader: {report['clips_per_s']:.0f} clips/s, {report['frames_per_s']:.0f} frames/s, "
-        f"{report['mb_per_s']:.0f} MB/s of JPEGs; {report['loader_over_floor']:.2f} x the floor in CPU time"
-    )
-
-
-def _spread(figure: dict[str, float], key: str, form: str) -> str:
-    return f"{figure[key]:{form}} ({figure[f'{key}_min']:{form}} to {figure[f'{key}_max']:{form}})"
-
-
-def _show_sweep(rows: Sequence[dict[str, Any]], display: Display) -> None:
-    table = Table(title="sweep, fastest first")
-    for column in ("num_threads", "batch_size", "prefetch", "clips/s", "CPU ms a clip"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        sizes = [str(row[key]) for key in ("num_threads", "batch_size", "prefetch")]
-        table.add_row(*sizes, _spread(row, "clips_per_s", ".0f"), _spread(row, "cpu_ms_per_clip", ".2f"))
-    display.table(table)
-    # A setting is only worth its threads and memory when it is faster by more than the rounds differ.
-    enough = min((row for row in rows if row["clips_per_s_max"] >= rows[0]["clips_per_s"]), key=_cost)
-    names = ("num_threads", "batch_size", "prefetch")
-    display.line("recommended: " + " ".join(f"loader.{name}={enough[name]}" for name in names))
-
-
-def _cost(row: dict[str, Any]) -> tuple[int, int]:
-    return row["num_threads"], row["batch_size"] * row["prefetch"]
 
 
 if __name__ == "__main__":
