@@ -167,11 +167,6 @@ def _write(folder: Path, labelled: Labelled, display: Display) -> None:
 
 def _config(folder: Path, paths: dict[str, Path], labelled: Labelled) -> str:
     """A config of the data; what it does not say is in configs/base.yaml."""
-    names = (
-        ""
-        if labelled.classes is None
-        else f"# labels: {', '.join(map('{0[0]} {0[1]}'.format, enumerate(labelled.classes)))}\n"
-    )
     content = {
         "name": folder.resolve().name,
         "data": {
@@ -183,10 +178,8 @@ def _config(folder: Path, paths: dict[str, Path], labelled: Labelled) -> str:
         },
         "model": {"num_classes": max(2, labelled.num_classes)},
     }
-    return (
-        f"# One's own data, as preprocess/extract.py left it. Every other key has its default.\n{names}"
-        + yaml.safe_dump(content, sort_keys=False)
-    )
+    head = "# One's own data, as preprocess/extract.py left it; keys that are not here have their defaults.\n"
+    return head + yaml.safe_dump(content, sort_keys=False)
 
 
 if __name__ == "__main__":
