@@ -17,6 +17,7 @@ from pipeline.format import INDEX_NAME
 from tests.chaos.tally import ROOT, Tally, fault_parser
 from tests.trees import Video, write_annotations, write_video
 
+SAME = "the bytes of every file equal those of an uninterrupted run"
 KILLED, KILLED_AGAIN, WORKER, TERMINATED = (
     "`kill -9` of the command, then the same command",
     "`kill -9`, again and again into the same folder, until a run ends by itself",
@@ -77,9 +78,10 @@ class Packing:
         return subprocess.Popen(command(self.tree, shards), stdout=pipe, stderr=pipe, text=True)
 
     def interrupt(self, shards: Path, moment: float, number: int, one_process: bool = False) -> tuple[int, str]:
-        """Start, send a signal after `moment` seconds; the exit code and what was said on stderr."""
+        """Start, send a signal when this part of the shards is there (0 to 1); the exit code and what stderr said."""
         process = self.start(shards)
-        time.sleep(moment)
+        self._wait_for(process, shards, int(moment * len(self.whole) / 2))
+        time.sleep(moment * len(self.whole) / 2 % 1 * self.seconds / len(self.whole))
         targets = [process.pid]
         if one_process and process.poll() is None:
             targets = children(process.pid)[-1:]
@@ -89,16 +91,23 @@ class Packing:
         _, error = process.communicate(timeout=120)
         return process.returncode, error
 
+    def _wait_for(self, process: subprocess.Popen[str], shards: Path, num_shards: int) -> None:
+        while process.poll() is None and self.finished(shards) not in ("all", *map(str, range(num_shards, 99))):
+            time.sleep(0.002)
+
     def finished(self, shards: Path) -> str:
         """How far a killed run came."""
         if (shards / "train" / INDEX_NAME).exists():
             return "all"
         return str(len(list(shards.glob("train/*.part.npz"))))
 
-    def ends_the_same(self, shards: Path) -> bool:
-        """Run the same command to its end, and compare every byte of every file."""
-        done = subprocess.run(command(self.tree, shards), capture_output=True, check=False)
-        return done.returncode == 0 and contents(shards / "train") == self.whole
+    def difference(self, shards: Path) -> str | None:
+        """Run the same command to its end, and compare every byte of every file; what is not as it must be."""
+        done = subprocess.run(command(self.tree, shards), capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"then exit code {done.returncode}: {done.stderr}"
+        found = contents(shards / "train")
+        return ", ".join(name for name in {**found, **self.whole} if found.get(name) != self.whole.get(name)) or None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,26 +124,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = []
             for trial in range(arguments.kills):
                 shards = Path(name, f"{number}{one_process}{trial}")
-                moment = float(random.uniform(0.2, 1)) * packing.seconds
-                code, error = packing.interrupt(shards, moment, number, one_process)
+                code, error = packing.interrupt(shards, float(random.uniform(0, 1)), number, one_process)
                 found.append(packing.finished(shards))
-                said = code <= 0 or error.strip().count("\n") == 0
-                tally.note(fault, *_outcome(packing.ends_the_same(shards) and said))
+                wrong = packing.difference(shards)
+                if code > 0 and "\n" in error.strip():
+                    wrong = f"more than one message: {error}"
+                tally.note(fault, wrong or SAME, not wrong)
             tally.remark(fault, _spread(found))
         shards = Path(name, "again")
         kills = 0
         while kills < arguments.kills:
-            moment = float(random.uniform(0.3, 0.7)) * packing.seconds
+            done = packing.finished(shards)
+            moment = 1.0 if done == "all" else 2 * int(done) / len(packing.whole) + float(random.uniform(0, 0.2))
             if packing.interrupt(shards, moment, signal.SIGKILL)[0] == 0:
                 break
             kills += 1
-        tally.note(KILLED_AGAIN, *_outcome(packing.ends_the_same(shards)))
+        wrong = packing.difference(shards)
+        tally.note(KILLED_AGAIN, wrong or SAME, not wrong)
         tally.remark(KILLED_AGAIN, f"{kills} kills")
     return tally.finish("pack", arguments.write)
-
-
-def _outcome(same: bool) -> tuple[str, bool]:
-    return ("the bytes of every file equal those of an uninterrupted run" if same else "other bytes"), same
 
 
 def _spread(found: Sequence[str]) -> str:
