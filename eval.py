@@ -177,8 +177,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="folders of runs, e.g. runs/*/ (default: none, a split is scored)",
     )
     arguments = parser.parse_intermixed_args(argv)
-    if arguments.compare and (arguments.config or arguments.checkpoint or arguments.overrides):
-        parser.error("--compare reads the runs' own configs: leave out -c, --checkpoint and overrides")
+    scoring = (arguments.config, arguments.checkpoint, arguments.export, arguments.views > 1, arguments.crops > 1)
+    if arguments.compare and (any(scoring) or arguments.overrides):
+        parser.error(
+            "--compare reads the runs' own configs and scores: leave out -c, --checkpoint, --views, --crops, --export "
+            "and overrides"
+        )
     if not arguments.compare and not (arguments.config and arguments.checkpoint):
         parser.error("-c and --checkpoint are needed to score a split, or --compare to compare runs")
     return arguments

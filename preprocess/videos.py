@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]  # [H, W, 3], RGB
 
+MIN_SIDE = 12  # pixels; OpenCV's DIS takes no smaller frames
 MAX_MISSING = 0.02  # of the frames that a file names: encoders leave some at the ends that are never shown
 # A file is handed over open and may open no other: a playlist could name one anywhere.
 _NO_OTHER_FILES = {"protocol_whitelist": "none"}
@@ -39,7 +40,7 @@ def read_frames(path: Path, short_side: int) -> Iterator[Frame]:
             as EPIC's frames are; 0 keeps frames as they are.
 
     Raises:
-        VideoError: the file cannot be read, is no video, or is damaged or cut off.
+        VideoError: the file cannot be read, is no video, is tiny, or is damaged or cut off.
     """
     import av  # of the extra `extract`
 
@@ -75,6 +76,8 @@ def _decode(container: Any, short_side: int) -> Iterator[Frame]:
 def _scaled(width: int, height: int, pixel_aspect: Fraction, short_side: int) -> tuple[int, int]:
     """Width and height, of square pixels, in which a frame is stored."""
     wide = max(1, round(width * pixel_aspect))
+    if (short_side or min(wide, height)) < MIN_SIDE:
+        raise VideoError(f"is of {width} x {height} pixels; allowed: {MIN_SIDE} and more a side")
     scale = Fraction(short_side or min(wide, height), min(wide, height))
     if scale == 1:
         return wide, height

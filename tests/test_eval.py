@@ -207,7 +207,8 @@ def test_finished_runs_are_compared_and_each_can_still_be_scored(arguments: Make
     ("command", "message"),
     [
         (["-c", "configs/rgb.yaml"], "-c and --checkpoint are needed to score a split, or --compare"),
-        (["--compare", "runs/a", "-c", "configs/rgb.yaml"], "--compare reads the runs' own configs: leave out -c"),
+        (["--compare", "runs/a", "-c", "configs/rgb.yaml"], "--compare reads the runs' own configs and scores: leave"),
+        (["--compare", "runs/a", "--views", "2"], "leave out -c, --checkpoint, --views, --crops, --export"),
     ],
 )
 def test_one_of_the_two_uses_has_to_be_chosen(command: list[str], message: str, capsys):

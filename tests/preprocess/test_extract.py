@@ -20,7 +20,7 @@ import eval as evaluation
 import train
 from pipeline import inspect
 from pipeline.format import open_split
-from preprocess import extract, extraction, pack
+from preprocess import extract, extract_job, extraction, pack
 from preprocess.frames import open_video
 from tests.movies import moving, turn, write_movie
 
@@ -169,12 +169,27 @@ def test_from_videos_to_a_trained_model(tmp_path: Path, run: Extract, monkeypatc
     assert len(rows_of(Path("runs/own/test-2x3/predictions.csv"))) == 2
 
 
+def test_bytes_do_not_depend_on_the_number_of_processes(
+    bad: list[str], run: Extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_movie(tmp_path / "videos/more.mp4", moving([(1, 1)] * 15))
+    rows = [*bad, "more.mp4,0,0.5,y"]
+    assert run(rows, "--on-bad", "skip", "--workers", "2", header=TIMES) == 0
+    alone = {name: content for name, (content, _) in archives(tmp_path / "own").items()}
+    shutil.rmtree(tmp_path / "own")
+    monkeypatch.setattr(extract_job, "SMALL_JOB_BYTES", 0)
+    assert run(rows, "--on-bad", "skip", "--workers", "2", header=TIMES) == 0
+    assert {name: content for name, (content, _) in archives(tmp_path / "own").items()} == alone
+
+
 # Again, and what is in the way
 
 
 def archives(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Contents and times of all archives below a folder."""
-    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(folder.rglob("*.tar"))}
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*.tar")
+    }
 
 
 def test_what_is_there_is_kept_and_what_is_new_is_added(movie: Path, run: Extract, tmp_path: Path) -> None:
@@ -184,7 +199,8 @@ def test_what_is_there_is_kept_and_what_is_new_is_added(movie: Path, run: Extrac
     assert run(["moves.mp4,x", "more.mp4,y"], "--ratio", "1", "0", "0") == 0
     after = archives(tmp_path / "own")
     assert before.items() <= after.items()
-    assert after["more.tar"][0] == after["moves.tar"][0]
+    for stream in ("rgb_frames", "flow_frames"):
+        assert after[f"frames/own/{stream}/more.tar"][0] == after[f"frames/own/{stream}/moves.tar"][0]
     assert [row["verb"] for row in rows_of(tmp_path / "own/annotations/train.csv")] == ["x", "y"]
 
 

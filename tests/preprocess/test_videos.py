@@ -62,6 +62,13 @@ def test_a_damaged_video_is_refused_with_the_moment(tmp_path: Path) -> None:
         list(read_frames(path, 0))
 
 
+def test_a_video_too_small_for_flow_is_refused_unless_it_is_scaled_up(tmp_path: Path) -> None:
+    path = write_movie(tmp_path / "a.mp4", moving(STILL, 8, 16))
+    with pytest.raises(VideoError, match="is of 16 x 8 pixels; allowed: 12 and more a side"):
+        list(read_frames(path, 0))
+    assert next(read_frames(path, 32)).pixels.shape == (32, 64, 3)
+
+
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("no video")
     with pytest.raises(VideoError, match="cannot be read as a video"):
