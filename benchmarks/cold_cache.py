@@ -1,40 +1,64 @@
 """What asking for the coming batches' bytes is worth when the page cache is cold.
 
-    python benchmarks/cold_cache.py SPLIT_DIR [--rounds 5] [--batches 12]
+    python benchmarks/cold_cache.py SPLIT_DIR [--rounds 5] [--batches 9] [--step-ms 150]
 
-Each round drops the shards from the page cache and takes some batches, once as the loader does and once without the
-request. The split should be larger than those batches, and its disk slower than memory.
+Each round drops the shards from the page cache and takes some batches, with a pause for the model's step after each,
+once as the loader does and once without the request. The split should be larger than those batches, and its disk slower
+than memory. Where it is not, root can make it so for one shell (cgroup v1; 8:0 is the disk, as `lsblk` has it):
+
+    mkdir /sys/fs/cgroup/blkio/slow
+    echo "8:0 20000000" > /sys/fs/cgroup/blkio/slow/blkio.throttle.read_bps_device
+    echo $$ > /sys/fs/cgroup/blkio/slow/tasks
 """
 
 import argparse
 import os
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.loader import ClipLoader
 from pipeline.reader import ClipReader
 
 
+class Round(NamedTuple):
+    """What one round took: seconds to the first batch, mean wait for those after it, MB fetched from the disk."""
+
+    first_s: float
+    wait_ms: float
+    read_mb: float
+
+
 def main() -> None:
-    """Measure and print medians with their ranges."""
+    """Measure and print medians of the rounds with their ranges."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("split", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=12)
+    parser.add_argument("--batches", type=int, default=9)
+    parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--num-frames", type=int, default=16)
+    parser.add_argument("--step-ms", type=float, default=150.0, help="pause after each batch, as for a model")
     arguments = parser.parse_args()
     announce = ClipReader.announce
-    seconds: dict[str, list[float]] = {"asked for ahead": [], "not asked for": []}
+    rounds: dict[str, list[Round]] = {"asked for ahead": [], "not asked for": []}
     for _ in range(arguments.rounds):
-        for name, results in seconds.items():
-            ClipReader.announce = announce if name == "asked for ahead" else lambda *_: None  # type: ignore[method-assign]
+        for way, results in rounds.items():
+            ClipReader.announce = announce if way == "asked for ahead" else lambda *_: None  # type: ignore[method-assign]
             drop_from_cache(arguments.split)
-            results.append(take(arguments.split, arguments.num_frames, arguments.batches))
-    for name, results in seconds.items():
-        print(f"{name}: {statistics.median(results):.3f} s ({min(results):.3f} to {max(results):.3f})")
-    ratios = [without / ahead for ahead, without in zip(*seconds.values(), strict=True)]
-    print(f"ratio: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+            results.append(measure(arguments))
+    for way, results in rounds.items():
+        first, wait, read = zip(*results, strict=True)
+        print(
+            f"{way}: first batch after {spread(first, '.2f')} s, then waits of {spread(wait, '.0f')} ms a batch; "
+            f"{spread(read, '.0f')} MB read"
+        )
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def drop_from_cache(split: Path) -> None:
@@ -46,15 +70,24 @@ def drop_from_cache(split: Path) -> None:
         os.close(descriptor)
 
 
-def take(split: Path, num_frames: int, batches: int) -> float:
-    """Seconds for the batches after the first."""
-    with ClipLoader(split, 4, num_frames, num_threads=2) as loader:
+def measure(arguments: argparse.Namespace) -> Round:
+    """Take batches from a cold cache."""
+    read = bytes_read()
+    with ClipLoader(arguments.split, arguments.batch_size, arguments.num_frames, num_threads=2) as loader:
         running = iter(loader)
-        next(running)
-        begin = time.perf_counter()
-        for _ in range(min(batches, len(loader) - 1)):
+        waits = []
+        for _ in range(min(arguments.batches + 1, len(loader))):
+            asked = time.perf_counter()
             next(running)
-        return time.perf_counter() - begin
+            waits.append(time.perf_counter() - asked)
+            time.sleep(arguments.step_ms / 1e3)
+    return Round(waits[0], statistics.mean(waits[1:]) * 1e3, (bytes_read() - read) / 1e6)
+
+
+def bytes_read() -> int:
+    """What this process has had the kernel fetch from disks so far, what that read ahead by itself included."""
+    line = next(line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("read_bytes"))
+    return int(line.split()[1])
 
 
 if __name__ == "__main__":
