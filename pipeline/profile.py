@@ -151,6 +151,10 @@ def _loader_batches(config: Config, split: str, setting: dict[str, int]) -> Iter
 
 
 def _baselines(config: Config, split: Split, display: Display) -> dict[str, Iterator[int]]:
+    if split.codec != "jpeg":
+        raise UserError(
+            f"--baselines: they load JPEGs, and {split.dir} stores {split.codec}; pack it with data.codec=jpeg"
+        )
     stored = np.diff(split.table.first_frame)
     if stored.min() < config.clip.num_frames or stored.max() > MOST_FRAMES:
         raise UserError(

@@ -28,7 +28,7 @@ def show_loader(report: dict[str, Any], display: Display) -> None:
     display.line("stages: " + ", ".join(f"{name} {ms:.2f} ms ({ms / whole:.0%})" for name, ms in stages.items()))
     display.line(
         f"loader: {report['clips_per_s']:.0f} clips/s, {report['frames_per_s']:.0f} frames/s, "
-        f"{report['mb_per_s']:.0f} MB/s of JPEGs; {report['loader_over_floor']:.0%} of the floor's CPU time"
+        f"{report['mb_per_s']:.0f} MB/s of shards; {report['loader_over_floor']:.0%} of the floor's CPU time"
     )
 
 

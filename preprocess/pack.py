@@ -27,7 +27,8 @@ from preprocess.verify import verify_split
 from preprocess.workers import Workers
 
 DESCRIPTION = """\
-Pack the labelled clips of each split into a few large shards, JPEG bytes untouched.
+Pack the labelled clips of each split into a few large shards, JPEG bytes untouched or, with
+data.codec=raw, as pixels.
 Safe to run again after any interruption: what is complete is kept, what is not is redone.
 """
 EXAMPLES = """\

@@ -29,6 +29,14 @@ def test_a_sheet_is_a_png_and_raw_adds_to_it(split: Path, tmp_path: Path, capsys
     assert "P03_02_1   label 1   video P03_02: crop 48 x 48 at row " in capsys.readouterr().out
 
 
+def test_the_sheet_of_raw_frames_is_that_of_their_jpegs(split: Path, raw_split: Path, tmp_path: Path) -> None:
+    sheets = [tmp_path / "jpeg.png", tmp_path / "raw.png"]
+    for folder, sheet in zip((split, raw_split), sheets, strict=True):
+        assert run(folder, "--clip", "P03_02_1", "--raw", "-o", str(sheet)) == 0
+    jpeg, raw = (np.asarray(Image.open(sheet)) for sheet in sheets)
+    np.testing.assert_array_equal(jpeg, raw)
+
+
 def test_a_batch_is_that_of_the_epochs_order(split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(split, "--batch", "3", "--epoch", "2", "-o", str(tmp_path / "batch.png")) == 0
     shown = [line.split()[0] for line in capsys.readouterr().out.splitlines()[:-1]]

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from time import monotonic, sleep
 
 import cv2
 import numpy as np
@@ -477,7 +478,18 @@ def test_closing_frees_the_threads(form: str, request: pytest.FixtureRequest) ->
     next(iter(loader))
     assert threads() > before
     loader.close()
+    until = monotonic() + 10  # the system lists a thread for a moment after it has been joined
+    while threads() > before and monotonic() < until:
+        sleep(0.01)
     assert threads() == before
+
+
+@pytest.mark.parametrize("form", ["split", "raw_split"])
+def test_no_more_batches_are_in_flight_than_prefetch_says(form: str, request: pytest.FixtureRequest) -> None:
+    with ClipLoader(request.getfixturevalue(form), **SMALL, prefetch=3) as loader:
+        for _ in [batch for _ in range(2) for batch in loader]:
+            assert len(loader._in_flight) == 3
+        assert all(len(decoder._sent) == 3 for decoder in loader.decoders.values())
 
 
 @pytest.mark.gpu

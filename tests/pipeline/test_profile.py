@@ -153,6 +153,14 @@ def test_the_command_reports_stages_baselines_and_a_sweep(
     assert "recommended: loader.num_threads=" in capsys.readouterr().out
 
 
+def test_raw_frames_have_stages_and_no_baselines(raw_split: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["-c", str(ROOT / "configs" / "xnorm.yaml"), f"data.shards={raw_split.parent}", *SMALL]
+    assert profile.main([*command, "--rounds", "1", "--batches", "2"]) == 0
+    assert "MB/s of shards" in capsys.readouterr().out
+    assert profile.main([*command, "--baselines"]) == 1
+    assert "they load JPEGs, " in capsys.readouterr().err
+
+
 def test_a_split_that_is_not_packed_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert profile.main(["-c", str(ROOT / "configs" / "xnorm.yaml"), f"data.shards={tmp_path}"]) == 1
     assert "pack.py" in capsys.readouterr().err
