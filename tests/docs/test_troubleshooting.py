@@ -152,6 +152,18 @@ def diverged(place: Place) -> None:
     place.run(TRAIN + "name=x", 1)
 
 
+def no_room(place: Place) -> None:
+    (place.folder / "results").write_text("a file where a folder should be")
+    place.run("python eval.py --checkpoint runs/rgb/best.pt --split val -c runs/rgb/config.yaml -o results", 1)
+
+
+def damaged_checkpoint(place: Place) -> None:
+    with open(place.folder / "runs/rgb/last.pt", "r+b") as file:
+        file.seek(100_000)
+        file.write(b"\xff" * 8)
+    place.run("python train.py -c runs/rgb/config.yaml train.epochs=9 --resume", 1)
+
+
 def of(command: str, code: int) -> Callable[[Place], None]:
     return lambda place: place.run(command, code)
 
@@ -180,6 +192,8 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "is damaged": changed_bytes,
     "has label": of(TRAIN + "name=x model.num_classes=4", 1),
     "was packed with": of(TRAIN + "name=x data.frames_per_clip=all", 0),
+    "cannot be written": no_room,
+    "not a checkpoint": damaged_checkpoint,
     "do not fill one step": of(TRAIN + "name=x loader.batch_size=32", 1),
     "cannot share equally": unequal_shares,
     "this run exists already": of(TRAIN, 2),
