@@ -44,7 +44,11 @@ style: env
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
+# On other data: make bench CONFIG=configs/xnorm.yaml, with its train split packed.
+CONFIG ?= configs/demo.yaml
 bench: env
+ifeq ($(CONFIG),configs/demo.yaml)
 	$(BIN)/python preprocess/synth.py -o demo/data
-	$(BIN)/python preprocess/pack.py -c configs/demo.yaml
-	$(BIN)/python -m pipeline.profile -c configs/demo.yaml --baselines
+	$(BIN)/python preprocess/pack.py -c $(CONFIG)
+endif
+	$(BIN)/python -m benchmarks.write -c $(CONFIG)

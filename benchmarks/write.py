@@ -1,0 +1,186 @@
+"""Measures the tables of docs/benchmarks.md anew and puts each between its markers, with its command and machine.
+
+    python -m benchmarks.write -c configs/xnorm.yaml loader.batch_size=8 loader.num_threads=2
+    python -m benchmarks.write --only training_step packing
+
+The train split of the config must be packed. The text around the markers stays as it is; where data lies is shown as
+data/shards. --quick measures next to nothing, to see that all of it works.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.tables import markdown_table
+from configs import Config, UserError, load_config
+from configs.command import add_config
+from configs.errors import exit_code_of
+from configs.files import atomic_write
+from pipeline.format import open_split
+from pipeline.machine import describe_machine
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+SHOWN_SPLIT = "data/shards/train"
+LOADER = "pipeline.profile"
+NAMES = {
+    "floor": "decoding alone, from memory (the floor)",
+    "reading": "reading: views, bytes, CRCs",
+    "decoding": "reading and decoding",
+    "hand-over": "and hand-over, no augmentation",
+    "loader": "**the loader**, as the config has it",
+}
+
+
+class Section(NamedTuple):
+    """What is run for a section: a module, its arguments, and those that make it short."""
+
+    module: str
+    arguments: tuple[str, ...] = ()
+    quick: tuple[str, ...] = ()
+    is_plain: bool = False  # what it prints is no Markdown
+
+
+SECTIONS = {
+    "loader": Section(LOADER, ("--rounds", "5", "--batches", "12", "--baselines"), ("--rounds", "1", "--batches", "1")),
+    "large_index": Section("benchmarks.large_index", (), ("--clips", "100", "--batches", "1"), True),
+    "memory": Section("benchmarks.memory", (SHOWN_SPLIT,), ("--epochs", "6"), True),
+    "cold_cache": Section("benchmarks.cold_cache", (SHOWN_SPLIT, "--batches", "9"), ("--rounds", "1"), True),
+    "packing": Section("benchmarks.packing", (), ("--rounds", "1", "--videos", "1", "--frames", "250")),
+    "training_step": Section("benchmarks.training_step", (), ("--rounds", "1", "--frames", "8", "--size", "32")),
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The config whose train split is measured on, and the overrides that are shown with it."""
+
+    config: Config
+    given: Sequence[str]  # -c and the overrides
+    quick: bool
+
+    def section(self, name: str) -> str:
+        """Measure a section: its command and what that printed."""
+        section = SECTIONS[name]
+        arguments = [*self._configured(section), *section.arguments]
+        shown = [word for word in arguments if not word.startswith("data.")]
+        command = f"```sh\npython -m {section.module} {' '.join(shown)}".rstrip() + "\n```"
+        if self.quick:
+            arguments += section.quick
+        if section.module == LOADER:
+            return f"{command}\n\n{self._profile(arguments)}"
+        split = str(self.config.data.shards / "train")
+        printed = run(section.module, [split if word == SHOWN_SPLIT else word for word in arguments])
+        return f"{command}\n\n" + (f"```text\n{printed}\n```" if section.is_plain else printed)
+
+    def _configured(self, section: Section) -> Sequence[str]:
+        return self.given if section.module == LOADER else ()
+
+    def _profile(self, arguments: Sequence[str]) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "profile.json"
+            run(LOADER, [*arguments, "--quiet", "--json", str(path)])
+            report = json.loads(path.read_text())
+        return f"{self._data()}\n\n{loader_table(report)}"
+
+    def _data(self) -> str:
+        split = open_split(self.config.data.shards / "train")
+        table, clip = split.table, self.config.clip
+        return (
+            f"{len(table):,} clips of frames of {table.width.max()} x {table.height.max()}, {clip.num_frames} of RGB, "
+            f"u and v each ({3 * clip.num_frames} pictures a clip), crop {clip.crop_size}; medians of interleaved "
+            "rounds with their range."
+        )
+
+
+def run(module: str, arguments: Sequence[str]) -> str:
+    """Run a module in a process of its own and return what it prints.
+
+    Raises:
+        UserError: it failed; what it said of that stands on stderr.
+    """
+    done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise UserError(f"python -m {module} {' '.join(arguments)}: failed with exit code {done.returncode}")
+    return done.stdout.strip()
+
+
+def loader_table(report: dict[str, Any]) -> str:
+    """The loader's part of a profile as Markdown."""
+    subjects = report["subjects"]
+    floor = subjects["floor"]["cpu_ms_per_clip"]
+    rows = [
+        [
+            NAMES.get(name, name),
+            _range(figure, "cpu_ms_per_clip", ".1f"),
+            _range(figure, "clips_per_s", ".0f"),
+            f"{figure['cpu_ms_per_clip'] / floor:.2f}",
+        ]
+        for name, figure in subjects.items()
+    ]
+    stages = ", ".join(f"{name} {ms:.1f} ms" for name, ms in report["stages_cpu_ms_per_clip"].items())
+    return (
+        markdown_table(["", "CPU ms a clip", "clips/s", "CPU over the floor"], rows)
+        + f"\n\nStages of the loader: {stages}. {report['frames_per_s']:.0f} frames/s, {report['mb_per_s']:.0f} MB/s."
+    )
+
+
+def _range(figure: dict[str, float], key: str, form: str) -> str:
+    return f"{figure[key]:{form}} ({figure[f'{key}_min']:{form}} to {figure[f'{key}_max']:{form}})"
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    about = describe_machine()
+    return (
+        f"Measured on {about['cpu']}, GPU: {about['gpu']}; Python {about['python']}, torch {about['torch']}, NumPy "
+        f"{about['numpy']}, DALI {about['dali']}; load average {os.getloadavg()[0]:.1f}."
+    )
+
+
+def replaced(document: str, name: str, body: str) -> str:
+    """`document` with another body between the markers of `name`.
+
+    Raises:
+        UserError: the markers are not there.
+    """
+    begin, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(document):
+        raise UserError(f"the document has no {begin} with a {end} behind it; write them where the table is to stand")
+    return pattern.sub(lambda _: f"{begin}\n{body}\n{end}", document)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code says how it went."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config(parser)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=tuple(SECTIONS), metavar="SECTION")
+    parser.add_argument("--quick", action="store_true", help="measure next to nothing")
+    parser.add_argument("-o", "--output", type=Path, default=DOCUMENT, metavar="FILE", help="the document")
+    return exit_code_of(partial(_write, parser.parse_intermixed_args(argv)))
+
+
+def _write(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.config, arguments.overrides)
+    bench = Bench(config, ["-c", str(arguments.config), *arguments.overrides], arguments.quick)
+    for name in arguments.only:
+        print(f"{name} ...", flush=True)
+        body = f"{bench.section(name)}\n\n{machine()}"
+        document = replaced(arguments.output.read_text("utf-8"), name, body)
+        with atomic_write(arguments.output, "w") as file:  # after each, so that a long run leaves what it has
+            file.write(document)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
