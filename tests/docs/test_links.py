@@ -44,3 +44,10 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
         reached |= new
         waiting += new
     assert set(documents()) <= reached
+
+
+def test_every_source_is_on_the_map() -> None:
+    named = set(named_files(ROOT / "docs/architecture.md"))
+    packages = ("configs", "preprocess", "pipeline", "models", "engine")
+    there = {path.name for package in packages for path in ROOT.glob(f"{package}/*.py")} - {"__init__.py"}
+    assert sorted(there - {name.split("/")[-1] for name in named}) == []
