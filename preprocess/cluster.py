@@ -1,6 +1,5 @@
 """Runs tasks on a dask.distributed cluster, whose machines see the same files under the same names."""
 
-import logging
 from concurrent.futures import CancelledError, Executor
 from typing import Any
 
@@ -27,7 +26,7 @@ class ClusterWorkers(Workers):
         threads = self._client.nthreads()
         display.line(
             f"cluster {address}: {len(threads)} workers with {sum(threads.values())} threads; "
-            f"dashboard: {self._client.dashboard_link or 'none'}"
+            f"dashboard: {self._client.dashboard_link}"
         )
         if not threads:
             display.line(f"waiting for workers: start some with dask worker {address}")
@@ -55,13 +54,15 @@ class ClusterWorkers(Workers):
 
 def _connect(address: str) -> Any:
     try:
+        import dask
+
+        dask.config.set({"logging": {"distributed": "critical", "distributed.client": "critical"}})  # read at import
         from distributed import Client
     except ImportError:
         raise ConfigError(
             "--scheduler: dask.distributed is not installed; it comes with this project's extra `cluster` "
             "(pip install --editable '.[cluster]'), on every machine"
         ) from None
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # a lost worker is no news: its tasks are done again
     try:
         return Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ import train
 from engine.checkpoint import load_checkpoint
 from tests import runs
 from tests.runs import MakeArguments
-from tests.torchrun import DIE_AT, DOUBLE, compute_in_double, torchrun
+from tests.torchrun import DOUBLE, SIGNAL, compute_in_double, torchrun
 
 data, arguments, one_thread = runs.data, runs.arguments, runs.one_thread  # fixtures
 
@@ -20,6 +20,7 @@ SAME = ("model.dropout=0.0", "train.log_every=1", "train.checkpoint_every=2")
 # In fp64: rounding, which is not the same for 2 clips and for 4, grows from step to step under BatchNorm on few values.
 SYNCHRONIZED, IN_DOUBLE = ("train.sync_batchnorm=true",), {DOUBLE: "1"}
 FROZEN = ("model.freeze_trunk=true",)
+DEATH = "1:5:9"  # the second rank, behind the second step of the second epoch
 
 
 def curve(folder: Path) -> list[tuple[int, float, float]]:
@@ -55,7 +56,7 @@ def alone(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPathFa
 def test_a_restarted_job_goes_on_by_itself_and_learns_and_predicts_what_one_process_does(
     arguments: MakeArguments, alone: Path, tmp_path: Path
 ) -> None:
-    restart, environment = ["--max-restarts=1"], {**IN_DOUBLE, DIE_AT: "5"}
+    restart, environment = ["--max-restarts=1"], {**IN_DOUBLE, SIGNAL: DEATH}
     changed = arguments(*SAME, *SYNCHRONIZED)
     *printed, code = torchrun("tests.torchrun", *changed, ranks=2, options=restart, **environment)
     assert code == "0"
@@ -73,7 +74,7 @@ def test_a_dead_rank_ends_the_job_and_one_process_goes_on_with_the_clips_that_ar
 ) -> None:
     begin = time.monotonic()
     changed = arguments(*SAME, *FROZEN)
-    *printed, code = torchrun("tests.torchrun", *changed, ranks=2, **{DIE_AT: "5"})
+    *printed, code = torchrun("tests.torchrun", *changed, ranks=2, **{SIGNAL: DEATH})
     assert code == "1"
     assert time.monotonic() - begin < 60
     assert any("another process of this run has died, or does not answer any more" in line for line in printed)

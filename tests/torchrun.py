@@ -1,38 +1,47 @@
-"""train.py as torchrun starts it; a rank can be made to die in the middle, and all can be made to compute in fp64."""
+"""train.py as torchrun starts it; a rank can be made to have a signal in the middle, and all to compute in fp64."""
 
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import Tensor
 
 import train
 from engine.device import Placement
+from engine.step import Stepper
 from models import fusion
-from tests.estimating import die_after
 
 ROOT = Path(__file__).parents[1]
-DIE_AT = "TEST_RANK_1_DIES_AFTER"  # environment variable: the step after which the second rank kills itself, once
+LAUNCHER = (sys.executable, "-m", "torch.distributed.run")
+Job = subprocess.Popen[str]
+SIGNAL = "TEST_SIGNAL"  # environment variable: rank:step:signal, sent to itself by a rank of the first attempt
+SIGNALLED = "signal at "  # printed, with the time in seconds, before it is sent
 DOUBLE = "TEST_DOUBLE"  # environment variable: set where fp64 is wanted
 
 
-def torchrun(module: str, *arguments: str, ranks: int, options: Sequence[str] = (), **environment: str) -> list[str]:
-    """Run a module on several ranks of this machine; return what it printed, stderr too, and last its exit code."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", *options]
-    done = subprocess.run(
-        [*launcher, "-m", module, *arguments],
+def start(module: str, *arguments: str, ranks: int, options: Sequence[str] = (), **environment: str) -> Job:
+    """Start a module on several ranks of this machine; stdout and stderr go to one pipe."""
+    return subprocess.Popen(
+        [*LAUNCHER, f"--nproc_per_node={ranks}", *options, "-m", module, *arguments],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=200,
     )
-    print(done.stdout)  # for a test that fails
-    return [*done.stdout.splitlines(), str(done.returncode)]
+
+
+def torchrun(module: str, *arguments: str, ranks: int, options: Sequence[str] = (), **environment: str) -> list[str]:
+    """Run a module on several ranks of this machine; return what it printed, and last its exit code."""
+    job = start(module, *arguments, ranks=ranks, options=["--standalone", *options], **environment)
+    printed, _ = job.communicate(timeout=200)
+    print(printed)  # for a test that fails
+    return [*printed.splitlines(), str(job.returncode)]
 
 
 def compute_in_double(patch: pytest.MonkeyPatch) -> None:
@@ -46,9 +55,24 @@ def compute_in_double(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Placement, "place", lambda self, model: model.double())
 
 
+def signal_after(step: int, number: int) -> None:
+    """Let this process say when it is, and have a signal, once it has taken so many steps; -15 is for its torchrun."""
+    real = Stepper.step
+
+    def call(self: Stepper, batch: Any, position: int) -> Any:
+        measured = real(self, batch, position)
+        if position + 1 == step:
+            print(f"{SIGNALLED}{time.time()}", flush=True)
+            os.kill(os.getpid() if number > 0 else os.getppid(), abs(number))
+        return measured
+
+    Stepper.step = call  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     if DOUBLE in os.environ:
         compute_in_double(pytest.MonkeyPatch())
-    if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-        die_after(int(os.environ.get(DIE_AT, 0)))
+    rank, step, number = os.environ.get(SIGNAL, "0:0:0").split(":")
+    if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == (rank, "0"):
+        signal_after(int(step), int(number))
     sys.exit(train.main())

@@ -18,6 +18,7 @@ DIE_AT = "TEST_WORKER_DIES_AT_CLIP"  # environment variable: the number of the c
 @dataclass
 class Cluster:
     address: str
+    scheduler: subprocess.Popen[bytes]
     workers: list[subprocess.Popen[bytes]]
 
 
@@ -26,7 +27,7 @@ def cluster(folder: Path, deaths: Sequence[int]) -> Iterator[Cluster]:
     """A scheduler and a worker of one thread for each of `deaths`, the clip that it dies at, or 0."""
     file = folder / "scheduler.json"
     tool = [sys.executable, "-m", "tests.preprocess.cluster"]
-    scheduler = [*tool, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    scheduler = [*tool, "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
     worker = [*tool, "worker", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(folder)]
     started = []
 
@@ -39,18 +40,17 @@ def cluster(folder: Path, deaths: Sequence[int]) -> Iterator[Cluster]:
         return started[-1]
 
     try:
-        start(scheduler)
+        first = start(scheduler)
         workers = [start(worker, death) for death in deaths]
         end = time.monotonic() + 60
         logs = [folder / f"{number + 1}.log" for number in range(len(deaths))]
         while not all("Starting established connection" in log.read_text() for log in logs):
             assert time.monotonic() < end, [log.read_text() for log in logs]
             time.sleep(0.1)
-        yield Cluster(json.loads(file.read_text())["address"], workers)
+        yield Cluster(json.loads(file.read_text())["address"], first, workers)
     finally:
-        for process in reversed(started):
-            process.terminate()
         for process in started:
+            process.kill()
             process.wait()
 
 
