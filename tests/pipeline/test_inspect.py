@@ -69,9 +69,8 @@ def test_a_wrong_pairing_is_said(
 
     monkeypatch.setattr(Video, "flow_of", of_half_the_number)
     split = packer([trees.Video("P02_101")])
-    assert (
-        run(split, "--clip", "P02_101_1", "-o", str(tmp_path / "sheet.png")) == 0
-    )  # RGB 21 to 40 beside flow 11 to 20
+    # RGB frames 21 to 40, beside flow frames 11 to 20 instead of 21 to 40: 20 frames at 50 a second
+    assert run(split, "--clip", "P02_101_1", "-o", str(tmp_path / "sheet.png")) == 0
     said = capsys.readouterr().out
     assert "WRONG: 8 of 8 flow frames are of another moment than their RGB frames, up to 0.40 s away" in said
 

@@ -1,0 +1,76 @@
+"""Remakes the pictures in docs/img/ from the demo's data, by the commands that users have: `make pictures`."""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+import train
+from configs.command import command_parser
+from configs.errors import UserError, exit_code_of
+from pipeline import inspect, profile
+from preprocess import pack, synth
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ["-c", str(ROOT / "configs" / "demo.yaml")]
+IMAGES = ROOT / "docs" / "img"
+NUM_COLORS = 256  # a third of the bytes
+MOST_BYTES = 200_000
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Make all of them; exit code 1 when one is too large for a repository."""
+    parser = command_parser(
+        "pictures.py", "Remake the pictures in docs/img/ from the demo's data.", "python docs/pictures.py"
+    )
+    arguments = parser.parse_args(argv)
+    return exit_code_of(lambda: _make(["--quiet"] if arguments.quiet else []))
+
+
+def _make(silence: list[str]) -> int:
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        data = _write_data(scratch, silence)
+        sheets = {
+            "sheet.png": ["--clip", "P04_102_1", "--raw"],  # a video of 2020's kind: one flow frame for each RGB frame
+            "batch.png": ["--batch", "2"],
+        }
+        for name, options in sheets.items():
+            _must(inspect.main([*DEMO, *data, *silence, *options, "-o", str(scratch / name)]))
+        _must(train.main([*DEMO, *data, *silence, "model.fusion=xnorm", "name=xnorm", f"runs={scratch / 'runs'}"]))
+        shutil.copy(scratch / "runs" / "xnorm" / "curves.png", scratch)
+        _must(profile.main([*DEMO, *data, *silence, "--baselines", "--plot", str(scratch / "profile.png")]))
+        for path in sorted(scratch.glob("*.png")):
+            _keep(path)
+    return 0
+
+
+def _write_data(scratch: Path, silence: list[str]) -> list[str]:
+    """Write and pack the demo's data; return the overrides that name it."""
+    frames = scratch / "data"
+    _must(synth.main(["-o", str(frames), *silence]))
+    annotations = ", ".join(f"{split}: [{frames}/annotations/{split}.csv]" for split in synth.SPLITS)
+    data = [f"data.frames={frames}", f"data.shards={scratch / 'shards'}", f"data.annotations={{{annotations}}}"]
+    _must(pack.main([*DEMO, *data, *silence]))
+    return data
+
+
+def _must(exit_code: int) -> None:
+    if exit_code:
+        raise UserError(f"a command ended with exit code {exit_code}, see above")
+
+
+def _keep(path: Path) -> None:
+    """Put a picture into docs/img/, in few colours."""
+    target = IMAGES / path.name
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(NUM_COLORS, dither=Image.Dither.NONE).save(target, optimize=True)
+    if target.stat().st_size > MOST_BYTES:
+        raise UserError(f"{target}: {target.stat().st_size} bytes, allowed: {MOST_BYTES}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
