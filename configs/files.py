@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from configs.errors import UserError
 
+BUFFER = 2**18  # bytes: a shard is written in many small pieces
 Create = Callable[..., IO[Any]]  # (name, mode="wb")
 
 
@@ -43,7 +44,7 @@ def _together(folder: Path) -> Iterator[Create]:
 
     def create(name: str, mode: str = "wb") -> IO[Any]:
         scratch = folder / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"  # ids occur on other machines, too
-        file = scratch.open(mode, encoding=None if "b" in mode else "utf-8")
+        file = scratch.open(mode, BUFFER, encoding=None if "b" in mode else "utf-8")
         opened.append((scratch, folder / name, file))
         return file
 

@@ -10,6 +10,7 @@ import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -335,18 +336,28 @@ class ClipFields:
 
 def encode_record(clip: ClipFields, files: Sequence[Sequence[bytes]]) -> tuple[bytes, NDArray[np.int64]]:
     """Frame one clip as a whole TFRecord; also where each file lies in it, [T, 3] bytes from the record's start."""
+    chunks, offsets = record_chunks(clip, files)
+    return b"".join(chunks), offsets
+
+
+def record_chunks(clip: ClipFields, files: Sequence[Sequence[bytes]]) -> tuple[list[bytes], NDArray[np.int64]]:
+    """What `encode_record` gives in chunks, so that the files need not be copied."""
     chunks, offsets = encode_example(clip, files)
-    return frame_record(chunks), offsets + RECORD_HEADER.size
+    return _framed(chunks), offsets + RECORD_HEADER.size
 
 
 def frame_record(chunks: Sequence[bytes]) -> bytes:
     """Frame a payload, given in chunks, as TFRecord does."""
+    return b"".join(_framed(chunks))
+
+
+def _framed(chunks: Sequence[bytes]) -> list[bytes]:
     crc = 0
     for chunk in chunks:
         crc = crc32c(chunk, crc)
     length = struct.pack("<Q", sum(map(len, chunks)))
     header = length + RECORD_FOOTER.pack(masked_crc(crc32c(length)))
-    return b"".join([header, *chunks, RECORD_FOOTER.pack(masked_crc(crc))])
+    return [header, *chunks, RECORD_FOOTER.pack(masked_crc(crc))]
 
 
 def encode_example(clip: ClipFields, files: Sequence[Sequence[bytes]]) -> tuple[list[bytes], NDArray[np.int64]]:
@@ -417,6 +428,7 @@ def _entry(name: str, items: bytes, value_size: int) -> bytes:
     return _FIELD_1 + _varint(len(start) + value_size) + start
 
 
+@lru_cache(2**16)  # each file's size is written three times, and most differ little
 def _varint(value: int) -> bytes:
     """Base-128 digits, the lowest first; a negative number as 64-bit two's complement."""
     value = int(value) & 0xFFFFFFFFFFFFFFFF

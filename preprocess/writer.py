@@ -11,7 +11,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from configs.files import atomic_write
-from pipeline.format import CHANNELS, STREAMS, ClipFields, FrameTable, encode_record
+from pipeline.format import CHANNELS, STREAMS, ClipFields, FrameTable, record_chunks
 from preprocess.codec import Codec
 from preprocess.files import JpegFiles
 from preprocess.jpeg import CHANNEL_NAMES, Picture, check_jpeg
@@ -143,15 +143,18 @@ class Rows:
         indices = planned.rgb_index.tolist(), planned.flow_index.tolist()
         ids = clip.clip_id, clip.video_id, clip.participant_id
         segment = clip.label, clip.start_frame, clip.stop_frame
-        record, offsets = encode_record(ClipFields(*ids, *segment, picture.height, picture.width, *indices), files)
-        write(record)
+        chunks, offsets = record_chunks(ClipFields(*ids, *segment, picture.height, picture.width, *indices), files)
+        num_bytes = 0
+        for chunk in chunks:  # one by one, for joining them would copy the clip
+            write(chunk)
+            self.crc = crc32c(chunk, self.crc)
+            num_bytes += len(chunk)
         sizes = np.array([[len(file) for file in frame] for frame in files], np.int64)
         crcs = np.array([[crc32c(file) for file in frame] for frame in files], np.uint32)
         self._clips.append((planned, picture))
         self._frames.append((offsets + self.num_bytes, sizes, crcs))
-        self.records.append((self.num_bytes, len(record)))
-        self.crc = crc32c(record, self.crc)
-        self.num_bytes += len(record)
+        self.records.append((self.num_bytes, num_bytes))
+        self.num_bytes += num_bytes
 
     def table(self) -> FrameTable:
         """The table of this shard alone, as if it were shard 0."""
