@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
 from types import TracebackType
 from typing import TypeVar
@@ -17,6 +18,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 POLL_SECONDS = 0.5
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def num_cores() -> int:
@@ -67,9 +69,10 @@ class Workers:
     def _run_elsewhere(
         self, work: Callable[[Task], Result], tasks: Sequence[Task]
     ) -> Iterator[tuple[int, Result] | None]:
-        if self._executor is None:  # started when it is first needed
-            self._executor = self._start()
-        waiting = {self._executor.submit(work, task): position for position, task in enumerate(tasks)}
+        with _stops_waiting():
+            if self._executor is None:  # started when it is first needed
+                self._executor = self._start()
+            waiting = {self._executor.submit(work, task): position for position, task in enumerate(tasks)}
         while waiting:
             done, _ = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
             for future in done:
@@ -100,9 +103,26 @@ class Workers:
         )
 
 
+@contextmanager
+def _stops_waiting() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait while processes start: one that is left half-started prints a traceback."""
+    caught: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in STOPS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # the processes inherit it, until _follow_parent
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if caught:
+            signal.raise_signal(caught[0])
+
+
 def _follow_parent() -> None:
     """Leave Ctrl-C to the parent, and end as soon as it does, however it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)  # see _stops_waiting
     parent = multiprocessing.parent_process()
     assert parent is not None
 

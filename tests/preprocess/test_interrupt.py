@@ -35,11 +35,11 @@ def test_killed_at_a_random_moment_it_ends_with_the_same_bytes(packing: Packing,
     assert packing.difference(tmp_path) is None, f"killed at {moment:.3f} of the shards"
 
 
-def wait_for(condition, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
+def wait_for(condition, pause: float = 0.02) -> None:
+    end = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def is_running(pid: int) -> bool:
@@ -62,6 +62,16 @@ def test_no_process_is_left_behind(packing: Packing, tmp_path: Path, number: sig
         assert error.strip() == "interrupted; complete shards are kept, the same command goes on from there"
     assert started
     wait_for(lambda: not any(is_running(child) for child in started))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_stopped_while_its_processes_start_it_says_one_line(packing: Packing, tmp_path: Path) -> None:
+    process = packing.start(tmp_path)
+    wait_for(lambda: len(children(process.pid)) > 1, 0.001)
+    for _ in range(3):
+        process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=30)
+    assert (process.returncode, error.strip().count("\n")) == (128 + signal.SIGTERM, 0), error
 
 
 def test_a_process_that_dies_is_one_message() -> None:
