@@ -27,6 +27,7 @@ class Child:
     pid: int
     log: Path
     started: float
+    code: int | None = None  # once it has ended
 
     @classmethod
     def start(cls, work: Callable[[], int], log: Path) -> "Child":
@@ -38,7 +39,8 @@ class Child:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal, unless it has ended."""
-        os.kill(self.pid, number)  # a zombie until wait() has been called, so this is never another process
+        if self.poll() is None:
+            os.kill(self.pid, number)  # a zombie until poll() has seen its end, so this is never another process
 
     def wait(self) -> int:
         """Its exit code, or minus the signal that ended it.
@@ -56,8 +58,10 @@ class Child:
 
     def poll(self) -> int | None:
         """As wait(), but None while it runs."""
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
-        return os.waitstatus_to_exitcode(status) if pid else None
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.code = os.waitstatus_to_exitcode(status) if pid else None
+        return self.code
 
     def output(self) -> str:
         """All that it has printed, stdout and stderr together."""

@@ -141,6 +141,14 @@ class Runs:
         self.phases[PHASES[watch[PHASE]]] += 1
         return name, code, child.output()
 
+    def wait_for_random(self, random: np.random.Generator, child: Child, watch: Watch, least: int) -> None:
+        """Wait for a random step, one of an estimation too, and for a part of the time that a step takes."""
+        total = self.totals[0] + self.totals[2]
+        target = int(random.integers(least, total + 1))
+        while watch[STEPS] + watch[ESTIMATED] < target and child.poll() is None:
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 1) * self.seconds / total)
+
     def resumed_equals_whole(self, name: str) -> tuple[str, bool]:
         """Go on by --resume (or begin, where nothing was written), and compare: the outcome, and if it is right."""
         begun = (self.path(name) / "config.yaml").exists()
@@ -165,7 +173,7 @@ def kill_at_random(runs: Runs, trials: int, random: np.random.Generator, tally: 
     runs.phases.clear()
 
     def kill(child: Child, watch: Watch) -> None:
-        time.sleep(random.uniform(0, 1) * runs.seconds)
+        runs.wait_for_random(random, child, watch, 0)
         child.kill()
 
     for _ in range(trials):
@@ -220,9 +228,7 @@ def stop(runs: Runs, trials: int, random: np.random.Generator, tally: Tally) -> 
         number, sent = random.choice([signal.SIGTERM, signal.SIGINT]), []
 
         def kill(child: Child, watch: Watch, number: int = int(number), sent: list[float] = sent) -> None:
-            moment = child.started + random.uniform(0, 0.9) * runs.seconds
-            while time.monotonic() < moment or watch[STEPS] + watch[ESTIMATED] == 0:
-                time.sleep(0.005)
+            runs.wait_for_random(random, child, watch, 1)
             child.kill(number)
             sent.append(time.monotonic())
 
