@@ -96,6 +96,8 @@ class Workers:
         """What to tell a user of an error that is none of the task's own, or None."""
         if not isinstance(error, BrokenProcessPool):
             return None
+        assert self._executor is not None
+        self._executor.shutdown()  # its thread is closing pipes that Python's own exit would write to
         self._executor = None  # the next job gets processes of its own
         return (
             "a worker process died (killed by hand or for want of memory); what was finished is kept: "
