@@ -24,6 +24,11 @@ KILLED, KILLED_AGAIN, WORKER, TERMINATED = (
     "`kill -9` of one of its processes, then the same command",
     "SIGTERM, then the same command",
 )
+KINDS = {  # the signal, and whether it is sent to one of the processes alone
+    KILLED: (signal.SIGKILL, False),
+    WORKER: (signal.SIGKILL, True),
+    TERMINATED: (signal.SIGTERM, False),
+}
 
 
 def make_tree(folder: Path) -> Path:
@@ -110,6 +115,34 @@ class Packing:
         return ", ".join(name for name in {**found, **self.whole} if found.get(name) != self.whole.get(name)) or None
 
 
+def try_kind(packing: Packing, fault: str, kills: int, random: np.random.Generator, tally: Tally) -> None:
+    """Interrupt so many runs, each in a folder of its own, and run the same command again."""
+    number, one_process = KINDS[fault]
+    found = []
+    for trial in range(kills):
+        shards = packing.tree / f"{number}{one_process}{trial}"
+        code, error = packing.interrupt(shards, float(random.uniform(0, 1)), number, one_process)
+        found.append(packing.finished(shards))
+        wrong = packing.difference(shards)
+        if code > 0 and "\n" in error.strip():
+            wrong = f"more than one message: {error}"
+        tally.note(fault, wrong or SAME, not wrong)
+    tally.remark(fault, _spread(found))
+
+
+def kill_again(packing: Packing, most: int, random: np.random.Generator, tally: Tally) -> None:
+    """Kill one run after the other in the same folder, each a little later than the one before."""
+    shards, kills, code = packing.tree / "again", 0, -signal.SIGKILL
+    while kills < most and code != 0:
+        done = packing.finished(shards)
+        moment = 1.0 if done == "all" else 2 * int(done) / len(packing.whole) + float(random.uniform(0, 0.2))
+        code, _ = packing.interrupt(shards, moment, signal.SIGKILL)
+        kills += code != 0
+    wrong = packing.difference(shards)
+    tally.note(KILLED_AGAIN, wrong or SAME, not wrong)
+    tally.remark(KILLED_AGAIN, f"{kills} kills")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the trials and print the table."""
     parser = fault_parser("pack", "Kill packing at random moments; every file must end with the same bytes.")
@@ -119,29 +152,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     tally = Tally()
     with tempfile.TemporaryDirectory() as name:
         packing = Packing.of(make_tree(Path(name)))
-        kinds = ((KILLED, signal.SIGKILL, False), (WORKER, signal.SIGKILL, True), (TERMINATED, signal.SIGTERM, False))
-        for fault, number, one_process in kinds:
-            found = []
-            for trial in range(arguments.kills):
-                shards = Path(name, f"{number}{one_process}{trial}")
-                code, error = packing.interrupt(shards, float(random.uniform(0, 1)), number, one_process)
-                found.append(packing.finished(shards))
-                wrong = packing.difference(shards)
-                if code > 0 and "\n" in error.strip():
-                    wrong = f"more than one message: {error}"
-                tally.note(fault, wrong or SAME, not wrong)
-            tally.remark(fault, _spread(found))
-        shards = Path(name, "again")
-        kills = 0
-        while kills < arguments.kills:
-            done = packing.finished(shards)
-            moment = 1.0 if done == "all" else 2 * int(done) / len(packing.whole) + float(random.uniform(0, 0.2))
-            if packing.interrupt(shards, moment, signal.SIGKILL)[0] == 0:
-                break
-            kills += 1
-        wrong = packing.difference(shards)
-        tally.note(KILLED_AGAIN, wrong or SAME, not wrong)
-        tally.remark(KILLED_AGAIN, f"{kills} kills")
+        for fault in KINDS:
+            try_kind(packing, fault, arguments.kills, random, tally)
+        kill_again(packing, arguments.kills, random, tally)
     return tally.finish("pack", arguments.write)
 
 

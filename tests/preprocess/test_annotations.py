@@ -4,6 +4,7 @@ import csv
 import tempfile
 import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ def test_rows_read_at_once_are_those_read_one_by_one(rows: list[list[str]], bloc
 
 
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=200).map(str.encode)), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=timedelta(seconds=2))
 def test_whatever_a_file_holds_it_is_rows_or_a_message(content: bytes, has_header: bool) -> None:
     with tempfile.TemporaryDirectory() as folder, suppress(UserError):
         assert read(Path(folder, "a.csv"), (f"{SIX}\n".encode() if has_header else b"") + content)
