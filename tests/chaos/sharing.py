@@ -75,7 +75,7 @@ def scheduler_dies(packing: Packing, tally: Tally) -> None:
     shards = packing.new()
     with packing.cluster(0, 0) as found:
         said = _kill_in_the_middle(packing, shards, found)
-    good = "the cluster gave a task up" in said and "Traceback" not in said
+    good = "the cluster's scheduler is gone" in said and "Traceback" not in said
     fault = "`--scheduler`: `kill -9` of the scheduler"
     tally.note(fault, "one message, exit code 1" if good else said[-400:], good)
     packing.count += 1

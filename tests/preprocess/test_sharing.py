@@ -6,11 +6,13 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from configs import UserError
+from configs.display import Display
 from preprocess import cluster as clusters
 from preprocess import pack
 from preprocess.lock import locked
@@ -90,6 +92,35 @@ def test_a_cluster_that_is_not_there_is_one_message(
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert packed("--scheduler", "tcp://127.0.0.1:9") == 2
     assert "dask.distributed is not installed; it comes with this project's extra `cluster`" in capsys.readouterr().err
+
+
+class ClosedClient:
+    """What is left of a client whose scheduler is gone: results that were on their way never come."""
+
+    status = "closed"
+    dashboard_link = ""
+
+    def nthreads(self) -> dict[str, int]:
+        return {"tcp://127.0.0.1:1": 1}
+
+    def get_executor(self, pure: bool) -> "ClosedClient":
+        return self
+
+    def submit(self, work: Callable[[int], int], task: int) -> "Future[int]":
+        return Future()
+
+    def shutdown(self, wait: bool) -> None:
+        assert not wait
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_result_that_cannot_come_any_more_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "_connect", lambda address: ClosedClient())
+    with pytest.raises(UserError, match="the cluster's scheduler is gone; what was finished is kept"):
+        with clusters.ClusterWorkers("tcp://127.0.0.1:1", Display(quiet=True)) as workers:
+            list(workers.run(abs, [1], is_small=False))
 
 
 def test_slices_in_any_order_and_the_last_command_write_the_same_bytes(
