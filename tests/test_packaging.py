@@ -1,6 +1,7 @@
 """The wheel holds all that the commands need, and they work from anywhere once it is installed."""
 
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import venv
 import zipfile
 from collections.abc import Iterator
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,18 @@ def test_a_config_that_is_nowhere_names_those_that_there_are(scripts: Path, tmp_
     refused = outside(tmp_path, scripts / "xnorm-pack", "-c", "configs/xnrm.yaml")
     assert refused.returncode == 2
     assert "the project's own: configs/demo.yaml, configs/early.yaml" in refused.stderr
+
+
+def test_every_dependency_has_its_reason_in_the_readme() -> None:
+    parser = ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    extras = (text for name, text in parser["options.extras_require"].items() if name != "dev")
+    lines = "\n".join([parser["options"]["install_requires"], *extras]).split()
+    names = {re.split(r"[<>=!]", line)[0] for line in lines}
+    readme = (ROOT / "README.md").read_text("utf-8").split("What it stands on")[1]
+    reasons = re.findall(r"\*\*([\w-]+)\*\*", readme)
+    assert (
+        sorted(name for name in names if not any(name == known or name.startswith(f"{known}-") for known in reasons))
+        == []
+    )
+    assert sorted(known for known in reasons if not any(f"{name}-".startswith(f"{known}-") for name in names)) == []
