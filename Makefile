@@ -7,7 +7,6 @@ PYTHON ?= python3
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
-SOURCES := benchmarks configs engine models pipeline preprocess tests train.py eval.py demo.py
 
 .PHONY: demo compare test lint style bench pictures env
 .DEFAULT_GOAL := help
@@ -38,13 +37,13 @@ test: env
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: env
-	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 style: env
-	$(BIN)/ruff check --fix $(SOURCES)
-	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 # On other data: make bench CONFIG=configs/xnorm.yaml, with its train split packed.
 CONFIG ?= configs/demo.yaml
