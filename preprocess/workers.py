@@ -101,6 +101,8 @@ class Workers:
         if not isinstance(error, BrokenProcessPool):
             return None
         assert self._executor is not None
+        for process in multiprocessing.active_children():  # one that was just starting may not have been told
+            process.kill()
         self._executor.shutdown()  # its thread is closing pipes that Python's own exit would write to
         self._executor = None  # the next job gets processes of its own
         return (
