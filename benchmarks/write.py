@@ -48,6 +48,7 @@ class Section(NamedTuple):
     arguments: tuple[str, ...] = ()
     quick: tuple[str, ...] = ()
     is_plain: bool = False  # what it prints is no Markdown
+    takes_time: bool = False  # so the tests of the documents' commands leave it out
 
 
 SECTIONS = {
@@ -55,8 +56,12 @@ SECTIONS = {
     "large_index": Section("benchmarks.large_index", (), ("--clips", "100", "--batches", "1"), True),
     "memory": Section("benchmarks.memory", (SHOWN_SPLIT,), ("--epochs", "6"), True),
     "cold_cache": Section("benchmarks.cold_cache", (SHOWN_SPLIT, "--batches", "9"), ("--rounds", "1"), True),
-    "packing": Section("benchmarks.packing", (), ("--rounds", "1", "--videos", "1", "--frames", "250")),
-    "training_step": Section("benchmarks.training_step", (), ("--rounds", "1", "--frames", "8", "--size", "32")),
+    "packing": Section(
+        "benchmarks.packing", (), ("--rounds", "1", "--videos", "1", "--frames", "250"), takes_time=True
+    ),
+    "training_step": Section(
+        "benchmarks.training_step", (), ("--rounds", "1", "--frames", "8", "--size", "32"), takes_time=True
+    ),
 }
 
 
@@ -74,6 +79,7 @@ class Bench:
         arguments = [*self._configured(section), *section.arguments]
         shown = [word for word in arguments if not word.startswith("data.")]
         command = f"```sh\npython -m {section.module} {' '.join(shown)}".rstrip() + "\n```"
+        command = f"<!-- needs: time -->\n{command}" if section.takes_time else command
         if self.quick:
             arguments += section.quick
         if section.module == LOADER:

@@ -46,8 +46,6 @@ SHORTER = {  # what a command that measures is given behind its own arguments
     "benchmarks.cold_cache": ["--rounds", "1"],
     "benchmarks.large_index": ["--clips", "100", "--batches", "1"],
     "benchmarks.memory": ["--epochs", "6"],
-    "benchmarks.packing": ["--rounds", "1", "--videos", "1", "--frames", "250"],
-    "benchmarks.training_step": ["--rounds", "1", "--frames", "8", "--size", "32"],
     "preprocess.extract": ["--short-side", "40", "--workers", "1"],
 }
 # Programs that are not ours; a block with one of them is marked.
