@@ -3,8 +3,9 @@
     python -m pipeline.profile -c configs/xnorm.yaml --json profile.json
     python benchmarks/scaling.py profile.json --gpu-clips-per-s 100
 
-The clips that one GPU trains on a second are an assumption that has to be given; everything else is a product of it and
-the profile's own figures. A profile of another machine, of another config, or of raw frames gives a table of its own.
+The clips that one GPU trains on a second are an assumption that has to be given, unless the profile was made on a GPU
+with --train; everything else is a product of it and the profile's own figures. A profile of another machine, of another
+config, or of raw frames gives a table of its own.
 """
 
 import argparse
@@ -29,11 +30,13 @@ class Costs:
         cpu_ms: CPU milliseconds by stage, of one of the machine's cores: reading, decode, hand-over, augment.
         num_bytes: bytes that are read.
         num_jpegs: JPEGs that are decoded.
+        gpu_clips_per_s: what one GPU trains on a second where it waits for nothing; None: not measured.
     """
 
     cpu_ms: Mapping[str, float]
     num_bytes: float
     num_jpegs: int
+    gpu_clips_per_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,10 @@ def read_costs(path: Path) -> tuple[Costs, str]:
         profile = json.loads(path.read_text("utf-8"))
         cpu_ms = {name: float(ms) for name, ms in profile["stages_cpu_ms_per_clip"].items()}
         num_jpegs = JPEGS_PER_FRAME * int(profile["config"]["clip"]["num_frames"])
-        return Costs(cpu_ms, float(profile["bytes_per_clip"]), num_jpegs), str(profile["machine"]["cpu"])
+        training = profile.get("training")
+        measured = training is not None and training["device"].startswith("cuda")
+        rate = float(training["subjects"]["compute"]["clips_per_s"]) if measured else None
+        return Costs(cpu_ms, float(profile["bytes_per_clip"]), num_jpegs, rate), str(profile["machine"]["cpu"])
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); pipeline.profile --json writes it") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -81,27 +87,36 @@ def needs(costs: Costs, num_gpus: int, gpu_clips_per_s: float) -> Needs:
     )
 
 
-def lines(costs: Costs, machine: str, rates: Sequence[float]) -> Iterator[str]:
-    """A profile's costs, and a table of needs, in Markdown."""
+def lines(costs: Costs, machine: str, assumed: Sequence[float]) -> Iterator[str]:
+    """A profile's costs, and a table of needs, in Markdown.
+
+    Raises:
+        ConfigError: there is no rate, neither measured nor assumed.
+    """
+    rates = [(rate, "ASSUMED") for rate in assumed]
+    if costs.gpu_clips_per_s is not None:
+        rates.insert(0, (costs.gpu_clips_per_s, "measured"))
+    if not rates:
+        raise ConfigError("--gpu-clips-per-s: is needed where pipeline.profile --train was not run on a GPU")
     stages = ", ".join(f"{name} {ms:.2f}" for name, ms in costs.cpu_ms.items())
     yield f"A clip, measured on {machine}: {costs.num_bytes / 1e3:.0f} KB, {costs.num_jpegs} JPEGs, CPU ms: {stages}."
     sizes = (f"{name} {clips:,} clips, {clips * costs.num_bytes / 1e9:.1f} GB" for name, clips in SETS.items())
     yield f"To store: {'; '.join(sizes)}."
     yield ""
-    totals = ("GPUs", "clips/s a GPU (ASSUMED)", "clips/s", "MB/s", "JPEGs/s", "cores", "of them not decoding")
+    totals = ("GPUs", "clips/s a GPU", "clips/s", "MB/s", "JPEGs/s", "cores", "of them not decoding")
     columns = [*totals, *(f"s an epoch, {name}" for name in SETS)]
     yield f"| {' | '.join(columns)} |"
     yield f"|{'---:|' * len(columns)}"
-    for rate in rates:
+    for rate, origin in rates:
         for num_gpus in GPUS:
-            yield f"| {' | '.join(_row(needs(costs, num_gpus, rate), rate))} |"
+            yield f"| {' | '.join(_row(needs(costs, num_gpus, rate), f'{rate:g}, {origin}'))} |"
 
 
-def _row(need: Needs, rate: float) -> list[str]:
+def _row(need: Needs, rate: str) -> list[str]:
     totals = (need.clips_per_s, need.disk_mb_per_s, need.jpegs_per_s)
     return [
         f"{need.num_gpus}",
-        f"{rate:g}",
+        rate,
         *(f"{total:,.0f}" for total in totals),
         *(f"{cores:,.1f}" for cores in (need.cores, need.cores_without_decode)),
         *(f"{seconds:,.0f}" for seconds in need.epoch_seconds.values()),
@@ -116,9 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--gpu-clips-per-s",
         type=_rate,
         nargs="+",
-        required=True,
+        default=[],
         metavar="RATE",
-        help="clips a second that one GPU trains on: yours, measured, or an assumption",
+        help="clips a second that one GPU trains on, assumed",
     )
     arguments = parser.parse_args(argv)
     return exit_code_of(lambda: _run(arguments))
