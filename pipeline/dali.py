@@ -35,7 +35,7 @@ BUILDS = {
     "cuda120": Build((5, 0), (12, 0), (10, 15)),
     "cuda130": Build((7, 5), (12, 0), (10, 15)),
 }
-OWN_ENVIRONMENT = "each build needs an environment of its own: make EXTRA={extra} makes one"
+OWN_ENVIRONMENT = "each build needs an environment of its own: make env EXTRA={extra} makes one"
 
 
 def package_of(extra: str) -> str:
@@ -113,7 +113,7 @@ def wrong_surroundings(builds: Mapping[str, str], python: int, numpy: str, error
     if not first <= python <= last:
         return (
             f"{name} is for Python 3.{first} to 3.{last}, this is 3.{python}; make an environment with one of those: "
-            f"make EXTRA={extra} PYTHON=python3.{min(last, 12)}"
+            f"make env EXTRA={extra} PYTHON=python3.{min(last, 12)}"
         )
     reason = next(iter(str(error).splitlines()), type(error).__name__)
     if "numpy" in str(error).lower():

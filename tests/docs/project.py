@@ -43,6 +43,7 @@ SMALLER = {  # in place of base.yaml's own values, so that what a document sets 
 }
 SHORTER = {  # what a command that measures is given behind its own arguments
     "pipeline.profile": ["--rounds", "1", "--batches", "1"],
+    "benchmarks.codecs": ["--rounds", "1", "--batches", "2"],
     "benchmarks.cold_cache": ["--rounds", "1"],
     "benchmarks.large_index": ["--clips", "100", "--batches", "1"],
     "benchmarks.memory": ["--epochs", "6"],
@@ -118,10 +119,12 @@ def steps(command: Command) -> list[list[str]]:
     words = command.words
     if words[0] != "make":
         return [words]
-    # The environment, made before anything else, is left out: that is what -o says.
-    making = ["make", "-n", *words[1:], "-o", ".venv/.installed-cuda110"]
+    # The environment, made before anything else, is left out: that is what -o says. Where it is must not depend on the
+    # make that runs the tests.
+    making = ["make", "-n", *words[1:], "VENV=.venv", "EXTRA=cuda110", "-o", ".venv/.installed-cuda110"]
     shown = subprocess.run(making, cwd=ROOT, check=True, capture_output=True, text=True)
     lines = [line.removeprefix(".venv/bin/") for line in shown.stdout.splitlines() if line.startswith(".venv/bin/")]
+    assert lines or words[1] == "env", shown.stdout
     return [Command(command.source, line, None).words for line in lines]
 
 

@@ -37,7 +37,7 @@ def test_two_builds_are_refused_by_name(split: Path, monkeypatch: pytest.MonkeyP
     assert str(refused.value) == (
         "nvidia-dali-cuda110 1.34.0 and nvidia-dali-cuda130 2.4.0 are both installed, and own the same files; "
         "pip uninstall nvidia-dali-cuda110 nvidia-dali-cuda130, then install one; each build needs an environment "
-        "of its own: make EXTRA=cuda130 makes one"
+        "of its own: make env EXTRA=cuda130 makes one"
     )
 
 
@@ -64,7 +64,7 @@ def test_each_gpu_is_driven_by_the_builds_that_have_code_for_it(
 def test_a_gpu_that_is_too_new_for_the_build_is_told_which_one_to_install() -> None:
     assert wrong_gpu("cuda110", "NVIDIA GeForce RTX 5090", (12, 0)) == (
         "loader.device: NVIDIA GeForce RTX 5090 has compute capability 12.0, but nvidia-dali-cuda110 has code for 3.5 "
-        "to 9.0 alone; install cuda120 or cuda130 (each build needs an environment of its own: make EXTRA=cuda130 "
+        "to 9.0 alone; install cuda120 or cuda130 (each build needs an environment of its own: make env EXTRA=cuda130 "
         "makes one), or decode on the CPU: loader.device=cpu"
     )
 
@@ -87,7 +87,7 @@ def test_a_python_that_the_build_is_not_for_is_named() -> None:
     error = ImportError("cannot import name 'backend_impl'")
     assert wrong_surroundings({"cuda110": "1.34.0"}, 13, "2.1.0", error) == (
         "nvidia-dali-cuda110 1.34.0 is for Python 3.8 to 3.12, this is 3.13; make an environment with one of those: "
-        "make EXTRA=cuda110 PYTHON=python3.12"
+        "make env EXTRA=cuda110 PYTHON=python3.12"
     )
 
 
