@@ -53,7 +53,7 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left_behind(packing: Packing, tmp_path: Path, number: signal.Signals) -> None:
     process = packing.start(tmp_path)
-    wait_for(lambda: list(tmp_path.glob("train/*.part.npz")))
+    wait_for(lambda: list(tmp_path.glob("train/.*.tfrecord.*.tmp")), 0.001)  # the first shards are under way
     started = children(process.pid)
     process.send_signal(number)
     _, error = process.communicate(timeout=30)
