@@ -16,6 +16,7 @@ from models.unimodal import FlowOnly, RgbOnly
 
 # A head with its encoders is a method of its own, with the same names.
 HEADS: dict[str, type[FusionModel]] = {"rgb": RgbOnly, "flow": FlowOnly, "joint": EarlyFusion}
+MIN_GENERALISATION = 0.01  # nats a clip
 MIN_OVERFITTING = 0.05  # nats a clip
 MIN_WEIGHT = 0.01
 NEVER = -1
@@ -125,7 +126,8 @@ def blend_weights(results: Mapping[str, FitResult]) -> dict[str, float]:
     """Turn short trainings into weights that are proportional to dG / dO^2 and sum to 1.
 
     What the formula cannot use is replaced, with a warning: a dO below 0.05, or negative, counts as 0.05, for it is
-    within what chance does and its square would give that head all the weight; a dG that is not positive counts as 0.
+    within what chance does and its square would give that head all the weight; a dG below 0.01 counts as 0, for a loss
+    that hardly fell says nothing of how that head generalises beside the others.
     No weight falls below 0.01 of the sum, for a head without weight does not learn, and one of them predicts. Where no
     head generalises, they weigh alike.
     """
@@ -134,7 +136,7 @@ def blend_weights(results: Mapping[str, FitResult]) -> dict[str, float]:
     raw = {head: gains[head] / gaps[head] ** 2 for head in results}
     total = sum(raw.values())
     if total == 0:
-        warnings.warn("Gradient-Blending: no head's held-out loss fell; all get the same weight", stacklevel=2)
+        warnings.warn("Gradient-Blending: no head's held-out loss fell enough; all get the same weight", stacklevel=2)
         return {head: 1 / len(raw) for head in raw}
     shares = {head: _share(head, value / total, gains[head]) for head, value in raw.items()}
     total = sum(shares.values())
@@ -142,9 +144,9 @@ def blend_weights(results: Mapping[str, FitResult]) -> dict[str, float]:
 
 
 def _gain(head: str, gain: float) -> float:
-    if gain > 0 and math.isfinite(gain):
+    if gain >= MIN_GENERALISATION and math.isfinite(gain):
         return gain
-    _warn(head, f"the held-out loss did not fall (dG = {gain:.3g}), it gets the least weight")
+    _warn(head, f"the held-out loss hardly fell, or rose (dG = {gain:.3g}), it gets the least weight")
     return 0.0
 
 

@@ -58,9 +58,9 @@ def test_a_gap_within_chance_counts_as_the_least(gap):
     assert weights == pytest.approx({"rgb": 0.25, "flow": 0.25, "joint": 0.5})
 
 
-@pytest.mark.parametrize("gain", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("gain", [0.0, 0.009, -1.0, float("nan")])
 def test_a_head_that_does_not_generalise_keeps_the_least_weight(gain):
-    with pytest.warns(UserWarning, match="head joint: the held-out loss did not fall"):
+    with pytest.warns(UserWarning, match="head joint: the held-out loss hardly fell, or rose"):
         weights = blend_weights({"rgb": result(1.0, 0.5), "flow": result(1.0, 0.5), "joint": result(gain, 0.5)})
     assert weights == pytest.approx({"rgb": 0.5 / 1.01, "flow": 0.5 / 1.01, "joint": 0.01 / 1.01})
 
