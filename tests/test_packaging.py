@@ -33,7 +33,8 @@ def sources() -> Iterator[Path]:
     """What a clone needs to be installed, and what it must bring along, relative to the root."""
     for name in sorted(OURS):
         yield from (path.relative_to(ROOT) for path in ROOT.glob(f"{name}.py"))
-        yield from (path.relative_to(ROOT) for path in ROOT.glob(f"{name}/**/*") if path.suffix in (".py", ".yaml"))
+        if (ROOT / name / "__init__.py").is_file():  # demo/ is what demo.py wrote
+            yield from (path.relative_to(ROOT) for path in ROOT.glob(f"{name}/**/*") if path.suffix in (".py", ".yaml"))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +79,9 @@ class Packing:
         return cls(tree, contents(tree / "whole" / "train"), seconds)
 
     def start(self, shards: Path) -> subprocess.Popen[str]:
-        """Begin to pack into `shards`."""
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command(self.tree, shards), stdout=pipe, stderr=pipe, text=True)
+        """Begin to pack into `shards`, as in the foreground: what a shell has put behind itself ignores Ctrl-C."""
+        pipe, heed = subprocess.PIPE, partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen(command(self.tree, shards), stdout=pipe, stderr=pipe, text=True, preexec_fn=heed)
 
     def interrupt(self, shards: Path, moment: float, number: int, one_process: bool = False) -> tuple[int, str]:
         """Start, send a signal when this part of the shards is there (0 to 1); the exit code and what stderr said."""

@@ -141,7 +141,7 @@ def restart(runs: Runs, random: np.random.Generator, tally: Tally) -> None:
     name = f"restart-{rank}-{step}"
     done = end_of(runs.start(name, 2, options=[*LOCAL, "--max-restarts=1"], hit=f"{rank}:{step}:9"))
     outcome = runs.compare(name) if done.code == 0 else (done.printed[-500:], False)
-    tally.note("`kill -9` of one of two ranks at a random step, `torchrun --max-restarts=1`", *outcome)
+    tally.note("`kill -9` of one of two ranks at a random step, restarted by torchrun (`--max-restarts=1`)", *outcome)
 
 
 def restart_on_two_machines(runs: Runs, tally: Tally) -> None:
