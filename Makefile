@@ -1,4 +1,4 @@
-# make demo | compare | test | lint | style | bench | pictures: each makes the environment first if it is missing or old.
+# make demo | compare | test | check | lint | style | bench | pictures: each makes the environment first if it is missing or old.
 # VENV=path puts the environment elsewhere; EXTRA=cuda130 takes another build of DALI; PYTHON=python3.12 another Python.
 EXTRA ?= cuda110
 # DALI's builds own the same files, so each has an environment of its own.
@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
 
-.PHONY: demo compare test lint style bench pictures env
+.PHONY: demo compare test check lint style bench pictures env
 .DEFAULT_GOAL := help
 
 help:
@@ -35,6 +35,10 @@ compare: env
 
 test: env
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What a change is tried with while it is made: lint, types and the fast tests.
+check: lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 lint: env
 	$(BIN)/ruff check .
