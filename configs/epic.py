@@ -1,7 +1,13 @@
-"""What the id of an EPIC-KITCHENS video says of its frames."""
+"""Which flow frame stands beside an RGB frame, and what the id of an EPIC-KITCHENS video says of both."""
 
 import re
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = TypeVar("Numbers", int, NDArray[np.int64])
 
 _ID = re.compile(r"P[0-9]{2}_(1?)[0-9]{2}")
 
@@ -16,6 +22,11 @@ class EpicVideo:
 
 RECORDED_2018 = EpicVideo(59.94, 2)
 RECORDED_2020 = EpicVideo(50.0, 1)
+
+
+def flow_index(rgb: Numbers, stride: int) -> Numbers:
+    """The numbers of the flow frames that stand beside RGB frames, both from 1."""
+    return (rgb - 1) // stride + 1
 
 
 def epic_video(video_id: str) -> EpicVideo | None:

@@ -1,7 +1,7 @@
 """The errors that a person's input can cause: one message each, never a traceback."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from configs.memory import is_shortage, shortage
 
@@ -16,6 +16,12 @@ class ConfigError(UserError):
     """The command line or the configuration is wrong (exit code 2)."""
 
     exit_code = 2
+
+
+def listed(names: Sequence[str], most: int = 20, separator: str = ", ") -> str:
+    """The first of some names, and how many more there are."""
+    more = [f"... and {len(names) - most:,} more"] if len(names) > most else []
+    return separator.join([*names[:most], *more])
 
 
 def exit_code_of(work: Callable[[], int]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError, UserError
+from configs.errors import ConfigError, UserError, listed
 from models.fusion import FusionModel
 from models.stages import Trunk
 
@@ -90,8 +90,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
         if name in own and value.shape != own[name].shape
     ]
     if problems:
-        more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-        raise UserError(f"{source}: does not fit this model: {'; '.join(problems[:LISTED])}{more}")
+        raise UserError(f"{source}: does not fit this model: {listed(problems, LISTED, '; ')}")
     module.load_state_dict(state, strict=False)  # files older than num_batches_tracked lack it, and it is not used
 
 

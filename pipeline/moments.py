@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.epic import epic_video
+from configs.epic import epic_video, flow_index
 from pipeline.format import FrameTable
 
 Numbers = NDArray[np.int64]
@@ -49,7 +49,7 @@ class Moments:
     @property
     def expected_flow(self) -> Numbers:
         """The flow frames of the RGB frames' moments, int64 [T]."""
-        return flow_of(self.rgb, self.stride)
+        return flow_index(self.rgb, self.stride)
 
     @property
     def beyond(self) -> NDArray[np.bool_]:
@@ -87,11 +87,6 @@ class Moments:
         return f"WRONG: {count} flow frames are of another moment than their RGB frames, up to {distance} away"
 
 
-def flow_of(rgb: Numbers, stride: int) -> Numbers:
-    """The numbers of the flow frames that stand for RGB frames, both from 1."""
-    return (rgb - 1) // stride + 1
-
-
 def _numbers_of_video(table: FrameTable, clip: int) -> tuple[Numbers, Numbers]:
     """The numbers of all stored frames of a clip's video."""
     counts = np.diff(table.first_frame)
@@ -101,4 +96,4 @@ def _numbers_of_video(table: FrameTable, clip: int) -> tuple[Numbers, Numbers]:
 
 def _likelier_stride(rgb: Numbers, flow: Numbers) -> int:
     """The stride, 1 or 2, that fits more of the numbers."""
-    return max((1, 2), key=lambda stride: int((flow_of(rgb, stride) == flow).sum()))
+    return max((1, 2), key=lambda stride: int((flow_index(rgb, stride) == flow).sum()))

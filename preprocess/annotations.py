@@ -1,25 +1,19 @@
 """Reads annotation CSVs, EPIC-KITCHENS-100's fifteen columns or X-Norm's six, into typed and checked rows."""
 
 import csv
-import gc
 import re
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from configs.errors import ConfigError, UserError
+from configs.errors import ConfigError, UserError, listed
 
 if TYPE_CHECKING:
     import _csv  # where the csv module's readers have their type
 
-MAX_LISTED = 20  # wrong rows in one message
 MAX_FRAME = 2**31 - 1
 MAX_DIGITS = 10  # of a number
-BLOCK_ROWS = 4096  # checked at once
 COLUMNS = ("narration_id", "participant_id", "video_id", "start_frame", "stop_frame")
 LABEL_COLUMNS = ("verb_class", "verb")  # EPIC's own, where `verb` is text; X-Norm's, where it is the number
 
@@ -46,29 +40,16 @@ def read_split(paths: Sequence[Path], split: str) -> list[Clip]:
         ConfigError: a file that is not there.
         UserError: missing columns, wrong values, ids that occur twice.
     """
-    with _collector_paused():
-        files = [_read(path, split) for path in paths]
-        clips = [clip for file in files for clip in file.clips]
-        if len({clip.clip_id for clip in clips}) < len(clips):
-            _note_repeated(files)
+    files = [_read(path, split) for path in paths]
+    clips = [clip for file in files for clip in file.clips]
+    if len({clip.clip_id for clip in clips}) < len(clips):
+        _note_repeated(files)
     wrong = [f"{file.path}:{line}: {what}" for file in files for line, what in sorted(file.wrong)]
     if wrong:
-        raise UserError(listed(wrong))
+        raise UserError(wrong_rows(wrong))
     if not clips:
         raise UserError(f"{', '.join(map(str, paths))}: no rows below the header; the {split} split needs some")
     return clips
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Make a million rows without the garbage collector, which would look at all of them again and again."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @dataclass
@@ -83,20 +64,14 @@ class _File:
     lines: list[int] = field(default_factory=list)  # of each clip
     wrong: list[tuple[int, str]] = field(default_factory=list)
 
-    def take(self, rows: list[list[str]], lines: list[int]) -> None:
-        """Read some rows: all at once where all are right, else one by one."""
-        clips = _clips_at_once(rows, self.places, self.width)
-        if clips is not None:
-            self.clips += clips
-            self.lines += lines
-            return
-        for row, line in zip(rows, lines, strict=True):
-            clip = self._clip(row)
-            if isinstance(clip, str):
-                self.wrong.append((line, clip))
-            else:
-                self.clips.append(clip)
-                self.lines.append(line)
+    def take(self, row: list[str], line: int) -> None:
+        """Read one row."""
+        clip = self._clip(row)
+        if isinstance(clip, str):
+            self.wrong.append((line, clip))
+        else:
+            self.clips.append(clip)
+            self.lines.append(line)
 
     def _clip(self, row: list[str]) -> Clip | str:
         """The clip of a row, or what is wrong with it."""
@@ -120,44 +95,18 @@ def _read(path: Path, split: str) -> _File:
 
 
 def _parse(path: Path, reader: "_csv.Reader") -> _File:
-    """Read blocks of rows, so that a block with a wrong row costs no other block its speed."""
     try:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: not CSV: {error}") from None
     file = _File(path, *_columns(path, header), len(header))
-    rows: list[list[str]] = []
-    lines: list[int] = []
     try:
         for row in reader:
             if row:
-                rows.append(row)
-                lines.append(reader.line_num)
-            if len(rows) == BLOCK_ROWS:
-                file.take(rows, lines)
-                rows, lines = [], []
+                file.take(row, reader.line_num)
     except csv.Error as error:
         file.wrong.append((reader.line_num, f"not CSV: {error}"))
-    file.take(rows, lines)
     return file
-
-
-def _clips_at_once(rows: list[list[str]], places: Sequence[int], width: int) -> list[Clip] | None:
-    """The clips of rows that are all right, by whole columns; None where a row may be wrong."""
-    if not rows or set(map(len, rows)) != {width}:
-        return None
-    columns = list(zip(*rows, strict=True))
-    ids, participants, videos, *cells = (list(map(str.strip, columns[place])) for place in places)
-    if not all(all(map(is_safe_id, names)) for names in (ids, set(participants), set(videos))):
-        return None
-    if not all(all(map(str.isdecimal, column)) and max(map(len, column)) <= MAX_DIGITS for column in cells):
-        return None
-    starts, stops, labels = (list(map(int, column)) for column in cells)
-    if min(starts) < 1 or max(max(stops), max(labels)) > MAX_FRAME or not all(map(int.__le__, starts, stops)):
-        return None
-    # The few different names are stored once, and a tuple is made without NamedTuple's own function.
-    shared = (map(sys.intern, names) for names in (participants, videos))
-    return list(map(partial(tuple.__new__, Clip), zip(ids, *shared, starts, stops, labels, strict=True)))
 
 
 def _note_repeated(files: Iterable[_File]) -> None:
@@ -170,11 +119,10 @@ def _note_repeated(files: Iterable[_File]) -> None:
                 file.wrong.append((line, f"narration_id {clip.clip_id!r} occurs twice, first at {first}"))
 
 
-def listed(wrong: list[str]) -> str:
+def wrong_rows(wrong: Sequence[str]) -> str:
     """One message of what is wrong with the rows of annotations, a line each."""
-    more = [f"... and {len(wrong) - MAX_LISTED} more"] if len(wrong) > MAX_LISTED else []
     head = "" if len(wrong) == 1 else f"{len(wrong)} rows of the annotations are wrong:\n  "
-    return head + "\n  ".join(wrong[:MAX_LISTED] + more)
+    return head + listed(wrong, separator="\n  ")
 
 
 def _columns(path: Path, header: list[str]) -> tuple[list[int], str]:

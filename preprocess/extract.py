@@ -14,9 +14,8 @@ if __package__ in (None, ""):  # run as a file: make the project's packages impo
 
 from configs.command import EXIT_CODES, at_least, command_parser
 from configs.display import Display
-from configs.errors import ConfigError, UserError, exit_code_of
+from configs.errors import ConfigError, UserError, exit_code_of, listed
 from configs.files import atomic_write
-from preprocess.annotations import MAX_LISTED
 from preprocess.extract_job import MARKER, extract_videos
 from preprocess.extraction import ExtractOptions
 from preprocess.flow import METHODS, flow_method
@@ -141,8 +140,7 @@ def _check_bad(wrong: Sequence[str], labelled: Labelled, on_bad: str, display: D
     """Name what cannot be used, and stop there unless it may be left out and something is left."""
     if not wrong:
         return
-    more = [f"... and {len(wrong) - MAX_LISTED} more"] if len(wrong) > MAX_LISTED else []
-    lines = "\n  ".join([*wrong[:MAX_LISTED], *more])
+    lines = listed(wrong, separator="\n  ")
     if on_bad == "error" or not labelled.splits:
         way_out = "mend them and run the same again, or leave them out with --on-bad skip; what is extracted is kept"
         raise UserError(f"{len(wrong)} videos or rows cannot be used:\n  {lines}\n{way_out}")

@@ -7,17 +7,19 @@ import stat
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.epic import stride_of_id
+from configs.epic import flow_index, stride_of_id
 
 Numbers = NDArray[np.int64]
 
 _FILE = re.compile(r"frame_([0-9]{10})\.jpg")
 _MEMBER = re.compile(r"(?:\./)?(?:([uv])/)?frame_([0-9]{10})\.jpg")
+MAX_OPEN_TARS = 16
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
@@ -95,7 +97,7 @@ class Video:
 
     def flow_of(self, rgb: Numbers) -> Numbers:
         """The flow frames that stand beside RGB frames; behind the last flow frame, the last."""
-        return np.minimum((rgb - 1) // self.stride + 1, self.last_flow)
+        return np.minimum(flow_index(rgb, self.stride), self.last_flow)
 
 
 def open_video(root: str, participant: str, video: str) -> Video:
@@ -224,3 +226,58 @@ def _file_size(name: str) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise SourceError(name, "is no plain file")
     return status.st_size
+
+
+class JpegFiles:
+    """Reads JPEGs from folders and .tar files, and keeps a few .tar files open."""
+
+    def __init__(self) -> None:
+        self._tars: dict[str, int] = {}
+
+    def __enter__(self) -> "JpegFiles":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def read(self, source: Source, number: int, offset: int, size: int) -> bytes:
+        """The bytes of one JPEG; ValueError when they are not there."""
+        try:
+            if source.is_tar:
+                data = _read(self._tar(source.path), offset, size)
+            else:
+                descriptor = os.open(source.name(number), os.O_RDONLY)
+                try:
+                    data = _read(descriptor, 0, size)
+                finally:
+                    os.close(descriptor)
+        except OSError as error:
+            raise ValueError(f"cannot be read ({error.strerror})") from None
+        if len(data) != size:
+            raise ValueError(f"has {len(data)} bytes, {size} a moment ago; is it still being copied?")
+        return data
+
+    def _tar(self, path: str) -> int:
+        if path not in self._tars:
+            if len(self._tars) >= MAX_OPEN_TARS:
+                self._close()
+            self._tars[path] = os.open(path, os.O_RDONLY)
+        return self._tars[path]
+
+    def _close(self) -> None:
+        for descriptor in self._tars.values():
+            os.close(descriptor)
+        self._tars.clear()
+
+
+def _read(descriptor: int, offset: int, size: int) -> bytes:
+    """`size` bytes, fewer only where the file ends; one call unless the system gives less."""
+    data = os.pread(descriptor, size, offset)
+    while 0 < len(data) < size:
+        more = os.pread(descriptor, size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.display import Display
-from configs.errors import UserError
+from configs.errors import UserError, listed
 from configs.files import make_folder, remove_scratch
 from configs.schema import DataSection
 from pipeline.format import INDEX_NAME, VERSION, ShardError, open_split, read_index
@@ -36,7 +36,6 @@ MIB = 2**20
 OPTION_DEFAULTS = {"codec": "jpeg", "raw_short_side": None}  # of sets whose index does not name them
 SMALL_JOB_BYTES = 8 * MIB  # packed in less time than processes need to start
 SMALL_JOB_VIDEOS = 16
-MAX_NAMES = 20  # of clips or shards on one line of a message
 
 
 @dataclass
@@ -166,7 +165,7 @@ def _join(
     if len(whole) < len(tasks):
         missing = [f"{number:05d}" for number, part in enumerate(parts) if part is None]
         raise UserError(
-            f"{folder}: {len(missing)} of {len(tasks)} shards are missing: {_listed(missing)}; run their slices "
+            f"{folder}: {len(missing)} of {len(tasks)} shards are missing: {listed(missing)}; run their slices "
             "(again), or the command without --slice and --finish, which writes them itself"
         )
     skipped = [Problem(**problem) for _, summary in whole for problem in summary["left_out"]]
@@ -309,8 +308,4 @@ def bad_clips_message(split: str, problems: Sequence[Problem], num_clips: int) -
 
 
 def _named(clips: Sequence[str]) -> str:
-    return f"clip{'s' if len(clips) > 1 else ''} {_listed(clips)}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+    return f"clip{'s' if len(clips) > 1 else ''} {listed(clips)}"

@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.epic import stride_of_id
+from configs.epic import flow_index, stride_of_id
 from pipeline.format import CHANNELS, MAX_PAYLOAD, STREAMS, VERSION
 from preprocess.annotations import Clip
 from preprocess.codec import Codec
-from preprocess.files import JpegFiles
-from preprocess.frames import Source, SourceError, Stream, Video, choose_frames, open_video
+from preprocess.frames import JpegFiles, Source, SourceError, Stream, Video, choose_frames, open_video
 from preprocess.jpeg import Picture, check_jpeg
 
 FILE_OVERHEAD = 32  # bytes of the record around a picture's file, about; shards need not know better
@@ -102,7 +101,7 @@ def plan_video(task: VideoTask) -> VideoPlan:
                 plan.problems.append(_problem(clip, error, task.root))
             else:
                 plan.clips.append(planned)
-                plan.num_clamped += int(((planned.rgb_index - 1) // video.stride + 1 > video.last_flow).sum())
+                plan.num_clamped += int((flow_index(planned.rgb_index, video.stride) > video.last_flow).sum())
     return plan
 
 
@@ -122,7 +121,7 @@ def _plan_clip(video: Video, clip: Clip, task: VideoTask, files: JpegFiles) -> P
         raise SourceError(video.rgb.source.path, why)
     ends = np.array([clip.start_frame, clip.stop_frame])
     flow_ends = video.flow_of(ends)
-    if (clip.start_frame - 1) // video.stride + 1 > video.last_flow:
+    if flow_index(clip.start_frame, video.stride) > video.last_flow:
         why = f"the whole clip stands behind the last flow frame, {video.last_flow} (stride {video.stride})"
         raise SourceError(video.streams[1].source.path, why)
     for stream, name, wanted in zip(video.streams, _STREAM_NAMES, (ends, flow_ends, flow_ends), strict=True):

@@ -1,6 +1,6 @@
 """Which rows of the annotations belong to which split."""
 
-from configs.epic import stride_of_id
+from configs.epic import flow_index, stride_of_id
 from preprocess.annotations import Clip
 
 # The subset of X-Norm: three kitchens (of each, the videos held out for validation), the eight most frequent verbs,
@@ -25,7 +25,8 @@ def _is_xnorm_verb(clip: Clip) -> bool:
     if clip.participant_id not in VALIDATION_VIDEOS or clip.label >= NUM_VERBS:
         return False
     stride = stride_of_id(clip.video_id) or 1
-    return (clip.stop_frame - 1) // stride - (clip.start_frame - 1) // stride + 1 >= MIN_FLOW_FRAMES
+    first, last = (flow_index(frame, stride) for frame in (clip.start_frame, clip.stop_frame))
+    return last - first + 1 >= MIN_FLOW_FRAMES
 
 
 def _is_in_split(clip: Clip, split: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from configs.epic import stride_of_id
 from configs.errors import ConfigError, UserError
-from preprocess.annotations import is_safe_id, listed
+from preprocess.annotations import is_safe_id, wrong_rows
 
 UNITS = {"seconds": ("start", "stop"), "frames": ("start_frame", "stop_frame")}
 SPLITS = ("train", "val", "test")
@@ -84,7 +84,7 @@ def read_table(path: Path) -> Table:
         wrong += [f"{path}:{line}: {'; '.join(faults)}"] if faults else []
         segments.append(segment)
     if wrong:
-        raise UserError(listed(wrong))
+        raise UserError(wrong_rows(wrong))
     if not segments:
         raise UserError(f"{path}: no rows below the header")
     return Table(path, unit, segments)

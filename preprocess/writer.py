@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from configs.files import atomic_write
 from pipeline.format import CHANNELS, STREAMS, ClipFields, FrameTable, record_chunks
 from preprocess.codec import Codec
-from preprocess.files import JpegFiles
+from preprocess.frames import JpegFiles
 from preprocess.jpeg import CHANNEL_NAMES, Picture, check_jpeg
 from preprocess.plan import PlannedClip, Problem, relative
 

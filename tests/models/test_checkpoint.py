@@ -90,7 +90,7 @@ def test_something_else_than_a_state_dict_is_refused(tmp_path, trunk, content):
 def test_mismatches_of_a_published_state_are_listed_and_counted():
     model = build_model("xnorm", **SMALL)
     state = build_model("late", **SMALL).state_dict() | {"extra": torch.zeros(1)}
-    with pytest.raises(UserError, match=r"rgb2flow_l1\.weight missing; .*; and 9 more"):
+    with pytest.raises(UserError, match=r"rgb2flow_l1\.weight missing; .*; ... and 9 more"):
         load_published(model, state)
 
 

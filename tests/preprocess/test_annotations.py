@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from configs.epic import stride_of_id
 from configs.errors import ConfigError, UserError
-from preprocess import annotations
 from preprocess.annotations import Clip, read_split
 from preprocess.presets import select
 
@@ -113,25 +112,6 @@ def test_a_million_rows_take_seconds(tmp_path: Path) -> None:
     begin = time.process_time()
     assert len(read_split([path], "train")) == 100_000
     assert time.process_time() - begin < 1  # a tenth of the rows, on a machine that does other things too
-
-
-ODD_CELLS = ["a", "..", "x/y", "", "-1", "1.5", "0", "07", "9" * 10, "9" * 11, "²"]
-GOOD_ROW = st.tuples(*[st.sampled_from(["a", " b c "])] * 3, *map(st.sampled_from, (["1", " 2"], ["3", "10"], ["0"])))
-ODD_ROW = st.lists(st.sampled_from(ODD_CELLS), min_size=5, max_size=7)
-
-
-@given(st.lists(st.one_of(GOOD_ROW.map(list), GOOD_ROW.map(list), ODD_ROW), max_size=6), st.integers(1, 3))
-@settings(max_examples=200, deadline=None)
-def test_rows_read_at_once_are_those_read_one_by_one(rows: list[list[str]], block: int) -> None:
-    at_once, one_by_one = (annotations._File(Path("a.csv"), [0, 1, 2, 3, 4, 5], "verb", 6) for _ in range(2))
-    for start in range(0, len(rows), block):
-        at_once.take(rows[start : start + block], list(range(start, min(start + block, len(rows)))))
-    for line, row in enumerate(rows):
-        clip = one_by_one._clip(row)
-        one_by_one.wrong += [(line, clip)] if isinstance(clip, str) else []
-        one_by_one.clips += [] if isinstance(clip, str) else [clip]
-    assert (at_once.clips, at_once.wrong) == (one_by_one.clips, one_by_one.wrong)
-    assert all(type(clip) is Clip for clip in at_once.clips)
 
 
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=200).map(str.encode)), st.booleans())
