@@ -1,6 +1,7 @@
 """What is a sound JPEG, and what others are called."""
 
 import io
+import time
 from contextlib import suppress
 from datetime import timedelta
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.format import MAX_PIXELS
-from preprocess.jpeg import check_jpeg
+from preprocess.jpeg import check_jpeg, exif_orientation
 
 BOTH = pytest.mark.parametrize("decode", [False, True], ids=["header", "decode"])
 
@@ -54,6 +55,45 @@ def test_size_and_channels_are_those_of_the_picture(decode: bool) -> None:
 def test_what_is_wrong_is_said(data: bytes, match: str, decode: bool) -> None:
     with pytest.raises(ValueError, match=match):
         check_jpeg(data, decode)
+
+
+@BOTH
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("trailer", [b"\0\0\0", b"\xff" * 7, b"Samsung\xff\xd8\xff\xe0 a preview", b"\n"])
+def test_bytes_after_the_end_are_no_fault(decode: bool, progressive: bool, trailer: bytes) -> None:
+    assert check_jpeg(jpeg(progressive=progressive) + trailer, decode) == (64, 96, 3)
+
+
+def test_a_preview_inside_makes_no_whole_picture_of_one_that_is_cut_off() -> None:
+    whole = jpeg(exif=b"Exif\0\0" + jpeg(size=(16, 16)))
+    scan = whole.index(b"\xff\xda", len(jpeg(size=(16, 16))) + 30)
+    for length in (scan - 200, scan, scan + 1, scan + 8, scan + 300, len(whole) - 1):
+        with pytest.raises(ValueError, match="is cut off"):
+            check_jpeg(whole[:length], decode=False)
+
+
+@BOTH
+@pytest.mark.parametrize("size", [2, 65_535])
+def test_thirteen_megabytes_of_comments_take_no_time(decode: bool, size: int) -> None:
+    whole, comment = jpeg(), b"\xff\xfe" + size.to_bytes(2, "big") + b"x" * (size - 2)
+    comments = comment * (13 * 2**20 // len(comment))
+    begin = time.process_time()
+    for place in (2, whole.index(b"\xff\xda")):
+        with suppress(ValueError):
+            check_jpeg(whole[:place] + comments + whole[place:], decode)
+    with suppress(ValueError):
+        check_jpeg(whole[:-2] + comments + b"\xff\xd9 ", decode)
+    assert time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_orientation_is_that_of_exif(order: str) -> None:
+    exif = Image.Exif()
+    exif.endian = order
+    exif[0x010E], exif[0x0112] = "a description", 6
+    assert exif_orientation(jpeg(exif=exif)) == 6
+    assert exif_orientation(jpeg()) == 1
+    assert exif_orientation(jpeg(exif=b"Exif\0\0II*\0\xff\xff\xff\xff")) == 1
 
 
 def test_a_picture_whose_tables_are_gone_does_not_decode() -> None:
