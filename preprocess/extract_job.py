@@ -11,8 +11,8 @@ from typing import Any
 from configs.display import Display
 from configs.errors import UserError
 from configs.files import atomic_write, make_folder, remove_scratch
+from configs.lock import locked
 from preprocess.extraction import ExtractOptions, VideoTask, extract_video, read_record
-from preprocess.lock import locked
 from preprocess.segments import Located, Table, video_id_of
 from preprocess.videos import VideoError
 from preprocess.workers import Workers

@@ -11,12 +11,12 @@ from typing import Any
 from configs.display import Display
 from configs.errors import UserError, listed
 from configs.files import make_folder, remove_scratch
+from configs.lock import locked
 from configs.schema import DataSection
 from pipeline.format import INDEX_NAME, VERSION, ShardError, open_split, read_index
 from preprocess.annotations import Clip
 from preprocess.assignment import WHOLE, Assignment
 from preprocess.codec import Codec
-from preprocess.lock import locked
 from preprocess.parts import Part, finish, read_part, remove_leftovers
 from preprocess.plan import (
     PlannedClip,

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from configs import UserError
+from configs.lock import locked
 from engine import memory
 from engine.distributed import World
 from engine.step import Stepper
 from models import heads
 from pipeline import dali
-from preprocess.lock import locked
 from tests.docs.markdown import ROOT, Command
 from tests.docs.project import make_project, run
 

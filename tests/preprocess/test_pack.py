@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from configs.errors import UserError
+from configs.lock import locked
 from pipeline.format import open_split
 from preprocess import job, pack
-from preprocess.lock import locked
 from tests.trees import HEADER, Video, write_annotations, write_video
 
 REAL = Path(__file__).parents[2] / "../shared/data"

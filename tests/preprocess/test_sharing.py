@@ -13,9 +13,9 @@ import pytest
 
 from configs import UserError
 from configs.display import Display
+from configs.lock import locked
 from preprocess import cluster as clusters
 from preprocess import pack
-from preprocess.lock import locked
 from tests.preprocess.cluster import cluster
 from tests.trees import Video, write_annotations, write_video
 
