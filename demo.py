@@ -1,5 +1,10 @@
 """The whole road in one command: write a small two-stream data set, pack it, train methods on it, compare them."""
 
+if __name__ == "__main__":
+    from configs.startup import begin
+
+    begin()
+
 import shutil
 import subprocess
 import sys

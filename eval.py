@@ -3,6 +3,11 @@
 Or puts finished runs side by side: `python eval.py --compare runs/*/`.
 """
 
+if __name__ == "__main__":
+    from configs.startup import begin
+
+    begin()
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -11,8 +16,9 @@ from pathlib import Path
 from rich.table import Table
 
 from configs import Config, ConfigError, UserError, load_config
-from configs.command import EXIT_CODES, add_config, at_least, command_parser
+from configs.command import add_config, at_least, command_parser
 from configs.display import Display
+from configs.errors import exit_code_of
 from engine.checkpoint import config_differences, plain_config
 from engine.comparison import compare
 from engine.comparison_report import comparison_table, write_comparison
@@ -20,14 +26,13 @@ from engine.epic import check_exportable, write_epic
 from engine.evaluation import Evaluation, evaluate
 from engine.loaders import check_split, open_loader
 from engine.reports import write_reports
-from engine.session import Session, exit_code_of, open_session
+from engine.session import Session, open_session
 from models import FusionModel, build_model
 from models.checkpoint import load_published, load_state, read_checkpoint
 from pipeline.sampler import ONE_LOOK, Looks
 
 AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone: evaluation looks the same without them
 
-SIGNALLED = "143 (130) ended by SIGTERM (Ctrl-C)"
 NOTES = """\
 Writes metrics.json, predictions.csv (a line a clip; scores are the softmax of the logits), per_class.csv, confusion.csv
 and confusion.png. A checkpoint of the published code, {"model": state_dict}, is read as well. With several processes
@@ -145,7 +150,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "Score every clip of a split once with a checkpoint's weights, or compare finished runs.",
         EXAMPLES,
         notes=NOTES,
-        exit_codes=f"{EXIT_CODES}, {SIGNALLED}",
     )
     parser.usage = (
         "%(prog)s -c YAML --checkpoint PT [--split SPLIT] [--views N] [--crops {1,3}] [--export epic]\n"

@@ -1,5 +1,10 @@
 """Trains a method as its config says: `python train.py -c configs/xnorm.yaml [--resume] [key=value ...]`."""
 
+if __name__ == "__main__":
+    from configs.startup import begin
+
+    begin()
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -7,7 +12,8 @@ from collections.abc import Sequence
 import torch
 
 from configs import Config, load_config
-from configs.command import EXIT_CODES, add_config, command_parser
+from configs.command import add_config, command_parser
+from configs.errors import exit_code_of
 from engine.checkpoint import load_checkpoint
 from engine.distributed import local_size
 from engine.evaluation import Evaluation
@@ -16,12 +22,11 @@ from engine.loaders import check_split, open_loader
 from engine.memory import warn_of_shortage
 from engine.reports import summarize, write_reports
 from engine.runlog import RunLog
-from engine.session import Session, exit_code_of, open_session
+from engine.session import Session, open_session
 from engine.summary import summarize_run
 from engine.trainer import Trainer
 from models import build_model
 
-SIGNALLED = "143 (130) saved after SIGTERM (Ctrl-C)"
 NOTES = """\
 Writes runs/<name>/: config.yaml, metrics.jsonl (a line a log), tensorboard/, best.pt (highest validation accuracy),
 last.pt (to resume from), test/ (the best one's predictions and tables), summary.json. A first SIGTERM or Ctrl-C saves
@@ -132,7 +137,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "Train a method, validate after each epoch, stop early, and test the best weights.",
         EXAMPLES,
         notes=NOTES,
-        exit_codes=f"{EXIT_CODES}, {SIGNALLED}",
     )
     add_config(parser, default=None, required=True)
     parser.add_argument("--resume", action="store_true", help="go on with the run that runs/<name>/last.pt is of")

@@ -8,6 +8,11 @@ with --train; everything else is a product of it and the profile's own figures. 
 config, or of raw frames gives a table of its own.
 """
 
+if __name__ == "__main__":
+    from configs.startup import begin
+
+    begin()
+
 import argparse
 import json
 import sys

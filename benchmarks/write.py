@@ -7,6 +7,11 @@ The train split of the config must be packed. The text around the markers stays 
 data/shards. --quick measures next to nothing, to see that all of it works.
 """
 
+if __name__ == "__main__":
+    from configs.startup import begin
+
+    begin()
+
 import argparse
 import json
 import os

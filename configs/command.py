@@ -7,7 +7,10 @@ from typing import Any
 
 from configs.errors import ConfigError
 
-EXIT_CODES = "exit codes: 0 done, 1 the work failed, 2 the command or config is wrong"
+EXIT_CODES = """\
+exit codes: 0 done, 1 the work failed, 2 the command or config is wrong, 130 ended by Ctrl-C (143 by SIGTERM, 129 by
+SIGHUP)
+"""
 DEFAULT_CONFIG = "configs/xnorm.yaml"
 
 
@@ -27,12 +30,10 @@ class Help(argparse.RawDescriptionHelpFormatter):
         return f"{text} (default: %(default)s)"
 
 
-def command_parser(
-    prog: str, description: str, examples: str, *, notes: str = "", exit_codes: str = EXIT_CODES
-) -> argparse.ArgumentParser:
+def command_parser(prog: str, description: str, examples: str, *, notes: str = "") -> argparse.ArgumentParser:
     """The parser of a command, with --quiet; its help ends with `notes`, the exit codes and `examples`, a line each."""
     lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
-    parts = [part.strip() for part in (notes, exit_codes) if part.strip()]
+    parts = [part.strip() for part in (notes, EXIT_CODES) if part.strip()]
     epilog = "\n\n".join([*parts, f"examples:\n{lines}"])
     parser = argparse.ArgumentParser(prog, description=description, epilog=epilog, formatter_class=Help)
     parser.add_argument("--quiet", action="store_true", help="print errors alone")

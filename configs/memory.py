@@ -4,23 +4,27 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-# How torch, on a GPU and on a CPU, CUDA, DALI and C++ say that there is none left.
-_SHORTAGE = re.compile(r"out of memory|can't allocate memory|Cannot allocate memory|bad_alloc|MemoryAllocation")
+# How torch, on a GPU and on a CPU, CUDA, DALI, C++, OpenCV and the system say that there is none left.
+_SHORTAGE = re.compile(
+    r"out of memory|can't allocate memory|Cannot allocate memory|bad_alloc|MemoryAllocation|Insufficient memory"
+    r"|can't start new thread|failed to map segment",
+)
 _GPU = re.compile(r"cuda|gpu", re.IGNORECASE)
-LOWER = "lower loader.batch_size, clip.num_frames or clip.crop_size"
+LOWER = "lower loader.batch_size or clip.num_frames"  # and not crop_size, which leaves less of the frame to be seen
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")  # of a container or a batch queue's job, as it sees it
 
 
-def is_shortage(error: RuntimeError) -> bool:
+def is_shortage(error: BaseException) -> bool:
     """Whether it is memory that is wanting."""
-    return _SHORTAGE.search(str(error)) is not None
+    return isinstance(error, MemoryError) or _SHORTAGE.search(str(error)) is not None
 
 
-def shortage(error: RuntimeError) -> str:
+def shortage(error: BaseException) -> str:
     """Say whose memory is full, and what to lower."""
-    found = next(line.strip() for line in str(error).splitlines() if _SHORTAGE.search(line))
-    if _GPU.search(found):
+    lines = [line.strip() for line in str(error).splitlines()]
+    found = next((line for line in lines if _SHORTAGE.search(line)), " ".join(lines) or type(error).__name__)
+    if _GPU.search(found) and not isinstance(error, ImportError):  # libtorch_cuda.so is read by the host
         return f"the GPU's memory is full ({found}); {LOWER}; train.precision=bf16 and loader.device=cpu save some, too"
     return f"this machine's memory is full ({found}); {LOWER}; loader.prefetch=1 saves some, too"
 

@@ -1,5 +1,10 @@
 """Remakes the pictures in docs/img/ from the demo's data, by the commands that users have: `make pictures`."""
 
+if __name__ == "__main__":
+    from configs.startup import begin
+
+    begin()
+
 import shutil
 import sys
 import tempfile

@@ -3,11 +3,16 @@
 import signal
 from types import FrameType, TracebackType
 
+from configs.errors import UserError
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class InterruptionError(Exception):
+class InterruptionError(UserError):
     """A signal ended the work; `hint` says what is saved and how to go on."""
+
+    prefix = ""
+    is_shared = True
 
     def __init__(self, number: int | None, hint: str = "") -> None:
         self.number = number or signal.SIGTERM  # None: it was another rank that had the signal

@@ -2,13 +2,12 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 from configs.display import Display
-from configs.errors import ConfigError, UserError, message
 from configs.schema import Config
 from engine.device import Placement, choose_placement
 from engine.distributed import World, joined_world, local_rank
@@ -53,17 +52,3 @@ def _warnings_of(world: World) -> Iterator[None]:
         else:
             warnings.simplefilter("ignore")
         yield
-
-
-def exit_code_of(work: Callable[[], int]) -> int:
-    """Run a command's body; turn a user's mistake or a signal into one line on stderr and an exit code."""
-    try:
-        return work()
-    except InterruptionError as interrupted:
-        if local_rank() == 0:
-            print(interrupted, file=sys.stderr)
-        return interrupted.exit_code
-    except (UserError, OSError, RuntimeError) as error:
-        if local_rank() == 0 or not isinstance(error, ConfigError):  # every rank finds the same fault in a config
-            print(f"error: {message(error)}", file=sys.stderr)
-        return error.exit_code if isinstance(error, UserError) else UserError.exit_code

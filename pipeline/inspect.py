@@ -1,5 +1,10 @@
 """Command line: a contact sheet of clips as the model sees them, RGB above the flow of the same moments."""
 
+if __name__ == "__main__":
+    from configs.startup import begin
+
+    begin()
+
 import argparse
 import difflib
 import sys

@@ -1,5 +1,10 @@
 """Command line: how fast the loader is, stage by stage, beside its floor and other ways of loading the same clips."""
 
+if __name__ == "__main__":
+    from configs.startup import begin
+
+    begin()
+
 import argparse
 import json
 import sys

@@ -11,8 +11,12 @@ import yaml
 
 if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from configs.startup import begin
 
-from configs.command import EXIT_CODES, at_least, command_parser
+    begin()
+
+from configs.command import at_least, command_parser
 from configs.display import Display
 from configs.errors import ConfigError, UserError, exit_code_of, listed
 from configs.files import atomic_write
@@ -21,8 +25,6 @@ from preprocess.extraction import ExtractOptions
 from preprocess.flow import METHODS, flow_method
 from preprocess.labelling import Labelled, label, write_annotations
 from preprocess.segments import COLUMNS, locate, read_table
-
-INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 
 DESCRIPTION = """\
 Turn a folder of videos and a CSV (file, start, stop, label) into RGB frames, optical flow and annotations in the layout
@@ -48,16 +50,11 @@ python preprocess/extract.py videos segments.csv -o own-tvl1 --flow tvl1 --on-ba
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code says how it went."""
     arguments = _parser().parse_args(argv)
-    try:
-        return exit_code_of(lambda: _run(arguments))
-    except KeyboardInterrupt:
-        print("\ninterrupted; complete videos are kept, the same command goes on from there", file=sys.stderr)
-        return INTERRUPTED
+    return exit_code_of(lambda: _run(arguments), "complete videos are kept, the same command goes on from there")
 
 
 def _parser() -> argparse.ArgumentParser:
-    codes = f"{EXIT_CODES}, {INTERRUPTED} interrupted by Ctrl-C"
-    parser = command_parser("extract.py", DESCRIPTION, EXAMPLES, notes=NOTES, exit_codes=codes)
+    parser = command_parser("extract.py", DESCRIPTION, EXAMPLES, notes=NOTES)
     default = ExtractOptions()
     parser.add_argument("videos", metavar="VIDEOS", type=Path, help="the folder of videos")
     parser.add_argument("table", metavar="CSV", type=Path, help="which part of which video shows what")

@@ -1,17 +1,19 @@
 """Command line: packs the frames of every split that the config names into shards, or plans or verifies that."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from types import FrameType
 
 if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from configs.startup import begin
 
-from configs.command import EXIT_CODES, add_config, command_parser
+    begin()
+
+from configs.command import add_config, command_parser
 from configs.display import Display
 from configs.errors import UserError, exit_code_of
 from configs.load import load_config
@@ -45,24 +47,11 @@ python preprocess/pack.py -c configs/xnorm.yaml --finish
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code says how it went."""
     arguments = _parser().parse_intermixed_args(argv)
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return exit_code_of(lambda: _run(arguments))
-    except KeyboardInterrupt as interrupt:
-        print("\ninterrupted; complete shards are kept, the same command goes on from there", file=sys.stderr)
-        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)  # as shells report it
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End as Ctrl-C does, with what a batch queue sends before it kills."""
-    raise KeyboardInterrupt(number)
+    return exit_code_of(lambda: _run(arguments), "complete shards are kept, the same command goes on from there")
 
 
 def _parser() -> argparse.ArgumentParser:
-    codes = f"{EXIT_CODES}, 130 (143) interrupted by Ctrl-C (SIGTERM)"
-    parser = command_parser("pack.py", DESCRIPTION, EXAMPLES, exit_codes=codes)
+    parser = command_parser("pack.py", DESCRIPTION, EXAMPLES)
     add_config(parser)
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--plan", action="store_true", help="say what there is and what would be packed; write nothing")

@@ -23,6 +23,10 @@ import numpy as np
 
 if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from configs.startup import begin
+
+    begin()
 
 from configs.command import command_parser
 from configs.display import Display

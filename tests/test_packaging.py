@@ -20,10 +20,12 @@ from tests.trees import Video, write_annotations, write_video
 
 ROOT = Path(__file__).parents[1]
 HELP = """
+import sys
 from importlib.metadata import distribution
 for script in distribution("xnorm-dali").entry_points.select(group="console_scripts"):
+    sys.argv = [script.name, "--help"]
     try:
-        script.load()(["--help"])
+        script.load()()
     except SystemExit as exited:
         print(script.name, exited.code)
 """

@@ -31,7 +31,7 @@ def said(error: Exception, capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_full_gpu_is_one_message_with_what_to_lower(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     message = said(error, capsys)
     assert message.startswith("error: the GPU's memory is full (")
-    assert "; lower loader.batch_size, clip.num_frames or clip.crop_size; train.precision=bf16" in message
+    assert "; lower loader.batch_size or clip.num_frames; train.precision=bf16" in message
 
 
 def test_a_full_machine_is_one_message_with_what_to_lower(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from torch.distributed.run import get_args_parser
 
 from configs import load
 from configs.schema import Config
+from configs.startup import COMMANDS
 from models import i3d
 from tests.docs.markdown import ROOT, Command
 from tests.movies import moving, write_movie
@@ -88,7 +89,7 @@ def resolve(words: Sequence[str]) -> Resolved:
         arguments = get_args_parser().parse_args(rest)
         return resolve(["python", arguments.training_script, *arguments.training_script_args])
     if program.startswith("xnorm-"):
-        return Resolved(entry_points()[program].partition(":")[0], list(rest))
+        return Resolved(entry_points()[program], list(rest))
     if program.split("/")[-1] != "python":
         assert program in ELSEWHERE, f"unknown program {program}"
         return Resolved(program, None)
@@ -107,11 +108,11 @@ def resolve(words: Sequence[str]) -> Resolved:
 
 
 def entry_points() -> dict[str, str]:
-    """The console scripts of setup.cfg: name -> module:function."""
+    """The console scripts of setup.cfg: name -> module of the command."""
     parser = ConfigParser()
     parser.read(ROOT / "setup.cfg")
     lines = parser["options.entry_points"]["console_scripts"].split("\n")
-    return dict(line.replace(" ", "").split("=") for line in lines if line)
+    return {line.split()[0]: COMMANDS[line.split()[0]] for line in lines if line}
 
 
 def steps(command: Command) -> list[list[str]]:

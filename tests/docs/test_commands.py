@@ -56,7 +56,7 @@ def test_a_command_in_the_text_would_be_accepted(command: Command, patch: pytest
 def test_help_ends_in_examples_that_would_be_accepted(
     name: str, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = importlib.import_module(entry_points()[name].partition(":")[0])
+    module = importlib.import_module(entry_points()[name])
     with pytest.raises(SystemExit) as exited:
         module.main(["--help"])
     assert exited.value.code == 0

@@ -54,7 +54,7 @@ def test_the_warning_names_the_batch_size_that_fits() -> None:
     text = describe_shortage(weights=GIB, activations=32 * GIB, available=9 * GIB, batch_size=32)
     assert text == (
         "training takes at least 33.0 GiB a process (1.0 for gradients and optimizer, 32.0 for activations of 32 "
-        "clips), 9.0 GiB are available; if it is killed, lower loader.batch_size, clip.num_frames or clip.crop_size: "
+        "clips), 9.0 GiB are available; if it is killed, lower loader.batch_size or clip.num_frames: "
         "loader.batch_size=8 would fit"
     )
     assert describe_shortage(2 * GIB, GIB, GIB, 1).endswith(": not even one clip would fit")
