@@ -3,6 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -102,13 +103,8 @@ class ClipLoader:
         self.schedule = Schedule(num_clips, batch_size, rank, world_size, seed, train, chosen, per_clip=per_clip)
         self._check_size()
         self._identity = _identity(split.index["checksum"], self.schedule, self.options, self.looks)
-        self.preparer = Preparer(
-            ClipReader(split, streams),
-            self.options,
-            self.schedule,
-            replace_corrupt=train and on_corrupt == "skip",
-            looks=self.looks,
-        )
+        self.preparer = Preparer(ClipReader(split, streams), self.options, self.schedule, self.looks)
+        self._skips_corrupt = train and on_corrupt == "skip"
         self.prefetch = prefetch
         self._in_flight: deque[Prepared] = deque()
         self._ahead: Iterator[Slot] = iter(())
@@ -179,9 +175,11 @@ class ClipLoader:
         """The given clips (positions in clip_ids) as `epoch` shows them; the order of epochs is not touched."""
         while self._in_flight:
             self._discard()
-        slot = Slot(epoch, 0, 0, start=0, clips=np.asarray(clips), looks=np.zeros(len(clips), np.int64))
+        none = np.zeros(0, np.int64)
+        slot = Slot(epoch, 0, 0, clips=np.asarray(clips), looks=np.zeros(len(clips), np.int64), replaced=none)
+        prepared = self._prepare(slot)
         for _ in range(self.prefetch):
-            self._send(slot)
+            self._send(prepared)
         batch = self._receive()
         while self._in_flight:
             self._discard()
@@ -208,12 +206,12 @@ class ClipLoader:
         return {stream: graphs[stream] for stream in streams}
 
     def _next_batch(self, wanted: Slot) -> Batch:
-        """The batch of `wanted`; made again where a clip turns out to be corrupt and another may stand in for it."""
+        """The batch of `wanted`; made again, with what comes after it, where a clip turns out to be corrupt."""
         while True:
             try:
                 return self._take_batch(wanted)
-            except CorruptClipError as error:
-                if not self.preparer.may_replace(error):
+            except CorruptClipError:
+                if not self._skips_corrupt or max(map(len, self.schedule.corrupt.values())) == self.schedule.num_clips:
                     raise
                 while self._in_flight:
                     self._discard()
@@ -224,14 +222,33 @@ class ClipLoader:
             self._discard()
         if not self._in_flight:
             self._ahead = self.preparer.announced(self.schedule.slots_from(wanted), self.prefetch)
-            for _ in range(self.prefetch):
-                self._send(next(self._ahead))
+            for prepared in [self._prepare(next(self._ahead)) for _ in range(self.prefetch)]:
+                self._send(prepared)  # all or none of them, as DALI's first run takes them together
+        replaced = self._in_flight[0].slot.replaced.tolist()
         batch = self._receive()
-        self._send(next(self._ahead))
+        self._send(self._prepare(next(self._ahead)))
+        self.skipped += [self.clip_ids[clip] for clip in replaced]
         return batch
 
-    def _send(self, slot: Slot) -> None:
-        prepared = self.preparer.prepare(slot)
+    @contextmanager
+    def _passing_over_corrupt(self, slot: Slot) -> Iterator[None]:
+        """Have the schedule pass over a clip of `slot` that turns out to be corrupt: the one road of all of them.
+
+        What is corrupt is what this epoch shows of the clip: another epoch may show frames of it that are sound. So it
+        does not matter when, or by which rank, the damage was first met.
+        """
+        try:
+            yield
+        except CorruptClipError as error:
+            if self._skips_corrupt:
+                self.schedule.corrupt.setdefault(slot.epoch, set()).add(error.clip)
+            raise
+
+    def _prepare(self, slot: Slot) -> Prepared:
+        with self._passing_over_corrupt(slot):
+            return self.preparer.prepare(slot)
+
+    def _send(self, prepared: Prepared) -> None:
         self._in_flight.append(prepared)
         for stream, decoder in self.decoders.items():
             decoder.send(prepared.stored[stream], prepared.views)
@@ -242,12 +259,12 @@ class ClipLoader:
         corrupt: CorruptClipError | None = None
         for stream, decoder in self.decoders.items():  # each hands out its part, or they would be out of step
             try:
-                streams[stream] = decoder.receive(self._names(prepared.views))
+                with self._passing_over_corrupt(prepared.slot):
+                    streams[stream] = decoder.receive(self._names(prepared.views))
             except CorruptClipError as error:
                 corrupt = error
         if corrupt is not None:
             raise corrupt
-        self.skipped += prepared.replaced
         clips = np.array([view.clip for view in prepared.views])
         return Batch(
             rgb=streams.get("rgb"),

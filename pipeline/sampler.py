@@ -1,6 +1,6 @@
 """Which clips come next and how each is seen: a pure function of (seed, epoch, clip)."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,17 +87,17 @@ class Slot:
     Attributes:
         epoch: the epoch whose order is taken from.
         step_start, step_end: the positions in that order which all ranks' batches cover together.
-        start: the position of this rank's first clip.
         clips: int64 [B], this rank's clips.
         looks: int64 [B], which look at each.
+        replaced: int64 [at most B], clips of the order that others stand in for, as they are corrupt.
     """
 
     epoch: int
     step_start: int
     step_end: int
-    start: int
     clips: NDArray[np.int64]
     looks: NDArray[np.int64]
+    replaced: NDArray[np.int64]
 
     def is_same(self, other: "Slot") -> bool:
         """Whether both are the same batch."""
@@ -111,6 +111,16 @@ def epoch_order(num_clips: int, *, seed: int, epoch: int, train: bool) -> NDArra
     return np.random.default_rng((seed, epoch, _ORDER)).permutation(num_clips)
 
 
+def pass_over(order: NDArray[np.int64], corrupt: Collection[int]) -> NDArray[np.int64]:
+    """`order` with each corrupt clip replaced by the next sound one, round its end; one clip at least has to be sound.
+
+    A clip's stand-in depends on the clips from its own position to that one alone. So a loader that has found out about
+    those alone hands out what one that knows all corrupt clips would: after resuming and on every rank.
+    """
+    sound = np.flatnonzero(~np.isin(order, list(corrupt)))
+    return order[sound[np.searchsorted(sound, np.arange(len(order))) % len(sound)]]
+
+
 def epoch_slots(
     order: NDArray[np.int64],
     *,
@@ -121,13 +131,15 @@ def epoch_slots(
     world_size: int,
     train: bool,
     per_clip: int = 1,
+    corrupt: Collection[int] = (),
 ) -> Iterator[Slot]:
     """The batches of one rank from `position` (looks of the epoch that all ranks have had together) on.
 
     Each clip of the order is looked at `per_clip` times in a row. A step takes the next batch_size * world_size looks,
     each rank its own run of batch_size. Training leaves out what does not fill a step; else every look comes once, so
-    the last batch may be short, or none.
+    the last batch may be short, or none. The next clip of the order stands in for one that is `corrupt`.
     """
+    sound = pass_over(order, corrupt) if corrupt else order
     step, num_looks = batch_size * world_size, len(order) * per_clip
     stop = num_looks - step + 1 if train else num_looks
     for begin in range(position, stop, step):
@@ -135,7 +147,8 @@ def epoch_slots(
         start = min(begin + rank * batch_size, end)
         clips, looks = np.divmod(np.arange(start, min(start + batch_size, end)), per_clip)
         if len(clips):
-            yield Slot(epoch, begin, end, start, order[clips], looks)
+            replaced = order[clips][order[clips] != sound[clips]]
+            yield Slot(epoch, begin, end, sound[clips], looks, replaced)
 
 
 def draw_view(

@@ -1,7 +1,7 @@
 """Where in which epoch a loader is, and the batches that come next: two integers, saved and restored exactly."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ class Schedule:
         epoch: the epoch that we are in, or that comes next.
         position: how many of its clips (looks at them) all ranks together have been handed.
         per_clip: looks at each clip of an epoch, one after the other; 1 in training.
+        corrupt: by epoch, the clips that are passed over in it, as they are corrupt in what it shows of them.
     """
 
     num_clips: int
@@ -32,6 +33,7 @@ class Schedule:
     epoch: int = 0
     position: int = 0
     per_clip: int = 1
+    corrupt: dict[int, set[int]] = field(default_factory=dict)
     _begun: bool = False
 
     def run_epoch(self) -> Iterator[Slot]:
@@ -62,6 +64,7 @@ class Schedule:
             world_size=self.world_size,
             train=self.train,
             per_clip=self.per_clip,
+            corrupt=self.corrupt.get(epoch, ()),
         )
 
     def order(self, epoch: int) -> NDArray[np.int64]:

@@ -94,23 +94,11 @@ def test_far_parts_are_asked_for_on_their_own(opened: Split) -> None:
     assert second - first_end > 9 * 10**8
 
 
-def test_the_view_of_an_announced_clip_is_drawn_once(opened: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[int] = []
-    draw = Preparer._draw
-    monkeypatch.setattr(Preparer, "_draw", lambda self, *key: drawn.append(key[1]) or draw(self, *key))
-    schedule = Schedule(2, 1, rank=0, world_size=1, seed=0, train=True)
-    preparer = Preparer(ClipReader(opened, ("rgb",)), ViewOptions(8, 48), schedule, replace_corrupt=False)
-    slots = list(schedule.slots(0, 0))
-    views = [preparer.prepare(slot).views[0] for slot in preparer.announced(iter([*slots, slots[0]]), ahead=1)]
-    assert [view.clip for view in views] == [int(slot.clips[0]) for slot in slots]
-    assert len(drawn) == 3
-
-
 def test_announcing_keeps_the_slots_and_runs_ahead(opened: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     announced: list[int] = []
     monkeypatch.setattr(ClipReader, "announce", lambda self, clip, frames: announced.append(clip))
     schedule = Schedule(2, 1, rank=0, world_size=1, seed=0, train=True)
-    preparer = Preparer(ClipReader(opened, ("rgb",)), ViewOptions(8, 48), schedule, replace_corrupt=False)
+    preparer = Preparer(ClipReader(opened, ("rgb",)), ViewOptions(8, 48), schedule)
     wanted = list(islice(schedule.slots_from(next(schedule.slots(0, 0))), 4))
     slots = preparer.announced(iter(wanted), ahead=2)
     assert next(slots).is_same(wanted[0])
