@@ -1,6 +1,8 @@
 """Batches of clip pairs, epoch after epoch: schedule, reader and DALI graphs put together."""
 
+import os
 import re
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -106,6 +108,7 @@ class ClipLoader:
         self.preparer = Preparer(ClipReader(split, streams), self.options, self.schedule, self.looks)
         self._skips_corrupt = train and on_corrupt == "skip"
         self.prefetch = prefetch
+        self._process, self._lock, self._is_closed = os.getpid(), threading.Lock(), False
         self._in_flight: deque[Prepared] = deque()
         self._ahead: Iterator[Slot] = iter(())
         graphs = self._graphs(streams, split.codec, rescale_flow)
@@ -131,7 +134,12 @@ class ClipLoader:
         return sum(1 for _ in self.schedule.slots(self.epoch, 0))
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches of the next epoch, or what is left of the one that load_state_dict() put us in."""
+        """The batches of the next epoch, or what is left of the one that load_state_dict() put us in.
+
+        Raises:
+            UserError: a clip is corrupt; the loader is closed, or used by two threads or in a forked process; or this
+                epoch was left, by a later iter() or load_state_dict().
+        """
         for slot in self.schedule.run_epoch():
             yield self._next_batch(slot)
 
@@ -148,10 +156,14 @@ class ClipLoader:
 
     def close(self) -> None:
         """Free the decoders and their threads; the loader cannot be used afterwards."""
-        for decoder in self.decoders.values():
-            decoder.close()
-        self.decoders.clear()
-        self._in_flight.clear()
+        self._is_closed = True
+        if os.getpid() != self._process:  # nothing of it lives here, and waiting for its threads would never end
+            return
+        with self._lock:
+            for decoder in self.decoders.values():
+                decoder.close()
+            self.decoders.clear()
+            self._in_flight.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Where we are, counting the batches that were handed out; plain numbers and strings."""
@@ -172,18 +184,41 @@ class ClipLoader:
         self.schedule.move(state["epoch"], state["position"])
 
     def load(self, clips: Sequence[int], epoch: int) -> Batch:
-        """The given clips (positions in clip_ids) as `epoch` shows them; the order of epochs is not touched."""
-        while self._in_flight:
-            self._discard()
+        """The given clips (positions in clip_ids) as `epoch` shows them; the order of epochs is not touched.
+
+        Raises:
+            UserError: as iterating does.
+        """
         none = np.zeros(0, np.int64)
         slot = Slot(epoch, 0, 0, clips=np.asarray(clips), looks=np.zeros(len(clips), np.int64), replaced=none)
-        prepared = self._prepare(slot)
-        for _ in range(self.prefetch):
-            self._send(prepared)
-        batch = self._receive()
-        while self._in_flight:
-            self._discard()
-        return batch
+        with self._used_by_one():
+            self._discard_all()
+            prepared = self._prepare(slot)
+            for _ in range(self.prefetch):
+                self._send(prepared)
+            batch = self._receive()
+            self._discard_all()
+            return batch
+
+    @contextmanager
+    def _used_by_one(self) -> Iterator[None]:
+        """Refuse a use of the decoders that would hang, crash or give nothing."""
+        if os.getpid() != self._process:
+            raise UserError(
+                f"{self.split_dir}: this ClipLoader was opened by process {self._process}, and its threads did not "
+                f"come along into the forked process {os.getpid()}; open one in each process, once it runs"
+            )
+        if not self._lock.acquire(blocking=False):
+            raise UserError(
+                f"{self.split_dir}: two threads ask this ClipLoader for batches at once; let one of them ask and hand "
+                "the batches on, or open one for each"
+            )
+        try:
+            if self._is_closed:
+                raise UserError(f"{self.split_dir}: this ClipLoader is closed; open another one")
+            yield
+        finally:
+            self._lock.release()
 
     def _check_size(self) -> None:
         schedule = self.schedule
@@ -207,14 +242,15 @@ class ClipLoader:
 
     def _next_batch(self, wanted: Slot) -> Batch:
         """The batch of `wanted`; made again, with what comes after it, where a clip turns out to be corrupt."""
-        while True:
-            try:
-                return self._take_batch(wanted)
-            except CorruptClipError:
-                if not self._skips_corrupt or max(map(len, self.schedule.corrupt.values())) == self.schedule.num_clips:
-                    raise
-                while self._in_flight:
-                    self._discard()
+        with self._used_by_one():
+            while True:
+                try:
+                    return self._take_batch(wanted)
+                except CorruptClipError:
+                    most = max(map(len, self.schedule.corrupt.values()), default=0)
+                    if not self._skips_corrupt or most == self.schedule.num_clips:
+                        raise
+                    self._discard_all()
 
     def _take_batch(self, wanted: Slot) -> Batch:
         """The batch of `wanted`: the next in flight, unless an epoch was left in the middle or a state was loaded."""
@@ -274,6 +310,10 @@ class ClipLoader:
             looks=torch.tensor([view.look for view in prepared.views]).to(self.device),
             views=prepared.views,
         )
+
+    def _discard_all(self) -> None:
+        while self._in_flight:
+            self._discard()
 
     def _discard(self) -> None:
         prepared = self._in_flight.popleft()

@@ -58,6 +58,7 @@ class ClipReader:
         self.table = split.table
         self.columns = {stream: COLUMNS[stream] for stream in streams}
         self._paths = split.shard_paths
+        self._shard_bytes = [shard["bytes"] for shard in split.index["shards"]]
         self._is_raw = split.codec == "raw"
         self._maps: dict[int, _Map] = {}
 
@@ -164,7 +165,7 @@ class ClipReader:
 
     def _map(self, shard: int) -> "_Map":
         if shard not in self._maps:
-            self._maps[shard] = _Map.of(self._paths[shard])
+            self._maps[shard] = _Map.of(self._paths[shard], self._shard_bytes[shard])
         return self._maps[shard]
 
 
@@ -176,10 +177,16 @@ class _Map:
     data: Bytes
 
     @classmethod
-    def of(cls, path: Path) -> "_Map":
+    def of(cls, path: Path, num_bytes: int) -> "_Map":
+        """Map a shard that has to have `num_bytes`: it may have been cut short since the split was opened."""
         try:
             with open(path, "rb") as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise ShardError(f"{path}: cannot map the shard: {error}") from None
+        if len(mapped) < num_bytes:
+            raise ShardError(
+                f"{path}: has {len(mapped)} bytes, the index says {num_bytes}: it was cut short after the split was "
+                f"opened; copy it again, or remove {path.parent} and pack it anew"
+            )
         return cls(mapped, np.frombuffer(mapped, dtype=np.uint8))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.errors import UserError
 from pipeline.sampler import Slot, epoch_order, epoch_slots
 
 
@@ -35,16 +36,25 @@ class Schedule:
     per_clip: int = 1
     corrupt: dict[int, set[int]] = field(default_factory=dict)
     _begun: bool = False
+    _moves: int = 0
 
     def run_epoch(self) -> Iterator[Slot]:
         """The slots of the next epoch, or of what is left of the one that move() put us in.
 
         A slot counts as handed out when it is yielded.
+
+        Raises:
+            UserError: this epoch was left for another one, so that a position in it means nothing any more.
         """
         if self._begun:  # the epoch before was left in the middle
             self.move(self.epoch + 1, 0)
-        self._begun = True
+        self._begun, moves = True, self._moves
         for slot in self.slots(self.epoch, self.position):
+            if self._moves != moves:
+                raise UserError(
+                    f"the loader has left epoch {slot.epoch} since, by a later iter() or load_state_dict(); "
+                    "an iterator of before cannot go on: let one be used at a time, by one thread"
+                )
             self.position = slot.step_end
             yield slot
         self.move(self.epoch + 1, 0)
@@ -52,6 +62,7 @@ class Schedule:
     def move(self, epoch: int, position: int) -> None:
         """Make the next run_epoch() begin at `position` of `epoch`."""
         self.epoch, self.position, self._begun = epoch, position, False
+        self._moves += 1
 
     def slots(self, epoch: int, position: int) -> Iterator[Slot]:
         """The slots of `epoch` from `position` on."""
