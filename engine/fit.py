@@ -66,7 +66,7 @@ class ShortTraining:
         )
         step = 0
         with self._open(model, clips, train=True) as loader:
-            meter = Meter(session.world, loader.clip_ids)
+            meter = Meter(session.world, loader.clip_ids, session.placement.precision)
             for epoch in range(1, epochs + 1):
                 session.display.begin(self._title(f"epoch {epoch}/{epochs}"), len(loader))
                 stepper.train_mode()

@@ -1,6 +1,6 @@
 """One optimisation step: forward under autocast, the sum of the loss terms, backward, clipping, AdamW."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ class Measured(NamedTuple):
 
     losses: dict[str, Tensor]  # scalars
     logits: Tensor  # [B, C]
-    grad_norm: Tensor  # scalar, before clipping
+    grad_norm: Tensor  # scalar, before clipping; where it is not finite, the step was not taken
 
 
 class ForwardPass(nn.Module):
@@ -63,6 +63,7 @@ class Stepper:
             self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
         self.scaler = placement.scaler()
+        self._buffers = list(model.buffers())
         self._clip_norm, self._seed, self._placement, self._world = settings.clip_norm, seed, placement, world
 
     @property
@@ -76,9 +77,13 @@ class Stepper:
         self.module.train()
 
     def step(self, batch: Batch, number: int) -> Measured:
-        """Take step `number` of the run on a batch that is on the device, without waiting for it."""
+        """Take step `number` of the run on a batch that is on the device, without waiting for it.
+
+        Where the gradient is not finite, weights, optimizer and statistics stay as they were; the device decides that.
+        """
         # What is random in a step (dropout) follows from its number, so a resumed run needs no generator's state.
         torch.manual_seed(derive_seed(self._seed, number, self._world.rank))
+        before = [buffer.clone() for buffer in self._buffers]
         with self._placement.autocast():
             losses, logits = self.module(batch.rgb, batch.flow, batch.labels)
         loss = torch.stack([term.float() for term in losses.values()]).sum()
@@ -86,9 +91,17 @@ class Stepper:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         grad_norm = clip_grad_norm_(self.parameters, self._clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self._update(grad_norm.isfinite(), before)
         return Measured(losses, logits, grad_norm)
+
+    def _update(self, taken: Tensor, buffers_before: Sequence[Tensor]) -> None:
+        """Let the optimizer learn from the gradients if `taken` (a boolean on the device); else undo the forward."""
+        # What a GradScaler tells a fused optimizer, which reads it on the device: 1 leaves weights and moments alone.
+        self.optimizer.found_inf = (~taken).float()  # type: ignore[attr-defined]
+        self.optimizer.step()
+        self.scaler.update()
+        for buffer, before in zip(self._buffers, buffers_before, strict=True):
+            torch.where(taken, buffer, before, out=buffer)
 
     def state_dict(self) -> State:
         """Return the optimizer's and the scaler's state."""

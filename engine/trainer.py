@@ -37,7 +37,6 @@ class Counters:
     seconds: float = 0.0  # wall time of the parts of the run before this one
     peak_memory: int = 0  # bytes, likewise
     skipped: dict[str, int] = field(default_factory=dict)  # corrupt clips, and how often others stood in for each
-    skipped_now: dict[str, int] = field(default_factory=dict)  # those of the epoch that is under way
 
 
 class Trainer:
@@ -64,7 +63,7 @@ class Trainer:
             threshold=0.0,  # any higher accuracy is a better one, as it is for the best checkpoint
             threshold_mode="abs",
         )
-        self.meter = Meter(session.world, train_loader.clip_ids)
+        self.meter = Meter(session.world, train_loader.clip_ids, session.placement.precision)
         self.counters = Counters()
         self.started = time.perf_counter()
         session.placement.forget_peak_memory()
@@ -166,35 +165,10 @@ class Trainer:
         self.run.log("val", {**where, **summarize(validation)})
         self.run.show("val/confusion", partial(draw_confusion, validation.metrics), counters.step)
         self.scheduler.step(accuracy)
-        self.note_skipped()
         self.save()
         best = " (best)" if counters.best_epoch == counters.epoch else ""
         text = f"{self.title(counters.epoch)}  {describe(train)}  val accuracy {accuracy:.3f}{best}"
         self.session.display.line(text)
-
-    def note_skipped(self) -> None:
-        """Say which corrupt clips were left out in the epoch that is over, and count them for the run."""
-        counters, found = self.counters, self.counters.skipped_now
-        if found:
-            for clip_id, count in found.items():
-                counters.skipped[clip_id] = counters.skipped.get(clip_id, 0) + count
-            counters.skipped_now = {}
-            self.run.log("skipped", {"epoch": counters.epoch, "step": counters.step, "clips": found})
-            self.session.display.line(f"warning: corrupt, others were trained on instead: {', '.join(found)}")
-
-    def collect_skipped(self) -> None:
-        """Count, over all ranks, how often each clip has been left out since the last time."""
-        loader, world, found = self.train_loader, self.session.world, self.counters.skipped_now
-        if not world.any(bool(loader.skipped)):
-            return
-        times = torch.zeros(len(loader.clip_ids), dtype=torch.int64)
-        for clip_id in loader.skipped:
-            times[loader.clip_ids.index(clip_id)] += 1
-        loader.skipped.clear()
-        times = world.sum(times.to(self.session.placement.device)).cpu()
-        for clip in times.nonzero()[:, 0].tolist():
-            clip_id = loader.clip_ids[clip]
-            found[clip_id] = found.get(clip_id, 0) + int(times[clip])
 
     def log(self, batch: Batch) -> None:
         """Write down the steps since the last log, of which `batch` was the last; the device is waited for here."""
@@ -213,9 +187,29 @@ class Trainer:
         return {"lr": self.stepper.learning_rate, "peak_memory_mib": self.peak_memory / 2**20}
 
     def flush(self) -> None:
-        """Bring the sums up to date; the device is waited for here."""
-        if self.meter.flush(self.counters.epoch + 1, self.counters.step):
-            self.collect_skipped()
+        """Bring the sums up to date, and say what was left out on the way; the device is waited for here."""
+        try:
+            is_new = self.meter.flush(self.counters.epoch + 1, self.counters.step)
+        finally:
+            for record in self.meter.not_taken:
+                self.run.log("not_taken", record)
+            self.meter.not_taken.clear()
+        if is_new:
+            self.note_skipped()
+
+    def note_skipped(self) -> None:
+        """Say which corrupt clips have been left out since the last time, on any rank, and count them for the run."""
+        loader, world, counters = self.train_loader, self.session.world, self.counters
+        if not world.any(bool(loader.skipped)):
+            return
+        positions = torch.tensor([loader.clip_ids.index(clip_id) for clip_id in loader.skipped], dtype=torch.int64)
+        loader.skipped.clear()
+        times = world.sum(positions.bincount(minlength=len(loader.clip_ids)).to(self.session.placement.device)).tolist()
+        found = {clip_id: count for clip_id, count in zip(loader.clip_ids, times, strict=True) if count}
+        for clip_id, count in found.items():
+            counters.skipped[clip_id] = counters.skipped.get(clip_id, 0) + count
+        self.run.log("skipped", {"epoch": counters.epoch + 1, "step": counters.step, "clips": found})
+        self.session.display.line(f"warning: corrupt, others were trained on instead: {', '.join(found)}")
 
     def save(self) -> None:
         """Write last.pt."""

@@ -265,7 +265,6 @@ def test_one_stream_alone_does_not_decode_the_other(arguments: MakeArguments, mo
         ("train.precision=fp16", 2, "train.precision: found 'fp16', which needs a GPU"),
         ("data.shards=/nowhere", 1, "base.yaml data.preset=none data.workers=1"),
         ("data.shards=/nowhere", 1, "data.shards=/nowhere` (again), or set data.shards to where it is"),
-        ("train.lr=1e30", 1, "is not finite"),
     ],
 )
 def test_mistakes_end_with_one_message(override: str, code: int, message: str, arguments: MakeArguments, capsys):
@@ -276,6 +275,13 @@ def test_mistakes_end_with_one_message(override: str, code: int, message: str, a
     assert error.startswith("error: ")
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_rate_that_is_much_too_high_is_said_with_the_steps_that_were_not_taken(arguments: MakeArguments, capsys):
+    assert train.main(arguments(*LIGHT, "train.lr=1e30")) == 1
+    *warnings, error = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1] for line in warnings] == [" epoch 1, step 2", " epoch 1, step 3"]
+    assert error.startswith("error: evaluation: the scores of 6 of 6 clips are not finite")
 
 
 def test_a_changed_config_is_not_resumed(arguments: MakeArguments, capsys):
@@ -306,14 +312,14 @@ def test_clips_that_were_left_out_are_counted_and_named(
     content[int(table.offset[table.first_frame[2], 0]) + 50] ^= 1
     shard.write_bytes(content)
     clip = table.clip_id[2].decode()
-    damaged = arguments(*LIGHT, f"data.shards={tmp_path / 'shards'}")
+    damaged = arguments(*LIGHT, f"data.shards={tmp_path / 'shards'}", "train.checkpoint_every=1")
     assert train.main([*damaged, "name=stops"]) == 1
     assert f"clip {clip}" in capsys.readouterr().err
     assert train.main([*damaged, "name=skips", "loader.on_corrupt=skip"]) == 0
     assert f"corrupt, others were trained on instead: {clip}" in capsys.readouterr().out
     summary = json.loads((tmp_path / "runs" / "skips" / "summary.json").read_text())
     assert summary["skipped_clips"] == {clip: 1}
-    resumed = [*damaged, "name=resumed", "loader.on_corrupt=skip", "train.checkpoint_every=1", "--quiet"]
+    resumed = [*damaged, "name=resumed", "loader.on_corrupt=skip", "--quiet"]
     with monkeypatch.context() as patch:  # killed behind the last step: the clip was left out before the checkpoint
         patch.setattr(Trainer, "validate", lambda self: crash())
         with pytest.raises(MemoryError):

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
+from engine import step
 from pipeline.format import open_split
 from tests import runs
 from tests.docs.markdown import ROOT
@@ -63,8 +65,18 @@ def skipping(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPat
     return train_in(folder, data, *skip)
 
 
-def test_each_kind_of_line_has_exactly_the_documented_keys(run: Path, skipping: Path) -> None:
-    keys, found = documented(), [*lines(run), *lines(skipping)]
+@pytest.fixture(scope="module")
+def not_taking(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose second step has no finite gradient."""
+    norms = iter([False, True, False])
+    real = step.clip_grad_norm_
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "clip_grad_norm_", lambda *given: real(*given) * (torch.nan if next(norms) else 1))
+        return train_in(tmp_path_factory.mktemp("not_taking"), data, "model.fusion=rgb")
+
+
+def test_each_kind_of_line_has_exactly_the_documented_keys(run: Path, skipping: Path, not_taking: Path) -> None:
+    keys, found = documented(), [*lines(run), *lines(skipping), *lines(not_taking)]
     assert {line["kind"] for line in found} == set(keys)
     for line in found:
         kind = line.pop("kind")

@@ -146,10 +146,9 @@ def unequal_shares(_: Place) -> None:
 
 
 def diverged(place: Place) -> None:
-    place.patch.setattr(
-        heads.ClassificationHead, "forward", lambda *_: torch.full((4, 8), torch.nan, requires_grad=True)
-    )
-    place.run(TRAIN + "name=x", 1)
+    real = heads.ClassificationHead.forward
+    place.patch.setattr(heads.ClassificationHead, "forward", lambda *arguments: real(*arguments) * torch.nan)
+    place.run(TRAIN + "name=x loader.batch_size=2", 1)
 
 
 def no_room(place: Place) -> None:
@@ -198,7 +197,7 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "cannot share equally": unequal_shares,
     "this run exists already": of(TRAIN, 2),
     "--resume needs the config": of(TRAIN + "--resume model.hidden_size=16", 2),
-    "the loss is not finite": diverged,
+    "the gradient is not finite": diverged,
     "was trained with another model": of(EVAL + "-c configs/rgb.yaml model.hidden_size=16", 2),
 }
 

@@ -1,5 +1,6 @@
 """What the meter adds up, and when."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -53,12 +54,57 @@ def test_a_saved_window_goes_on_where_it_was_whenever_it_was_flushed():
     assert untimed[0] == untimed[1]
 
 
-def test_a_loss_that_is_not_finite_is_reported_with_its_own_step_and_clips():
+NAN = float("nan")
+
+
+def test_a_step_that_was_not_taken_is_noted_with_its_clips_and_counts_for_nothing_but_the_rate():
     meter = Meter(World(), ["a", "b", "c", "d"])
-    run(meter, [(measured(1, 1), batch([0, 1], [0, 1])), (measured(float("nan"), 1), batch([0, 1], [3, 2]))])
-    run(meter, [(measured(1, 1), batch([0, 1], [0, 1]))])
-    with pytest.raises(UserError, match=r"epoch 4, step 12: the loss is not finite \(cls nan, aux 2\) .* clips d, c;"):
+    good = (measured(1.0, 1.0), batch([0, 1], [0, 1]))
+    run(meter, [good, (measured(NAN, 1, norm=NAN), batch([0, 1], [3, 2])), good])
+    with pytest.warns(
+        match=r"epoch 4, step 12: the gradient is not finite \(cls nan, aux 1, .* clips d, c; the step is"
+    ):
         meter.flush(epoch=4, step=13)
+    assert [(record["step"], record["clips"]) for record in meter.not_taken] == [(12, ["d", "c"])]
+    assert meter.in_a_row == 0
+    record = means(meter.epoch | {"seconds": 2.0})
+    assert (record["loss"], record["accuracy"], record["grad_norm"]) == (2.0, 1.0, 2.0)
+    assert record["clips_per_s"] == 3.0  # six clips in two seconds
+
+
+def test_means_over_no_step_that_was_taken_are_nan():
+    meter = Meter(World(), ["a", "b"])
+    run(meter, [(measured(NAN, 1, norm=NAN), batch([0, 1], [0, 1]))])
+    with pytest.warns(match="the step is not taken"):
+        meter.flush(1, 1)
+    record = means(meter.window)
+    assert all(math.isnan(record[key]) for key in ("loss", "loss/cls", "accuracy", "grad_norm"))
+    assert record["clips_per_s"] > 0
+    assert "loss nan" in describe(record, clips_left=4)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 3), ("bf16", 3), ("fp16", 30)])
+def test_steps_in_a_row_that_are_not_taken_end_the_run_over_a_resume_too(precision: str, most: int):
+    first, second = (Meter(World(), ["a", "b"], precision) for _ in range(2))
+    bad = (measured(1, 1, norm=math.inf), batch([0, 1], [1, 0]))
+    run(first, [bad] * (most - 1))
+    with pytest.warns(match="the step is not taken"):
+        first.flush(1, most - 1)
+    second.load_state_dict(first.state_dict())
+    run(second, [bad])
+    with pytest.raises(
+        UserError, match=rf"step {most}: the gradient .* clips b, a; {most} steps in a row could not be"
+    ):
+        second.flush(1, most)
+
+
+def test_a_loss_that_is_not_finite_though_its_gradient_is_ends_the_run():
+    meter = Meter(World(), ["a", "b"])
+    run(meter, [(measured(math.inf, 1), batch([0, 1], [0, 1]))])
+    with pytest.raises(
+        UserError, match=r"epoch 1, step 1: the loss is not finite \(cls inf, .* clips a, b; lower train.lr"
+    ):
+        meter.flush(1, 1)
 
 
 @pytest.mark.parametrize(("loading", "working", "share"), [(3.0, 1.0, 0.75), (0.0, 2.0, 0.0), (1.0, 4.0, 0.2)])

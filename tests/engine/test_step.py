@@ -1,7 +1,11 @@
 """A step of any method on any device asks for nothing back, and what it learns follows from its number."""
 
+import copy
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from configs import load_config
 from engine.device import Placement
@@ -15,11 +19,20 @@ from tests.runs import CONFIG
 SMALL = {"width": 0.05, "num_classes": 6}
 
 
-def stepper_of(fusion: str) -> Stepper:
+def stepper_of(fusion: str, precision: str = "fp32", broken: tuple[int, ...] = ()) -> Stepper:
+    """A stepper; the losses of the steps whose numbers are in `broken` have no finite gradient."""
     torch.manual_seed(0)
-    placement = Placement(torch.device("cpu"))
+    placement = Placement(torch.device("cpu"), precision)
     model = placement.place(build_model(fusion, **SMALL))
-    stepper = Stepper(model, model.losses, load_config(CONFIG).train, 0, placement, World())
+    calls = iter(range(100))
+
+    def losses(*arguments: Any) -> dict[str, Tensor]:
+        factor = float("inf") if next(calls) in broken else 1.0
+        return {name: loss * factor for name, loss in model.losses(*arguments).items()}
+
+    stepper = Stepper(model, losses, load_config(CONFIG).train, 0, placement, World())
+    if precision == "fp16":  # else the first steps would be spent on finding a scale that these few values bear
+        stepper.scaler.load_state_dict(stepper.scaler.state_dict() | {"scale": 8.0})
     stepper.train_mode()
     return stepper
 
@@ -58,3 +71,32 @@ def test_what_a_step_learns_follows_from_its_number():
         norms.append(stepper.step(clips, number).grad_norm)
     assert torch.equal(norms[0], norms[1])
     assert not torch.equal(norms[0], norms[2])
+
+
+def state_of(stepper: Stepper) -> dict[str, Tensor]:
+    """Weights, statistics and the optimizer's moments and counts, under names of their own."""
+    optimizer = stepper.optimizer.state_dict()["state"]
+    moments = {f"{n}.{name}": value for n, state in optimizer.items() for name, value in state.items()}
+    return copy.deepcopy(dict(stepper.module.state_dict()) | moments)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_step_without_a_finite_gradient_leaves_all_as_it_was_and_the_next_one_learns(precision: str):
+    clips = batch()
+    stepper, other = stepper_of("rgb", precision, broken=(1,)), stepper_of("rgb", precision)
+    for each in (stepper, other):
+        assert each.step(clips, 0).grad_norm.isfinite()
+    before = state_of(stepper)
+    assert any("running_var" in name for name in before)
+    assert any("exp_avg_sq" in name for name in before)
+    with CountCalls() as calls, CountOperations() as operations:
+        norm = stepper.step(clips, 1).grad_norm
+    assert (calls.found, operations.found) == ([], [])
+    assert not norm.isfinite()
+    torch.testing.assert_close(state_of(stepper), before, rtol=0, atol=0)
+    for each in (stepper, other):
+        each.step(clips, 2)
+    after, expected = state_of(stepper), state_of(other)
+    assert not torch.equal(after["0.exp_avg"], before["0.exp_avg"])
+    if precision == "fp32":  # in fp16 the scale was halved, and so other values are rounded
+        torch.testing.assert_close(after, expected, rtol=0, atol=0)

@@ -105,13 +105,45 @@ def test_nothing_between_logs_waits_for_the_device(trainer: MakeTrainer):
     assert counter.found == ["tolist"]  # once, at the end: the meter's own, so the counting works
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_with_its_clips(trainer: MakeTrainer):
-    small = trainer("train.log_every=1")
-    torch.nn.init.constant_(small.model.linear.bias, float("nan"))
-    with pytest.raises(
-        UserError, match=r"epoch 1, step 1: the loss is not finite \(cls nan\) for the clips clip0, clip1;"
+def without_gradient(trainer: Trainer, steps: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the gradient of these steps, counted from 1, be NaN."""
+    calls = iter(range(1, 100))
+    real = trainer.model.losses
+
+    def losses(*arguments: Any) -> dict[str, torch.Tensor]:
+        factor = float("nan") if trainer.model.training and next(calls) in steps else 1.0
+        return {name: loss * factor for name, loss in real(*arguments).items()}
+
+    monkeypatch.setattr(trainer.stepper.module, "losses", losses)
+
+
+def test_one_gradient_that_is_not_finite_is_logged_and_poisons_nothing(trainer: MakeTrainer, monkeypatch):
+    small = trainer("train.epochs=2", "train.log_every=1", "train.checkpoint_every=1")
+    without_gradient(small, {3}, monkeypatch)
+    with pytest.warns(
+        match=r"epoch 1, step 3: the gradient is not finite \(cls nan, .* clips clip4, clip5; the step is"
     ):
         small.train()
+    (line,) = lines(small, "not_taken")
+    assert (line["epoch"], line["step"], line["clips"]) == (1, 3, ["clip4", "clip5"])
+    assert [record["loss"] is None for record in lines(small, "train")] == [step == 3 for step in range(1, 9)]
+    last = load_checkpoint(small.run.last)
+    assert all(value.isfinite().all() for value in last["model"].values())
+    assert last["counters"]["step"] == 8
+
+
+def test_repeated_ones_end_the_run_and_last_pt_is_of_before(trainer: MakeTrainer, monkeypatch):
+    small = trainer("train.epochs=2", "train.log_every=1", "train.checkpoint_every=1")
+    without_gradient(small, {4, 5, 6}, monkeypatch)
+    with (
+        pytest.warns(match="the step is not taken"),
+        pytest.raises(UserError, match=r"epoch 2, step 6: the gradient .* clips clip2, clip3; 3 steps in a row could"),
+    ):
+        small.train()
+    assert [line["step"] for line in lines(small, "not_taken")] == [4, 5]
+    last = load_checkpoint(small.run.last)
+    assert last["counters"]["step"] == 5
+    assert all(value.isfinite().all() for value in last["model"].values())
 
 
 def test_a_slow_loader_shows_as_data_wait(trainer: MakeTrainer):
