@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.table import Table
 
 from configs import Config, ConfigError, UserError, load_config
-from configs.command import add_config, at_least, command_parser
+from configs.command import add_config, at_least, command_parser, path_type
 from configs.display import Display
 from configs.errors import exit_code_of
 from engine.checkpoint import config_differences, plain_config
@@ -158,7 +158,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_config(parser, default=None, help="the config (no default: needed to score)")
     parser.add_argument(
-        "--checkpoint", metavar="PT", type=Path, help="best.pt or last.pt of a run (no default: needed to score)"
+        "--checkpoint", metavar="PT", type=path_type, help="best.pt or last.pt of a run (no default: needed to score)"
     )
     parser.add_argument("--split", default="test", help="train, val or test")
     parser.add_argument("--views", type=at_least(1), default=1, metavar="N", help="samples in time of each clip")
@@ -169,13 +169,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_type,
         metavar="FOLDER",
         help="where to write (default: named as split and views beside the checkpoint; for --compare that of the runs)",
     )
     parser.add_argument(
         "--compare",
-        type=Path,
+        type=path_type,
         nargs="+",
         metavar="RUN",
         help="folders of runs, e.g. runs/*/ (default: none, a split is scored)",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError
+from configs.paths import expand_path
 
 EXIT_CODES = """\
 exit codes: 0 done, 1 the work failed, 2 the command or config is wrong, 130 ended by Ctrl-C (143 by SIGTERM, 129 by
@@ -43,10 +44,29 @@ def command_parser(prog: str, description: str, examples: str, *, notes: str = "
 def add_config(parser: argparse.ArgumentParser, **changes: Any) -> None:
     """Add -c and the overrides; `changes` go to add_argument of -c."""
     settings = {"metavar": "YAML", "default": DEFAULT_CONFIG, "help": "the config", **changes}
-    parser.add_argument("-c", "--config", **settings)
+    parser.add_argument("-c", "--config", type=path_type, action=_Once, **settings)
     parser.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="config keys to replace, values as in YAML"
     )
+
+
+class _Once(argparse.Action):
+    """Refuses an option that is given twice, of which argparse would keep the last without a word."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if getattr(namespace, self.dest) is not self.default:
+            parser.error(f"{option}: found {getattr(namespace, self.dest)} and {values}; allowed: one of them")
+        setattr(namespace, self.dest, values)
+
+
+def path_type(text: str) -> Path:
+    """An argparse type: a path, with ~ and variables expanded."""
+    try:
+        return expand_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
@@ -60,11 +80,11 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return parse
 
 
-def check_folder(path: Path | None) -> None:
+def check_folder(file: Path | None) -> None:
     """Refuse a file to write whose folder is not there, before the work rather than after it.
 
     Raises:
         ConfigError: the folder is missing.
     """
-    if path is not None and not path.parent.is_dir():
-        raise ConfigError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if file is not None and not file.parent.is_dir():
+        raise ConfigError(f"{file}: the folder {file.parent} does not exist; make it first")

@@ -3,15 +3,15 @@
 import difflib
 import re
 import reprlib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.errors import ConfigError
 from configs.methods import METHODS, unknown_fusion, unknown_option
+from configs.safe_yaml import parse_yaml, read_yaml
 from configs.schema import Config
 
 BASE = Path(__file__).with_name("base.yaml")
@@ -56,12 +56,11 @@ def _find(path: Path) -> Path:
 
 def _read(path: Path) -> Tree:
     try:
-        with open(path, encoding="utf-8") as file:
-            content = _StrictLoader(file).get_single_data()
+        content = read_yaml(path)
     except OSError as error:
         known = ", ".join(sorted(f"configs/{name.name}" for name in BASE.parent.glob("*.yaml") if name != BASE))
         raise ConfigError(f"{path}: cannot read the config ({error.strerror}); the project's own: {known}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if content is None:
         return {}
@@ -70,25 +69,16 @@ def _read(path: Path) -> Tree:
     return content
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would keep the last without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(problem=f"{twice!r} stands twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def _parse_override(override: str) -> tuple[list[str], Any]:
     name, separator, text = override.partition("=")
     if not separator or not re.fullmatch(r"[A-Za-z_][\w.]*", name):
         raise ConfigError(f"{COMMAND_LINE}: {override!r}: overrides are written section.key=value")
     try:
-        return name.split("."), yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = parse_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"{COMMAND_LINE}: {name}: {text!r} is not valid YAML: {error}") from None
+    is_plain = value is not None and not isinstance(value, str | list | dict)
+    return name.split("."), text if name == "name" and is_plain else value  # name=0815 is what it looks like
 
 
 def _merge(tree: Tree, section: str, content: Any, source: str) -> dict[str, str]:

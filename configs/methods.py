@@ -1,12 +1,12 @@
 """The options of each method: one class a method, told apart by `fusion`; a method knows its own keys and no others."""
 
 import difflib
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from configs.errors import ConfigError
+from configs.paths import ConfigPath
 
 I3D_STAGES = (
     "Conv3d_1a_7x7",
@@ -47,8 +47,8 @@ class Options(BaseModel):
 class Pretrained(Options):
     """Files of Kinetics weights, one a stream; null starts from random weights."""
 
-    rgb: Path | None = Field(None, description="rgb_imagenet.pt for i3d, torchvision's file for the other trunks")
-    flow: Path | None = Field(None, description="flow_imagenet.pt for i3d, torchvision's RGB file for the others")
+    rgb: ConfigPath | None = Field(None, description="rgb_imagenet.pt for i3d, torchvision's file for the other trunks")
+    flow: ConfigPath | None = Field(None, description="flow_imagenet.pt for i3d, torchvision's RGB file for the others")
 
 
 class CommonOptions(Options):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from configs.methods import MethodOptions, Options
+from configs.paths import ConfigPath, expand
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -16,9 +17,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Annotations(Options):
     """The CSV files of each split; a split that is not named does not exist."""
 
-    train: list[Path] | None = Field(None, min_length=1)
-    val: list[Path] | None = Field(None, min_length=1)
-    test: list[Path] | None = Field(None, min_length=1)
+    train: list[ConfigPath] | None = Field(None, min_length=1)
+    val: list[ConfigPath] | None = Field(None, min_length=1)
+    test: list[ConfigPath] | None = Field(None, min_length=1)
 
     def splits(self) -> dict[str, list[Path]]:
         """The named splits and their files, in the order train, val, test."""
@@ -28,10 +29,10 @@ class Annotations(Options):
 class DataSection(Options):
     """Where the frames and annotations are, and what the shards hold."""
 
-    frames: Path = Field(description="root of <participant>/{rgb_frames,flow_frames}/<video>[.tar]")
+    frames: ConfigPath = Field(description="root of <participant>/{rgb_frames,flow_frames}/<video>[.tar]")
     annotations: Annotations
     preset: Literal["xnorm-verbs", "none"] = Field(description="which rows belong to which split")
-    shards: Path = Field(description="root of <split>/00000.tfrecord ...")
+    shards: ConfigPath = Field(description="root of <split>/00000.tfrecord ...")
     frames_per_clip: int | Literal["all"] = Field(description="stored frames a clip, evenly spaced")
     codec: Literal["jpeg", "raw"] = Field(description="what is stored of a frame: its JPEG file, or its pixels")
     raw_short_side: PositiveInt | None = Field(description="raw alone: larger frames are scaled down to it; null: none")
@@ -110,7 +111,7 @@ class Config(Options):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run's folder")
     seed: Seed
     seeds: list[Seed] | None = Field(min_length=1, description="train once with each, in <runs>/<name>-seed<seed>")
-    runs: Path = Field(description="where run folders are made")
+    runs: ConfigPath = Field(description="where run folders are made")
     data: DataSection
     clip: ClipSection
     loader: LoaderSection
@@ -128,6 +129,14 @@ class Config(Options):
         path, overrides = self._given
         data = [override for override in overrides if override.startswith("data.")]
         return shlex.join(["python", "preprocess/pack.py", "-c", path, *data])
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _number_or_variable(cls, name: object) -> object:
+        """Take a queue's job number for a name, and $JOB_ID for what it holds."""
+        if isinstance(name, int) and not isinstance(name, bool):
+            return str(name)
+        return expand(name) if isinstance(name, str) else name
 
     @field_validator("seeds")
     @classmethod

@@ -7,11 +7,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import yaml
-
 from configs.errors import UserError
 from configs.methods import METHODS
 from engine.checkpoint import State, changed_values
+from engine.records import SUMMARY, Parameters, Summary, read_config, read_summary
 
 # What makes no other setting of a run: how it is called, where things lie, how often it writes, and its model.
 NO_SETTING = (
@@ -27,7 +26,7 @@ class Run:
 
     folder: Path
     config: State
-    summary: State
+    summary: Summary
 
     @property
     def stem(self) -> str:
@@ -37,7 +36,7 @@ class Run:
     @property
     def setting(self) -> State:
         """What it was trained and scored on and how, whatever the method: its data, clips, budget and device."""
-        measured = {key: self.summary[key] for key in ("splits", "device", "precision", "processes")}
+        measured = self.summary.model_dump(include={"splits", "device", "precision", "processes"})
         return {key: value for key, value in self.config.items() if key != "model"} | measured
 
     def is_like(self, other: "Run") -> bool:
@@ -71,25 +70,25 @@ class Row:
     @property
     def split(self) -> str:
         """Which split the accuracies are of: test, where there is one."""
-        return "val" if self.runs[0].summary["test"] is None else "test"
+        return "val" if self.runs[0].summary.test is None else "test"
 
     def accuracies(self, kind: str) -> list[float]:
         """Return `top1` or `mean_class` of each run."""
-        return [float(run.summary[self.split][kind]) for run in self.runs]
+        return [float(getattr(getattr(run.summary, self.split), kind)) for run in self.runs]
 
     def mean(self, key: str) -> float:
         """Return the mean over the runs of a number in their summaries."""
-        return fmean(run.summary[key] for run in self.runs)
+        return fmean(getattr(run.summary, key) for run in self.runs)
 
     @property
-    def parameters(self) -> dict[str, int]:
-        """Numbers of parameters: `total` and `trainable`."""
-        return dict(self.runs[0].summary["parameters"])
+    def parameters(self) -> Parameters:
+        """Numbers of parameters."""
+        return self.runs[0].summary.parameters
 
     @property
     def peak_memory(self) -> int:
         """Bytes, of the run that took most."""
-        return max(int(run.summary["peak_memory_bytes"]) for run in self.runs)
+        return max(run.summary.peak_memory_bytes for run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def compare(folders: Iterable[Path]) -> Comparison:
     settings: list[Run] = []  # one run of each setting
     rows = [Row(tuple(group), _letter(group[0], settings)) for group in _group(runs)]
     order = list(METHODS)
-    rows.sort(key=lambda row: (row.setting, order.index(row.fusion), row.name))
+    rows.sort(key=lambda row: (row.setting, order.index(row.fusion) if row.fusion in order else len(order), row.name))
     notes = [f"not finished, left out: {', '.join(unfinished)}"] if unfinished else []
     return Comparison(rows, _describe(settings) + notes)
 
@@ -123,23 +122,11 @@ def read_run(folder: Path) -> Run | None:
     """Read a run's folder; None where it is not finished, or no run.
 
     Raises:
-        UserError: its files cannot be read, or are of a version that lacks what is compared.
+        UserError: its files are damaged, or are of a version that lacks what is compared.
     """
-    path = folder / "summary.json"
-    try:
-        if not path.is_file():
-            return None
-        summary = json.loads(path.read_text("utf-8"))
-        config = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{folder}: cannot read the run: {error}") from None
-    missing = {"splits", "peak_memory_bytes", "gflops_per_clip", "test", "val"} - summary.keys()
-    if missing:
-        raise UserError(
-            f"{path}: has no {', '.join(sorted(missing))}: another version of train.py wrote it; "
-            "train that run anew, or leave it out"
-        )
-    return Run(folder, config, summary)
+    if not (folder / SUMMARY).is_file():
+        return None
+    return Run(folder, read_config(folder), read_summary(folder))
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:

@@ -16,6 +16,7 @@ from configs.schema import Config
 from engine.checkpoint import State, config_differences, load_checkpoint, plain_config, save_checkpoint
 from engine.curves import Curves
 from engine.history import draw_history
+from engine.records import read_config
 from engine.reports import write_json
 
 # What a resumed run may change: none of these says what is learned from which clip.
@@ -73,7 +74,7 @@ class RunLog:
         """Whether the run is over, with as many epochs as are wanted now."""
         if not self.summary.exists():
             return False
-        before = self._written_config()
+        before = read_config(self.folder)
         return bool(before["train"]["epochs"] == self._config["train"]["epochs"])
 
     def check(self, resume: bool) -> State | None:
@@ -91,7 +92,7 @@ class RunLog:
         if not (self.folder / "config.yaml").is_file():
             raise ConfigError(f"{self.folder}: there is no run to resume here; leave out --resume to start it")
         state = load_checkpoint(self.last) if self.last.exists() else None  # none: killed before its first checkpoint
-        before = state["config"] if state else self._written_config()
+        before = state["config"] if state else read_config(self.folder)
         changed = config_differences(before, self._config, FREE_KEYS)
         if changed:
             raise ConfigError(
@@ -99,17 +100,6 @@ class RunLog:
                 "undo that, or start another run by name=..."
             )
         return state
-
-    def _written_config(self) -> State:
-        """The config that the run began with, from its folder."""
-        path = self.folder / "config.yaml"
-        try:
-            config = yaml.safe_load(path.read_text("utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            config = None
-        if not isinstance(config, dict) or not isinstance(config.get("train"), dict):
-            raise ConfigError(f"{path}: damaged, so that the run cannot be resumed; remove {self.folder} to start anew")
-        return config
 
     def open(self, state: State | None) -> None:
         """Begin to write: into a new folder, or behind what was logged up to `state`.

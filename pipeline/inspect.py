@@ -10,10 +10,9 @@ import difflib
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from configs import UserError, load_config
-from configs.command import add_config, at_least, check_folder, command_parser
+from configs.command import add_config, at_least, check_folder, command_parser, path_type
 from configs.display import Display
 from configs.errors import exit_code_of
 from pipeline.contact import save_sheets
@@ -52,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epoch", metavar="N", type=at_least(0), default=0, help="whose batch, crops and moments")
     parser.add_argument("--eval", action="store_true", help="as evaluation sees it: centre crop, no augmentation")
     parser.add_argument("--raw", action="store_true", help="add the whole frames, with the crop drawn in")
-    parser.add_argument("-o", "--output", metavar="PNG", type=Path, default=Path("sheet.png"), help="file to write")
+    parser.add_argument("-o", "--output", metavar="PNG", type=path_type, default="sheet.png", help="file to write")
     return parser
 
 

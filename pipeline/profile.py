@@ -10,13 +10,12 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from configs import Config, ConfigError, UserError, load_config
-from configs.command import add_config, at_least, check_folder, command_parser
+from configs.command import add_config, at_least, check_folder, command_parser, path_type
 from configs.display import Display
 from configs.errors import exit_code_of
 from configs.files import atomic_write
@@ -69,12 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sweep", action="store_true", help="try threads, batch sizes and prefetch, and recommend")
     parser.add_argument("--train", action="store_true", help="also train: the model alone, the loader alone, and both")
     parser.add_argument(
-        "--trace", type=Path, metavar="FILE", help="with --train: write a torch.profiler trace (default: none written)"
+        "--trace",
+        type=path_type,
+        metavar="FILE",
+        help="with --train: write a torch.profiler trace (default: none written)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures (default: none written)")
+    parser.add_argument("--json", type=path_type, metavar="FILE", help="write all figures (default: none written)")
     parser.add_argument(
         "--plot",
-        type=Path,
+        type=path_type,
         metavar="FILE",
         help="draw the stages beside the floor and the baselines (default: not drawn)",
     )

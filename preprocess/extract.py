@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
     begin()
 
-from configs.command import at_least, command_parser
+from configs.command import at_least, command_parser, path_type
 from configs.display import Display
 from configs.errors import ConfigError, UserError, exit_code_of, listed
 from configs.files import atomic_write
@@ -56,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("extract.py", DESCRIPTION, EXAMPLES, notes=NOTES)
     default = ExtractOptions()
-    parser.add_argument("videos", metavar="VIDEOS", type=Path, help="the folder of videos")
-    parser.add_argument("table", metavar="CSV", type=Path, help="which part of which video shows what")
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="where to write")
+    parser.add_argument("videos", metavar="VIDEOS", type=path_type, help="the folder of videos")
+    parser.add_argument("table", metavar="CSV", type=path_type, help="which part of which video shows what")
+    parser.add_argument("-o", "--output", metavar="OUT", type=path_type, required=True, help="where to write")
     group = parser.add_argument_group("frames")
     group.add_argument(
         "--short-side",

@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
     begin()
 
-from configs.command import command_parser
+from configs.command import command_parser, path_type
 from configs.display import Display
 from configs.errors import ConfigError, UserError, exit_code_of
 from configs.files import atomic_write, one_message
@@ -232,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
         "Write a small tree in EPIC's layout whose labels need both streams.",
         "python preprocess/synth.py -o data/synth --clips 8",
     )
-    parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, required=True, help="a new or empty folder")
+    parser.add_argument("-o", "--output", metavar="FOLDER", type=path_type, required=True, help="a new or empty folder")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
     counts = ("TRAIN", "VAL", "TEST")
     parser.add_argument("--videos", type=int, nargs=3, default=(8, 2, 3), metavar=counts, help="videos in each split")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.command import Help
+from configs.command import Help, path_type
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (".", "configs", "docs", "engine", "models", "pipeline", "preprocess")
@@ -83,3 +83,24 @@ def test_help_ends_with_examples_that_the_command_understands(name: str, monkeyp
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_can_be_told_to_be_quiet(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--quiet" in parser_of(name, monkeypatch)._option_string_actions
+
+
+@pytest.mark.parametrize("name", ["train", "preprocess.pack", "pipeline.profile", "pipeline.inspect"])
+def test_two_configs_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(name).main(["-c", "configs/rgb.yaml", "-c", "configs/flow.yaml"])
+    assert ended.value.code == 2
+    assert "-c: found configs/rgb.yaml and configs/flow.yaml; allowed: one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "option"), [("preprocess.synth", "-o"), ("train", "-c"), ("eval", "--checkpoint")])
+def test_a_variable_that_is_not_set_is_no_path(name: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(name).main([option, "$NOT_SET_HERE/x"])
+    assert ended.value.code == 2
+    assert "found '$NOT_SET_HERE/x': the environment variable NOT_SET_HERE is not set" in capsys.readouterr().err
+
+
+def test_home_is_written_out_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert path_type("~/out") == Path("/home/me/out")

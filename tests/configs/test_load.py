@@ -90,6 +90,9 @@ def test_a_file_replaces_a_mapping_whole(tmp_path: Path) -> None:
         (["seeds=[0, 1, 0]"], r"seeds: found \[0, 1, 0\]; allowed: each seed once"),
         (["seeds=[-1]"], r"seeds: found -1: .*greater than or equal to 0"),
         (["seeds=3"], r"seeds: found 3: .*valid list"),
+        (["data.shards=~nobody-of-this-name/x"], r"data\.shards: found '~nobody-of-this-name/x': .*full path"),
+        (["data.annotations.val=[$NOT_SET_HERE]"], r"data\.annotations\.val: .*variable NOT_SET_HERE is not set"),
+        (["model.pretrained.rgb=$NOT_SET_HERE"], r"model\.pretrained\.rgb: .*variable NOT_SET_HERE is not set"),
         (["seed.deeper=1"], r"seed\.deeper: seed is no section"),
     ],
 )
@@ -129,6 +132,15 @@ def test_an_option_of_another_method_has_no_effect() -> None:
             "a: &a [1, 1]\nb: &b [*a, *a]\nc: &c [*b, *b]\nseed: [*c, *c]",
             r"mine\.yaml: seed: found \[\[\[\.\.\.\], \[\.\.\.\]\], \[\[\.\.\.\], \[\.\.\.\]\]\]: ",
         ),
+        (
+            "a: &a [*a]",
+            r"mine\.yaml: not valid YAML: its aliases stand for more than 100,000 values, or for themselves",
+        ),
+        ("seed: 2001-99-99", r"mine\.yaml: not valid YAML: month must be in 1\.\.12"),
+        ("seed: !!timestamp x", r"mine\.yaml: not valid YAML: a value that its tag does not fit"),
+        ("seed: !!bool x", r"mine\.yaml: not valid YAML: a value that its tag does not fit"),
+        ("[" * 5000, r"mine\.yaml: not valid YAML: nested too deeply"),
+        ("data: {shards: $NOT_SET_HERE/x}", r"mine\.yaml: data\.shards: found '\$NOT_SET_HERE/x': .* is not set"),
         ("seed: 1\nseed: 2", r"mine\.yaml: not valid YAML: 'seed' stands twice"),
         ("clip: {color: 0.1, color: 0.2}", r"mine\.yaml: not valid YAML: 'color' stands twice"),
         ("clip: 3", r"mine\.yaml: clip: found 3"),
@@ -150,6 +162,26 @@ def test_the_projects_own_files_are_found_from_any_folder(tmp_path: Path, monkey
     assert load_config("configs/late.yaml").name == "late"
     (tmp_path / "late.yaml").write_text("name: mine\n")
     assert load_config("late.yaml").name == "mine"
+
+
+def test_home_and_variables_are_written_out_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DATA", "/disk")
+    text = "runs: ~/runs\ndata: {frames: $DATA/f, shards: '${DATA}/$', annotations: {train: [~/a.csv, a~]}}\n"
+    config = load_config(write(tmp_path, text), ["model.pretrained.flow=$DATA/flow.pt"])
+    assert config.runs == Path("/home/me/runs")
+    assert (config.data.frames, config.data.shards) == (Path("/disk/f"), Path("/disk/$"))
+    assert config.data.annotations.train == [Path("/home/me/a.csv"), Path("a~")]
+    assert config.model.pretrained.flow == Path("/disk/flow.pt")
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("4711", "4711"), ("0815", "0815"), ("'4711'", "4711"), ("2024-01-31", "2024-01-31"), ("x-$JOB_ID", "x-4711")],
+)
+def test_a_number_is_a_name(given: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_ID", "4711")
+    assert load_config(XNORM, [f"name={given}"]).name == name
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:

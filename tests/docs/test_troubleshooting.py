@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -134,6 +135,16 @@ def full_gpu(place: Place) -> None:
     place.run(TRAIN + "name=x", 1)
 
 
+def full_machine(place: Place) -> None:
+    place.patch.setattr(Stepper, "step", lambda *_: np.zeros(2**60))
+    place.run(TRAIN + "name=x", 1)
+
+
+def damaged_config(place: Place) -> None:
+    (place.folder / "runs/rgb/config.yaml").write_text("name: [")
+    place.run("python eval.py --compare runs/rgb", 2)
+
+
 def little_memory(place: Place) -> None:
     place.patch.setattr(memory, "available_bytes", lambda: 2**20)
     place.run(TRAIN + "name=x", 0)
@@ -175,7 +186,10 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "DALI is not installed": no_dali,
     "are both installed": two_builds,
     "has compute capability": new_gpu,
-    "memory is full": full_gpu,
+    "the GPU's memory is full": full_gpu,
+    "this machine's memory is full": full_machine,
+    "the environment variable": of(TRAIN + "name=x data.shards=$NOT_SET_HERE/shards", 2),
+    "restore it, or remove": damaged_config,
     "training takes at least": little_memory,
     "no such file of pretrained weights": of(TRAIN + "name=x 'model.pretrained={rgb: nowhere.pt, flow: null}'", 2),
     "missing columns": missing_columns,

@@ -138,7 +138,44 @@ def test_a_damaged_or_older_run_is_named(run: MakeRun):
     del summary["gflops_per_clip"]
     (older / "summary.json").write_text(json.dumps(summary))
     (damaged / "summary.json").write_text("{")
-    with pytest.raises(UserError, match=r"older/summary.json: has no gflops_per_clip: another version of train.py"):
+    with pytest.raises(UserError, match=r"older/summary.json: damaged, or .* \(gflops_per_clip: Field required\)"):
         compare([older])
-    with pytest.raises(UserError, match=r"runs/damaged: cannot read the run"):
+    with pytest.raises(UserError, match=r"damaged/summary.json: damaged, or of another version .*\(Invalid JSON"):
         compare([damaged])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", "[" * 100_000),
+        ("summary.json", "[]"),
+        ("summary.json", '{"val": {"top1": "high"}}'),
+        ("config.yaml", "a: &a [x, x]\nb: &b [*a, *a]\n"),
+        ("config.yaml", "name: x\nseed: 0\nmodel: {fusion: rgb, 1: 2}\ntrain: {}\n"),
+        ("config.yaml", "- " * 5000),
+        ("config.yaml", "name: [x"),
+        ("config.yaml", "name: x\nseed: 2001-99-99\n"),
+        ("config.yaml", "\0\0\0\0"),
+        ("config.yaml", ""),
+        ("config.yaml", None),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_any_damage_is_one_message(name: str, content: str | None, run: MakeRun):
+    folder = run("x")
+    (folder / name).unlink()
+    if content is None:
+        (folder / name).mkdir()
+    else:
+        (folder / name).write_text(content)
+    with pytest.raises(UserError, match=rf"^{folder / name}: damaged[^\n]*$"):
+        compare([run("y", "seed=1"), folder])
+
+
+def test_aliases_of_aliases_do_not_unfold(run: MakeRun):
+    folder = run("x")
+    levels = "".join(f"a{n}: &a{n} {{one: *a{n - 1}, other: *a{n - 1}}}\n" for n in range(1, 40))
+    rest = "name: x\nseed: 0\ntrain: {}\nmodel: {fusion: rgb}\n"
+    (folder / "config.yaml").write_text(f"a0: &a0 {{one: 1}}\n{levels}{rest}")
+    with pytest.raises(UserError, match=r"config\.yaml: damaged \(its aliases stand for more than 100,000 values"):
+        compare([folder])
