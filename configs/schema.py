@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from configs.methods import MethodOptions, Options
 from configs.paths import ConfigPath, expand
@@ -12,6 +12,15 @@ from configs.paths import ConfigPath, expand
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ordered(scale: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"found [{scale[0]}, {scale[1]}]; allowed: [low, high] with 0 < low <= high <= 1")
+    return scale
+
+
+Scale = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 class Annotations(Options):
@@ -63,16 +72,9 @@ class ClipSection(Options):
     crop_size: int = Field(ge=32, description="H = W in pixels")
     temporal: Literal["uniform", "jitter"] = Field(description="evenly spaced, or one at random in each equal part")
     mirror: Fraction = Field(description="probability of a horizontal mirror")
-    scale: tuple[float, float] = Field(description="crop side as a fraction of the short side; [1, 1]: off")
+    scale: Scale = Field(description="crop side as a fraction of the short side; [1, 1]: off")
     color: float = Field(ge=0, lt=1, description="strength of the colour jitter of RGB; 0: off")
     rescale_flow: bool = Field(description="scale flow values with the picture when a crop is resized")
-
-    @field_validator("scale")
-    @classmethod
-    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"found [{scale[0]}, {scale[1]}]; allowed: [low, high] with 0 < low <= high <= 1")
-        return scale
 
 
 class LoaderSection(Options):

@@ -1,7 +1,7 @@
 """Crops of raw frames: checked, copied out of the mapped shards, mirrored and laid out in one pass, by threads."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
 
 import torch
@@ -9,18 +9,19 @@ from torch import Tensor
 
 from pipeline.batch import as_stream, copy_pictures, inverts
 from pipeline.buffers import BufferPool
-from pipeline.reader import Stored, raw_window
+from pipeline.decoders.base import FrameError
+from pipeline.reader import Bytes, Stored, raw_window
 from pipeline.sampler import View
 
 
 class CropCopier:
-    """Makes one stream of batches out of raw frames whose windows are not resized; see pipeline.decoder.Decoder.
+    """Makes one stream of batches out of raw frames whose windows are not resized; see pipeline.decoders.base.Decoder.
 
     Frame by frame: what has just been read to be checked is still in the core's cache when its window is copied.
     """
 
-    def __init__(self, num_planes: int, device: torch.device, threads: Executor) -> None:
-        self._num_planes = num_planes
+    def __init__(self, num_planes: int, channels: int, device: torch.device, threads: Executor) -> None:
+        self._num_planes, self._channels = num_planes, channels
         self._device = device
         self._threads = threads
         self._buffers = BufferPool()
@@ -29,23 +30,22 @@ class CropCopier:
     def send(self, stored: Sequence[Stored], views: Sequence[View]) -> None:
         """Begin to copy the views' windows: T raw frames of every view in turn, for flow all u's and then all v's."""
         num_frames, side = len(views[0].frames), views[0].side
-        channels = 3 if self._num_planes == 1 else 1
-        out = self._empty((len(views), self._num_planes, num_frames, side, side, channels))
+        out = self._empty((len(views), self._num_planes, num_frames, side, side, self._channels))
         copies = []
         for number in range(self._num_planes * len(views)):
             plane, clip = divmod(number, len(views))
-            frames = stored[number * num_frames : (number + 1) * num_frames]
-            copies.append(self._threads.submit(self._copy, frames, views[clip], plane, out[clip, plane]))
+            windows = self._windows(stored, range(number * num_frames, (number + 1) * num_frames), views[clip])
+            copies.append(self._threads.submit(self._copy, windows, views[clip], plane, out[clip, plane]))
         self._sent.append((out, copies))
 
-    def receive(self, clips: str) -> Tensor:
-        """The stream of the batch that was sent first; CorruptClipError if one of its frames is not as packed."""
+    def receive(self) -> Tensor:
+        """The stream of the batch that was sent first; FrameError if one of its frames is not as packed."""
         out, copies = self._sent.popleft()
         for copy in copies:
             copy.result()
         return as_stream(out.to(self._device, non_blocking=True))
 
-    def discard(self, clips: str) -> None:
+    def discard(self) -> None:
         """Let go of the batch that was sent first."""
         _, copies = self._sent.popleft()
         for copy in copies:
@@ -56,8 +56,14 @@ class CropCopier:
         """End the threads."""
         self._threads.shutdown(cancel_futures=True)
 
-    def _copy(self, frames: Sequence[Stored], view: View, plane: int, out: Tensor) -> None:
-        windows = (raw_window(frame, view) for frame in frames)
+    def _windows(self, stored: Sequence[Stored], indices: range, view: View) -> Iterator[Bytes]:
+        for index in indices:
+            try:
+                yield raw_window(stored[index], view)
+            except ValueError as error:
+                raise FrameError(error, index) from None
+
+    def _copy(self, windows: Iterator[Bytes], view: View, plane: int, out: Tensor) -> None:
         invert = view.mirror and inverts(plane, self._num_planes)
         copy_pictures(windows, out.numpy(), mirror=view.mirror, invert=invert)
 

@@ -20,9 +20,8 @@ from configs.errors import UserError
 from configs.memory import is_shortage
 from pipeline.batch import as_stream, lay_out
 from pipeline.buffers import BufferPool
-from pipeline.decoder import GraphOptions
-from pipeline.format import ShardError
-from pipeline.reader import CorruptClipError, Stored, raw_window
+from pipeline.decoders.base import FrameError, StreamSpec
+from pipeline.reader import Stored, raw_window
 from pipeline.sampler import View
 
 JPEG, ANCHOR, SHAPE = "jpeg", "anchor", "shape"  # inputs of a graph that decodes
@@ -32,30 +31,28 @@ GAIN = "gain"  # input of a graph that rescales flow values
 ZERO_MOTION = 127.5  # the level of no motion in a flow image
 
 
-def define_graph(options: GraphOptions, *, device_id: int | None, num_threads: int, prefetch: int) -> Pipeline:
+def define_graph(spec: StreamSpec, *, device_id: int | None, num_threads: int, prefetch: int) -> Pipeline:
     """Define, without building, the pipeline of one stream; its one output is uint8, crop_size x crop_size x C.
 
     All frames of all clips of a batch are the samples of one DALI batch, so that one decoder does them all. Only the
     window of each frame is decoded (what a JPEG allows of that). `device_id` None is the CPU.
     """
     pipe = Pipeline(
-        batch_size=options.max_frames,
+        batch_size=spec.max_frames,
         num_threads=num_threads,
         device_id=device_id,
         prefetch_queue_depth=prefetch,
         seed=0,  # nothing random happens here: every decision is fed in
     )
     with pipe:
-        images = (
-            _windows(on_gpu=device_id is not None) if options.raw else _decode(options, on_gpu=device_id is not None)
-        )
-        if options.resize:
+        images = _windows(on_gpu=device_id is not None) if spec.raw else _decode(spec, on_gpu=device_id is not None)
+        if spec.resize:
             images = fn.resize(
-                images, size=[options.crop_size, options.crop_size], interp_type=types.INTERP_LINEAR, antialias=True
+                images, size=[spec.crop_size, spec.crop_size], interp_type=types.INTERP_LINEAR, antialias=True
             )
-        if options.color:
+        if spec.color:
             images = fn.color_twist(images, **{name: _factor(name) for name in COLOR})
-        if options.gain:
+        if spec.gain:
             images = fn.brightness_contrast(images, contrast=_factor(GAIN), contrast_center=ZERO_MOTION)
         pipe.set_outputs(images)
     return pipe
@@ -66,7 +63,7 @@ def _windows(*, on_gpu: bool) -> Any:
     return pixels.gpu() if on_gpu else pixels
 
 
-def _decode(options: GraphOptions, *, on_gpu: bool) -> Any:
+def _decode(spec: StreamSpec, *, on_gpu: bool) -> Any:
     return fn.decoders.image_slice(
         fn.external_source(name=JPEG, no_copy=True, dtype=types.UINT8, ndim=1),
         fn.external_source(name=ANCHOR, dtype=types.INT32, ndim=1),
@@ -75,10 +72,10 @@ def _decode(options: GraphOptions, *, on_gpu: bool) -> Any:
         axes=[0, 1],
         normalized_anchor=False,
         normalized_shape=False,
-        output_type=types.GRAY if options.gray else types.RGB,
+        output_type=types.GRAY if spec.channels == 1 else types.RGB,
         # The defaults reserve 16 MiB on the device and 8 MiB of pinned memory a thread, for photographs.
-        device_memory_padding=options.frame_bytes,
-        host_memory_padding=options.frame_bytes,
+        device_memory_padding=spec.frame_bytes,
+        host_memory_padding=spec.frame_bytes,
         jpeg_fancy_upsampling=True,  # what the CPU's decoder does anyway, so that a GPU gives the same chroma
     )
 
@@ -88,13 +85,13 @@ def _factor(name: str) -> Any:
 
 
 class StreamDecoder:
-    """One running DALI pipeline; see pipeline.decoder.Decoder."""
+    """One running DALI pipeline; see pipeline.decoders.base.Decoder."""
 
-    def __init__(self, options: GraphOptions, device: torch.device, num_threads: int, prefetch: int) -> None:
-        self._options = options
+    def __init__(self, spec: StreamSpec, device: torch.device, num_threads: int, prefetch: int) -> None:
+        self._spec = spec
         self._device = device
         device_id = device.index if device.type == "cuda" else None
-        self._pipe = define_graph(options, device_id=device_id, num_threads=num_threads, prefetch=prefetch)
+        self._pipe = define_graph(spec, device_id=device_id, num_threads=num_threads, prefetch=prefetch)
         try:
             self._pipe.build()
         except RuntimeError as error:
@@ -108,31 +105,30 @@ class StreamDecoder:
         self._sent: deque[_Sent] = deque()
 
     def send(self, stored: Sequence[Stored], views: Sequence[View]) -> None:
-        """Begin to work on the views' windows: T pictures of every view in turn, for flow all u's and then all v's."""
-        corrupt: list[CorruptClipError] = []
-        pictures = self._pictures(stored, views, corrupt)
-        self._pipe.feed_input(PIXELS if self._options.raw else JPEG, pictures)
+        """Begin to work on the views' windows: T frames of every view in turn, for flow all u's and then all v's."""
+        pictures, failure = self._windows(stored, views) if self._spec.raw else (_as_list(stored), None)
+        self._pipe.feed_input(PIXELS if self._spec.raw else JPEG, pictures)
         for name, values in self._arguments(views).items():  # each [B, ...]
             frames = np.repeat(values, len(views[0].frames), axis=0)  # [B * T, ...]
-            self._pipe.feed_input(name, np.concatenate([frames] * self._options.num_planes))
-        self._sent.append(_Sent(views, pictures, corrupt))
+            self._pipe.feed_input(name, np.concatenate([frames] * self._spec.num_planes))
+        self._sent.append(_Sent(views, pictures, failure))
         if self._unscheduled > 0:
             self._unscheduled -= 1
         if self._unscheduled == 0:
             self._pipe.schedule_run()
 
-    def receive(self, clips: str) -> Tensor:
+    def receive(self) -> Tensor:
         """The stream of the batch that was sent first; see Decoder for the errors."""
-        with self._lent(clips) as (sent, frames):
-            if sent.corrupt:
-                raise sent.corrupt[0]
-            out = self._empty((len(sent.views), self._options.num_planes, len(sent.views[0].frames), *frames.shape[1:]))
+        with self._lent() as (sent, frames):
+            if sent.failure is not None:
+                raise sent.failure
+            out = self._empty((len(sent.views), self._spec.num_planes, len(sent.views[0].frames), *frames.shape[1:]))
             lay_out(frames, sent.views, out)
         return as_stream(out)
 
-    def discard(self, clips: str) -> None:
+    def discard(self) -> None:
         """Let go of the batch that was sent first."""
-        with self._lent(clips):
+        with self._lent():
             pass
 
     def close(self) -> None:
@@ -140,17 +136,14 @@ class StreamDecoder:
         del self._pipe
 
     @contextmanager
-    def _lent(self, clips: str) -> Iterator[tuple["_Sent", Tensor]]:
+    def _lent(self) -> Iterator[tuple["_Sent", Tensor]]:
         """The next batch and its frames [P * B * T, H, W, C], in DALI's own memory: gone after the with block."""
         try:
             outputs = self._pipe.share_outputs()
         except RuntimeError as error:
             if is_shortage(error):
                 raise
-            raise ShardError(
-                f"DALI cannot decode one of the clips {clips}: {_reason(error)}; "
-                "python preprocess/pack.py -c ... --verify says which"
-            ) from None
+            raise FrameError(_reason(error)) from None
         try:
             yield self._sent.popleft(), self._borrow(outputs[0].as_tensor())
         finally:
@@ -169,36 +162,31 @@ class StreamDecoder:
             return self._buffers.take(shape)
         return torch.empty(shape, dtype=torch.uint8, device=self._device)
 
-    def _pictures(
-        self, stored: Sequence[Stored], views: Sequence[View], corrupt: list[CorruptClipError]
-    ) -> TensorListCPU:
-        """What is fed to DALI; a raw frame whose CRC does not match is listed in `corrupt`, and black."""
-        # A list of arrays would go through DALI's checks of every item, which cost three times what feeding does.
-        if not self._options.raw:
-            return TensorListCPU([TensorCPU(jpeg) for jpeg in stored])
-        every = [view for view in views for _ in view.frames] * self._options.num_planes
-        windows = []
-        for view, frame in zip(every, stored, strict=True):
+    def _windows(self, stored: Sequence[Stored], views: Sequence[View]) -> tuple[TensorListCPU, FrameError | None]:
+        """The windows of raw frames; one whose CRC does not match is black, and the failure of the batch."""
+        every = [view for view in views for _ in view.frames] * self._spec.num_planes
+        windows, failure = [], None
+        for index, (view, frame) in enumerate(zip(every, stored, strict=True)):
             try:
                 windows.append(np.ascontiguousarray(raw_window(frame, view)))
-            except CorruptClipError as error:
-                corrupt.append(error)
-                windows.append(np.zeros((view.side, view.side, 1 if self._options.gray else 3), np.uint8))
-        return TensorListCPU([TensorCPU(window, layout="HWC") for window in windows], layout="HWC")
+            except ValueError as error:
+                failure = FrameError(error, index)
+                windows.append(np.zeros((view.side, view.side, self._spec.channels), np.uint8))
+        return _as_list(windows, "HWC"), failure
 
     def _arguments(self, views: Sequence[View]) -> dict[str, NDArray[Any]]:
         """The graph's other inputs, each [B, ...]."""
-        options = self._options
+        spec = self._spec
         sides = np.array([view.side for view in views])
         arguments: dict[str, NDArray[Any]] = {}
-        if not options.raw:
+        if not spec.raw:
             arguments[ANCHOR] = np.array([(view.top, view.left) for view in views], dtype=np.int32)
             arguments[SHAPE] = np.stack([sides, sides], axis=1).astype(np.int32)
-        if options.color:
+        if spec.color:
             factors = np.array([view.color for view in views], dtype=np.float32)
             arguments |= dict(zip(COLOR, factors.T, strict=True))
-        if options.gain:
-            arguments[GAIN] = (options.crop_size / sides).astype(np.float32)
+        if spec.gain:
+            arguments[GAIN] = (spec.crop_size / sides).astype(np.float32)
         return arguments
 
 
@@ -208,7 +196,12 @@ class _Sent:
 
     views: Sequence[View]
     pictures: TensorListCPU
-    corrupt: list[CorruptClipError]
+    failure: FrameError | None
+
+
+def _as_list(arrays: Sequence[Any], layout: str = "") -> TensorListCPU:
+    """Arrays as DALI is fed them; as a list they would go through checks that cost three times what feeding does."""
+    return TensorListCPU([TensorCPU(array, layout=layout) for array in arrays], layout=layout)
 
 
 def _reason(error: Exception) -> str:

@@ -1,14 +1,13 @@
 """Batches of clip pairs, epoch after epoch: schedule, reader and DALI graphs put together."""
 
 import os
-import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +17,13 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.schema import Config
 from pipeline.batch import Batch
-from pipeline.decoder import GraphOptions, open_decoders
-from pipeline.format import check_packed, open_split
+from pipeline.decoder import open_decoders
+from pipeline.decoders.base import FrameError, StreamSpec
+from pipeline.format import CHANNELS, ShardError, check_packed, open_split
+from pipeline.options import LoaderOptions
 from pipeline.prepare import Prepared, Preparer
 from pipeline.reader import COLUMNS, ClipReader, CorruptClipError
-from pipeline.sampler import Looks, Slot, View, ViewOptions
+from pipeline.sampler import Looks, Slot, ViewOptions
 from pipeline.schedule import Schedule
 
 
@@ -35,22 +36,10 @@ class ClipLoader:
 
     Args:
         split_dir: a folder that preprocess/pack.py has finished.
-        batch_size: clips a batch of this rank; a step of all ranks takes batch_size * world_size.
-        num_frames: T; the stored frames of a clip are sampled evenly, or jittered (`temporal`).
-        crop_size: H = W, pixels.
-        device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one: where frames are decoded.
-        num_threads: decoding threads, shared out between the streams (at least one each).
-        streams: which streams are decoded; the other one is None in the batches and its bytes are not read.
-        temporal, mirror, scale, color: see ViewOptions.
-        rescale_flow: where a window is resized, scale the flow's values with it.
-        prefetch: batches decoded ahead.
-        on_corrupt: "error", or "skip": train on the next clip of the order instead (never in evaluation).
-        clips: positions in the split: epochs are made of these clips alone, as if there were no others; a clip is
-            seen as in an epoch of all. None: the whole split.
-        views, crops: in evaluation, how many times each clip is looked at: see Looks. A batch then holds batch_size
-            looks, `batch.looks` says which, and those at a clip follow one another.
+        batch_size, num_frames, crop_size, options: see LoaderOptions, which names all keywords.
 
     Attributes:
+        options: what was asked for.
         clip_ids: the narration ids of the whole split; batch.clips are positions in it.
         labels: int64 [N], their classes.
         looks: the views and crops.
@@ -59,60 +48,36 @@ class ClipLoader:
         schedule, preparer, decoders, prefetch: the parts that a batch goes through, for those who measure them.
 
     Raises:
-        UserError: the split is missing, damaged, smaller than a step, or `device` cannot be had.
+        UserError: an option is wrong; the split is missing, damaged, smaller than a step, or `device` cannot be had.
         ValueError: `clips` are none, or not all in the split.
     """
 
     def __init__(
-        self,
-        split_dir: str | Path,
-        batch_size: int = 8,
-        num_frames: int = 16,
-        crop_size: int = 224,
-        train: bool = True,
-        seed: int = 0,
-        device: str = "cpu",
-        num_threads: int = 2,
-        rank: int = 0,
-        world_size: int = 1,
-        *,
-        streams: Sequence[str] = ("rgb", "flow"),
-        temporal: Literal["uniform", "jitter"] = "uniform",
-        mirror: float = 0.5,
-        scale: tuple[float, float] = (1.0, 1.0),
-        color: float = 0.0,
-        rescale_flow: bool = False,
-        prefetch: int = 2,
-        on_corrupt: Literal["error", "skip"] = "error",
-        clips: Sequence[int] | None = None,
-        views: int = 1,
-        crops: int = 1,
+        self, split_dir: str | Path, batch_size: int = 8, num_frames: int = 16, crop_size: int = 224, **options: Any
     ) -> None:
-        _check_arguments(locals())
+        sizes = {"batch_size": batch_size, "num_frames": num_frames, "crop_size": crop_size}
+        given = self.options = LoaderOptions.of(sizes | options)
         split = open_split(split_dir)
         self.split_dir = Path(split_dir)
         self.table = split.table
         self.packed_with: dict[str, Any] = split.index.get("options", {})
         self.clip_ids = [clip_id.decode() for clip_id in split.table.clip_id.tolist()]
         self.labels = split.table.label
-        self.device = _torch_device(device)
-        self.options = ViewOptions(num_frames, crop_size, temporal, mirror, (scale[0], scale[1]), color)
-        self.looks = Looks(views, crops)
+        self.device = _torch_device(given.device)
+        self.looks = Looks(given.views, given.crops)
         self.skipped: list[str] = []
-        chosen = None if clips is None else _chosen(clips, len(self.clip_ids))
-        num_clips = len(self.clip_ids) if chosen is None else len(chosen)
-        per_clip = self.looks.per_clip
-        self.schedule = Schedule(num_clips, batch_size, rank, world_size, seed, train, chosen, per_clip=per_clip)
+        self.schedule = _schedule(given, len(self.clip_ids), self.looks)
         self._check_size()
-        self._identity = _identity(split.index["checksum"], self.schedule, self.options, self.looks)
-        self.preparer = Preparer(ClipReader(split, streams), self.options, self.schedule, self.looks)
-        self._skips_corrupt = train and on_corrupt == "skip"
-        self.prefetch = prefetch
+        views = ViewOptions(**{field.name: getattr(given, field.name) for field in fields(ViewOptions)})
+        self._identity = _identity(split.index["checksum"], self.schedule, views, self.looks)
+        self.preparer = Preparer(ClipReader(split, given.streams), views, self.schedule, self.looks)
+        self._skips_corrupt = given.train and given.on_corrupt == "skip"
+        self.prefetch = given.prefetch
         self._process, self._lock, self._is_closed = os.getpid(), threading.Lock(), False
         self._in_flight: deque[Prepared] = deque()
         self._ahead: Iterator[Slot] = iter(())
-        graphs = self._graphs(streams, split.codec, rescale_flow)
-        self.decoders = open_decoders(graphs, self.device, num_threads, prefetch)
+        specs = {stream: self._spec(stream, split.codec) for stream in given.streams}
+        self.decoders = open_decoders(specs, self.device, given.num_threads, given.prefetch)
 
     @classmethod
     def from_config(cls, config: Config, split: str, **changes: Any) -> "ClipLoader":
@@ -229,16 +194,21 @@ class ClipLoader:
                 f"({schedule.batch_size} on each of {schedule.world_size} ranks); lower loader.batch_size"
             )
 
-    def _graphs(self, streams: Sequence[str], codec: str, rescale_flow: bool) -> dict[str, GraphOptions]:
-        height, width = int(self.table.height.max()), int(self.table.width.max())
-        crop = self.options.crop_size
-        resize = self.options.scale != (1.0, 1.0) or min(self.table.height.min(), self.table.width.min()) < crop
-        frames, raw = self.schedule.batch_size * self.options.num_frames, codec == "raw"
-        graphs = {
-            "rgb": GraphOptions(False, frames, height * width * 3, crop, resize, self.options.color > 0, False, raw),
-            "flow": GraphOptions(True, 2 * frames, height * width, crop, resize, False, resize and rescale_flow, raw),
-        }
-        return {stream: graphs[stream] for stream in streams}
+    def _spec(self, stream: str, codec: str) -> StreamSpec:
+        given, height, width = self.options, self.table.height, self.table.width
+        columns = COLUMNS[stream]
+        resize = given.scale != (1.0, 1.0) or int(min(height.min(), width.min())) < given.crop_size
+        return StreamSpec(
+            channels=CHANNELS[columns[0]],
+            num_planes=len(columns),
+            max_frames=given.batch_size * given.num_frames * len(columns),
+            frame_bytes=int(height.max()) * int(width.max()) * CHANNELS[columns[0]],
+            crop_size=given.crop_size,
+            resize=resize,
+            color=stream == "rgb" and given.color > 0,
+            gain=stream == "flow" and resize and given.rescale_flow,
+            raw=codec == "raw",
+        )
 
     def _next_batch(self, wanted: Slot) -> Batch:
         """The batch of `wanted`; made again, with what comes after it, where a clip turns out to be corrupt."""
@@ -292,15 +262,15 @@ class ClipLoader:
     def _receive(self) -> Batch:
         prepared = self._in_flight.popleft()
         streams: dict[str, Tensor] = {}
-        corrupt: CorruptClipError | None = None
+        failure: ShardError | None = None
         for stream, decoder in self.decoders.items():  # each hands out its part, or they would be out of step
             try:
-                with self._passing_over_corrupt(prepared.slot):
-                    streams[stream] = decoder.receive(self._names(prepared.views))
-            except CorruptClipError as error:
-                corrupt = error
-        if corrupt is not None:
-            raise corrupt
+                streams[stream] = decoder.receive()
+            except FrameError as error:
+                failure = self.preparer.explain(prepared, stream, error)
+        if failure is not None:
+            with self._passing_over_corrupt(prepared.slot):
+                raise failure
         clips = np.array([view.clip for view in prepared.views])
         return Batch(
             rgb=streams.get("rgb"),
@@ -317,37 +287,30 @@ class ClipLoader:
 
     def _discard(self) -> None:
         prepared = self._in_flight.popleft()
-        for decoder in self.decoders.values():
-            decoder.discard(self._names(prepared.views))
+        for stream, decoder in self.decoders.items():
+            try:
+                decoder.discard()
+            except FrameError as error:
+                raise self.preparer.explain(prepared, stream, error) from None
 
-    def _names(self, views: Sequence[View]) -> str:
-        return ", ".join(self.clip_ids[view.clip] for view in views)
 
-
-def _check_arguments(given: dict[str, Any]) -> None:
-    """Refuse what the constructor cannot be given, by name."""
-    for name in ("batch_size", "num_frames", "crop_size", "num_threads", "world_size", "prefetch", "views", "crops"):
-        if given[name] < 1:
-            raise UserError(f"ClipLoader: {name}: found {given[name]}, allowed: 1 and more")
-    if not 0 <= given["rank"] < given["world_size"]:
-        raise UserError(f"ClipLoader: rank: found {given['rank']}, allowed: 0 to {given['world_size'] - 1}")
-    if given["train"] and (given["views"], given["crops"]) != (1, 1):
-        raise UserError(f"ClipLoader: views, crops: found {given['views']}, {given['crops']}; in training, 1 and 1")
-    if given["seed"] < 0:
-        raise UserError(f"ClipLoader: seed: found {given['seed']}, allowed: 0 and more")
-    streams = tuple(given["streams"])
-    if not streams or not set(streams) <= COLUMNS.keys() or len(set(streams)) < len(streams):
-        raise UserError(f"ClipLoader: streams: found {streams}, allowed: 'rgb', 'flow' or both")
-    for name, allowed in (("temporal", ("uniform", "jitter")), ("on_corrupt", ("error", "skip"))):
-        if given[name] not in allowed:
-            raise UserError(f"ClipLoader: {name}: found {given[name]!r}, allowed: {', '.join(allowed)}")
+def _schedule(options: LoaderOptions, num_clips: int, looks: Looks) -> Schedule:
+    chosen = None if options.clips is None else _chosen(options.clips, num_clips)
+    return Schedule(
+        num_clips if chosen is None else len(chosen),
+        options.batch_size,
+        options.rank,
+        options.world_size,
+        options.seed,
+        options.train,
+        chosen,
+        per_clip=looks.per_clip,
+    )
 
 
 def _torch_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UserError(f"loader.device: found {name!r}, allowed: auto, cpu, cuda, cuda:0 ...")
     device = torch.device(name)
     if device.type == "cpu":
         return device

@@ -4,9 +4,13 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipeline.decoders.base import FrameError
+from pipeline.format import ShardError
 from pipeline.reader import COLUMNS, ClipReader, Stored
 from pipeline.sampler import ONE_LOOK, Looks, Slot, View, ViewOptions, draw_view
 from pipeline.schedule import Schedule
+
+VERIFY = "python preprocess/pack.py -c ... --verify says which"
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,17 @@ class Preparer:
             for stream in self.reader.columns
         }
         return Prepared(slot, views, stored)
+
+    def explain(self, prepared: Prepared, stream: str, error: FrameError) -> ShardError:
+        """What a decoder's error means: which frame of which clip, and the way out."""
+        views, num_frames = prepared.views, len(prepared.views[0].frames)
+        if error.index is None:
+            ids = ", ".join(self.reader.table.clip_id[view.clip].decode() for view in views)
+            return ShardError(f"DALI cannot decode one of the clips {ids}: {error}; {VERIFY}")
+        plane, position = divmod(error.index, len(views) * num_frames)
+        view = views[position // num_frames]
+        frame, column = int(view.frames[position % num_frames]), self.reader.columns[stream][plane]
+        return self.reader.corrupt_frame(view.clip, frame, column, error)
 
     def _draw(self, slot: Slot) -> tuple[View, ...]:
         table = self.reader.table

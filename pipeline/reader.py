@@ -2,9 +2,9 @@
 
 import errno
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from pipeline.sampler import View
 Bytes = NDArray[np.uint8]
 _POPULATE_READ = 22  # madvise's MADV_POPULATE_READ, since Linux 5.14
 _READAHEAD = 128 * 1024  # bytes that the kernel reads anyway beyond what is touched
+CRC_MISMATCH = "the CRC does not match"
 COLUMNS = {"rgb": (0,), "flow": (1, 2)}  # columns of the frame table, by model stream
 
 
@@ -32,13 +33,13 @@ class CorruptClipError(ShardError):
 class RawFrame:
     """A picture that is stored as pixels; they are checked when they are used, so that memory is read once for both."""
 
-    def __init__(self, pixels: Bytes, crc: int, corrupt: Callable[[], CorruptClipError]) -> None:
-        self._pixels, self._crc, self._corrupt = pixels, crc, corrupt
+    def __init__(self, pixels: Bytes, crc: int) -> None:
+        self._pixels, self._crc = pixels, crc
 
     def pixels(self) -> Bytes:
-        """All of it, [H, W, C]; CorruptClipError if its CRC does not match."""
+        """All of it, [H, W, C]; ValueError if its CRC does not match."""
         if crc32c(self._pixels.data) != self._crc:
-            raise self._corrupt()
+            raise ValueError(CRC_MISMATCH)
         return self._pixels
 
 
@@ -46,7 +47,7 @@ Stored: TypeAlias = "Bytes | RawFrame"  # what is stored of a picture: the bytes
 
 
 def raw_window(stored: Stored, view: View) -> Bytes:
-    """The window of a raw frame, [side, side, C]; CorruptClipError if the frame's CRC does not match."""
+    """The window of a raw frame, [side, side, C]; ValueError if the frame's CRC does not match."""
     assert isinstance(stored, RawFrame)
     return view.window(stored.pixels())
 
@@ -120,10 +121,7 @@ class ClipReader:
             return files
         shape = int(self.table.height[clip]), int(self.table.width[clip]), CHANNELS[column]
         crcs = self.table.crc[rows, column].tolist()
-        return [
-            RawFrame(file.reshape(shape), crc, partial(self._corrupt_frame, clip, row, column))
-            for file, crc, row in zip(files, crcs, rows.tolist(), strict=True)
-        ]
+        return [RawFrame(file.reshape(shape), crc) for file, crc in zip(files, crcs, strict=True)]
 
     def _files(self, data: Bytes, rows: NDArray[np.int64], column: int) -> list[Bytes]:
         begins = self.table.offset[rows, column]
@@ -146,16 +144,17 @@ class ClipReader:
             stored = self.table.crc[rows, column].tolist()
             for row, view, crc in zip(rows.tolist(), self._files(data, rows, column), stored, strict=True):
                 if crc32c(view.data) != crc:
-                    raise self._corrupt_frame(clip, row, column)
+                    raise self.corrupt_frame(clip, row - int(self.table.first_frame[clip]), column)
 
     @cached_property
     def _all_columns(self) -> list[int]:
         return [column for columns in self.columns.values() for column in columns]
 
-    def _corrupt_frame(self, clip: int, row: int, column: int) -> CorruptClipError:
-        return self._corrupt(clip, f"{STREAMS[column]}/{row - int(self.table.first_frame[clip]):03d}")
+    def corrupt_frame(self, clip: int, frame: int, column: int, why: object = CRC_MISMATCH) -> CorruptClipError:
+        """The error of one frame (its position in the clip) that is not as it was packed."""
+        return self._corrupt(clip, f"{STREAMS[column]}/{frame:03d}", why)
 
-    def _corrupt(self, clip: int, what: str, why: object = "the CRC does not match") -> CorruptClipError:
+    def _corrupt(self, clip: int, what: str, why: object) -> CorruptClipError:
         path, offset = self._paths[int(self.table.record_shard[clip])], int(self.table.record_offset[clip])
         return CorruptClipError(
             f"{path}: clip {self.table.clip_id[clip].decode()} at byte {offset}: {what} is damaged: {why}; "

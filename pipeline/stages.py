@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 
 from configs.schema import Config
-from pipeline.decoder import Decoder
+from pipeline.decoders.base import Decoder
 from pipeline.loader import ClipLoader
 from pipeline.prepare import Prepared
 
@@ -74,5 +74,5 @@ def _decode(loader: ClipLoader, *, from_memory: bool) -> Iterator[int]:
 
 def _drop(prepared: Prepared, decoders: dict[str, Decoder]) -> int:
     for decoder in decoders.values():
-        decoder.discard("measured")
+        decoder.discard()
     return len(prepared.views)

@@ -119,12 +119,9 @@ def no_dali(place: Place) -> None:
 
 
 def two_builds(place: Place) -> None:
-    place.patch.setattr(dali, "installed_builds", lambda: {"cuda110": "1.34.0", "cuda130": "2.4.0"})
+    builds = {"nvidia-dali-cuda110": "1.34.0", "nvidia-dali-cuda130": "2.4.0"}
+    place.patch.setattr(dali, "installed_builds", lambda: builds)
     place.run(TRAIN + "name=x", 1)
-
-
-def new_gpu(_: Place) -> None:
-    print(dali.wrong_gpu("cuda110", "NVIDIA B200", (10, 0)))
 
 
 def full_gpu(place: Place) -> None:
@@ -185,7 +182,6 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "train.device": no_gpu,
     "DALI is not installed": no_dali,
     "are both installed": two_builds,
-    "has compute capability": new_gpu,
     "the GPU's memory is full": full_gpu,
     "this machine's memory is full": full_machine,
     "the environment variable": of(TRAIN + "name=x data.shards=$NOT_SET_HERE/shards", 2),

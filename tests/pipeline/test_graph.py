@@ -7,14 +7,16 @@ import pytest
 from nvidia.dali import backend
 from nvidia.dali.pipeline import Pipeline
 
-from pipeline.graph import ANCHOR, COLOR, GAIN, JPEG, PIXELS, SHAPE, GraphOptions, define_graph
+from pipeline.decoders.base import StreamSpec
+from pipeline.graph import ANCHOR, COLOR, GAIN, JPEG, PIXELS, SHAPE, define_graph
 
 FRAME_BYTES = 456 * 256 * 3
-RGB = GraphOptions(gray=False, max_frames=128, frame_bytes=FRAME_BYTES, crop_size=224)
+RGB = StreamSpec(channels=3, num_planes=1, max_frames=128, frame_bytes=FRAME_BYTES, crop_size=224)
+FLOW = StreamSpec(channels=1, num_planes=2, max_frames=256, frame_bytes=456 * 256, crop_size=224)
 EVERYTHING = [
     RGB,
-    GraphOptions(False, 128, FRAME_BYTES, 224, resize=True, color=True),
-    GraphOptions(True, 256, 456 * 256, 224, resize=True, gain=True),
+    replace(RGB, resize=True, color=True),
+    replace(FLOW, resize=True, gain=True),
 ]
 
 
@@ -29,7 +31,7 @@ class Node:
     arguments: dict[str, str]
 
 
-def nodes(options: GraphOptions, device_id: int | None) -> list[Node]:
+def nodes(options: StreamSpec, device_id: int | None) -> list[Node]:
     pipe = define_graph(options, device_id=device_id, num_threads=2, prefetch=2)
     pipe._build_graph()
     return [parse(str(operator.spec)) for operator in pipe._ops]
@@ -107,7 +109,7 @@ def test_a_stream_has_one_decoder_with_memory_for_its_frames_alone(gpu_nodes: li
 
 
 @pytest.mark.parametrize("options", EVERYTHING, ids=["rgb", "rgb-all", "flow-all"])
-def test_cpu_and_gpu_graphs_are_the_same_operators(options: GraphOptions) -> None:
+def test_cpu_and_gpu_graphs_are_the_same_operators(options: StreamSpec) -> None:
     assert [n.operator for n in nodes(options, None)] == [n.operator for n in nodes(options, 0)]
     assert {n.device for n in nodes(options, None)} == {"cpu"}
 
@@ -117,7 +119,7 @@ def test_an_augmentation_that_is_off_costs_no_operator() -> None:
 
 
 def test_a_graph_asks_for_the_inputs_that_its_options_need_and_no_others() -> None:
-    def asked(options: GraphOptions) -> set[str]:
+    def asked(options: StreamSpec) -> set[str]:
         return {n.outputs[0].removesuffix("_cpu") for n in nodes(options, None) if n.operator == "ExternalSource"}
 
     assert asked(RGB) == {JPEG, ANCHOR, SHAPE}

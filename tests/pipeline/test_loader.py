@@ -430,14 +430,17 @@ def test_a_gpu_that_is_not_there_is_named(split: Path) -> None:
     ("wrong", "message"),
     [
         ({"rank": 2, "world_size": 2}, "rank: found 2, allowed: 0 to 1"),
-        ({"batch_size": 0}, "batch_size: found 0, allowed: 1 and more"),
+        ({"batch_size": 0}, "batch_size: found 0: input should be greater than 0"),
         ({"crop_size": 0}, "crop_size: found 0"),
         ({"prefetch": 0}, "prefetch: found 0"),
         ({"seed": -1}, "seed: found -1"),
-        ({"streams": ("depth",)}, r"streams: found \('depth',\), allowed: 'rgb', 'flow' or both"),
+        ({"streams": ("depth",)}, r"streams: found \('depth',\), allowed: 'rgb' or 'flow', each once"),
         ({"streams": ()}, "streams: found"),
-        ({"device": "xpu"}, "loader.device: found 'xpu', allowed: auto, cpu"),
-        ({"temporal": "often"}, "temporal: found 'often', allowed: uniform, jitter"),
+        ({"device": "xpu"}, r"device: found 'xpu': string should match pattern '\^\(auto\|cpu\|cuda"),
+        ({"temporal": "often"}, "temporal: found 'often': input should be 'uniform' or 'jitter'"),
+        ({"scale": (0.9, 0.5)}, r"scale: found \[0.9, 0.5\]; allowed: \[low, high\]"),
+        ({"mirror": 2.0}, "mirror: found 2.0: input should be less than or equal to 1"),
+        ({"num_thread": 2}, "num_thread: unknown; known: batch_size, num_frames"),
     ],
 )
 def test_a_wrong_argument_is_named(split: Path, wrong: dict[str, object], message: str) -> None:

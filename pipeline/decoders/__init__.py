@@ -1,0 +1,1 @@
+"""From encoded frames to crops in a batch: one interface, one file per decoder."""

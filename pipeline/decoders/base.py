@@ -1,0 +1,74 @@
+"""What every decoder takes and gives: the work of one stream, and batches sent in and received in the same order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from pipeline.reader import Stored
+from pipeline.sampler import View
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSpec:
+    """The work of one stream's decoder.
+
+    Attributes:
+        channels: of a frame: 3 (RGB), or 1 (grey).
+        num_planes: frames of one time: 1, or 2 for the u and v of flow.
+        max_frames: the largest number of frames in a batch.
+        frame_bytes: bytes of the largest decoded frame, height x width x channels.
+        crop_size: height and width of what comes out, pixels.
+        resize: whether windows may differ from crop_size.
+        color: whether brightness, contrast and saturation are changed, by factors per clip.
+        gain: whether values are scaled about zero motion, by a factor per clip.
+        raw: frames come as pixels, not as JPEGs.
+    """
+
+    channels: int
+    num_planes: int
+    max_frames: int
+    frame_bytes: int
+    crop_size: int
+    resize: bool = False
+    color: bool = False
+    gain: bool = False
+    raw: bool = False
+
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether anything is done beyond cropping."""
+        return self.resize or self.color or self.gain
+
+
+class FrameError(ValueError):
+    """A frame that does not decode, or is not the one that was packed.
+
+    Attributes:
+        index: its position in what was sent; None where the decoder does not say.
+    """
+
+    def __init__(self, reason: object, index: int | None = None) -> None:
+        super().__init__(str(reason))
+        self.index = index
+
+
+class Decoder(Protocol):
+    """Batches of encoded frames are sent in, and received as a stream of the batch in the same order."""
+
+    def send(self, stored: Sequence[Stored], views: Sequence[View]) -> None:
+        """Begin to work on the views' windows: T frames of every view in turn, for flow all u's and then all v's."""
+
+    def receive(self) -> Tensor:
+        """The stream of the batch that was sent first: uint8 rgb [B, 3, T, H, W] or flow [B, 2, T, H, W].
+
+        Raises:
+            FrameError: a frame cannot be used; the batch is gone, those sent after it are not.
+        """
+
+    def discard(self) -> None:
+        """Let go of the batch that was sent first."""
+
+    def close(self) -> None:
+        """Free threads and memory."""
