@@ -8,7 +8,6 @@ split of any length takes no disk. The decoder has the same bytes to decode for 
 
 import argparse
 import io
-import json
 import resource
 import tempfile
 import time
@@ -19,15 +18,17 @@ from crc32c import crc32c
 from PIL import Image
 
 from pipeline.format import (
-    FORMAT,
     INDEX_NAME,
     STREAMS,
     TABLE_NAME,
-    VERSION,
     ClipFields,
     FrameTable,
+    Index,
+    ShardEntry,
+    TableEntry,
+    Target,
     encode_record,
-    index_checksum,
+    stored_crc,
 )
 from pipeline.loader import ClipLoader
 
@@ -71,59 +72,52 @@ def write_split(folder: Path, num_clips: int) -> None:
     jpegs = [[picture(rng, 3), picture(rng, 1), picture(rng, 1)] for _ in range(NUM_FRAMES)]
     numbers = list(range(1, NUM_FRAMES + 1))
     record, places = encode_record(
-        ClipFields("clip", "P01_101", "P01", 0, 1, 16, HEIGHT, WIDTH, numbers, numbers), jpegs
+        ClipFields(*("clip", "P01_101", "P01", 1, 16, HEIGHT, WIDTH), {"label": 0}, {"rgb": numbers, "flow": numbers}),
+        jpegs,
     )
     copies = min(num_clips, 64)  # as many whole records stand in the file; the clips share them
     (folder / "00000.tfrecord").write_bytes(record * copies)
-    table = table_of(num_clips, len(record), places, jpegs, copies)
+    table = table_of(num_clips, record, places, jpegs, copies)
     with io.BytesIO() as stream:
         table.write(stream)
         data = stream.getvalue()
     (folder / TABLE_NAME).write_bytes(data)
-    shard = {
-        "name": "00000.tfrecord",
-        "bytes": len(record) * copies,
-        "crc32c": crc32c(record * copies),
-        "clips": num_clips,
-    }
-    index = {
-        "format": FORMAT,
-        "version": VERSION,
-        "split": "train",
-        "num_clips": num_clips,
-        "num_frames": num_clips * NUM_FRAMES,
-        "shards": [shard],
-        "frames": {"name": TABLE_NAME, "bytes": len(data), "crc32c": crc32c(data)},
-    }
-    (folder / INDEX_NAME).write_text(json.dumps(index | {"checksum": index_checksum(index)}))
-
-
-def table_of(
-    num_clips: int, record_bytes: int, places: np.ndarray, jpegs: list[list[bytes]], copies: int
-) -> FrameTable:
-    """The frame table of `num_clips` clips that share `copies` records."""
-    begins = (np.arange(num_clips) % copies) * record_bytes
-    sizes = np.array([[len(jpeg) for jpeg in row] for row in jpegs], np.int32)
-    crcs = np.array([[crc32c(jpeg) for jpeg in row] for row in jpegs], np.uint32)
-    numbers = np.tile(np.arange(1, NUM_FRAMES + 1, dtype=np.int32), num_clips)
-    whole = {name: np.full(num_clips, value) for name, value in (("label", 0), ("start_frame", 1), ("stop_frame", 16))}
-    return FrameTable(
-        clip_id=np.array([f"P01_101_{clip}".encode() for clip in range(num_clips)]),
-        video_id=np.full(num_clips, b"P01_101"),
-        participant_id=np.full(num_clips, b"P01"),
-        **whole,
-        height=np.full(num_clips, HEIGHT, np.int32),
-        width=np.full(num_clips, WIDTH, np.int32),
-        record_shard=np.zeros(num_clips, np.int32),
-        record_offset=begins,
-        record_size=np.full(num_clips, record_bytes),
-        first_frame=np.arange(num_clips + 1) * NUM_FRAMES,
-        rgb_index=numbers,
-        flow_index=numbers,
-        offset=(begins[:, None, None] + places[None]).reshape(-1, len(STREAMS)),
-        size=np.tile(sizes, (num_clips, 1)),
-        crc=np.tile(crcs, (num_clips, 1)),
+    shard = ShardEntry(
+        name="00000.tfrecord", bytes=len(record) * copies, crc32c=crc32c(record * copies), clips=num_clips
     )
+    index = Index(
+        split="train",
+        num_clips=num_clips,
+        num_frames=num_clips * NUM_FRAMES,
+        streams=table.streams,
+        targets=(Target(name="label"),),
+        shards=[shard],
+        frames=TableEntry(bytes=len(data), crc32c=crc32c(data)),
+    )
+    (folder / INDEX_NAME).write_text(index.to_json())
+
+
+def table_of(num_clips: int, record: bytes, places: np.ndarray, jpegs: list[list[bytes]], copies: int) -> FrameTable:
+    """The frame table of `num_clips` clips that share `copies` records."""
+    begins = (np.arange(num_clips) % copies) * len(record)
+    numbers = np.tile(np.arange(1, NUM_FRAMES + 1, dtype=np.int32), num_clips)
+    same = {"start_frame": 1, "stop_frame": 16, "height": HEIGHT, "width": WIDTH, "num_frames": NUM_FRAMES}
+    same |= {"record_shard": 0, "record_size": len(record), "record_crc": stored_crc(record), "targets": 0}
+    per_file = {
+        name: np.tile([[number(jpeg) for jpeg in row] for row in jpegs], (num_clips, 1))
+        for name, number in (("size", len), ("crc", crc32c))
+    }
+    values = {
+        "clip_id": [f"P01_101_{clip}" for clip in range(num_clips)],
+        "video_id": ["P01_101"] * num_clips,
+        "participant_id": ["P01"] * num_clips,
+        **{name: np.full(num_clips, value) for name, value in same.items()},
+        "record_offset": begins,
+        "frame_index": np.stack([numbers, numbers], axis=1),
+        "offset": begins[:, None, None] + places[None],
+        **per_file,
+    }
+    return FrameTable.of(tuple(STREAMS.values()), 1, values)
 
 
 def picture(rng: np.random.Generator, channels: int) -> bytes:

@@ -49,7 +49,7 @@ def summarize_run(trainer: Trainer, test: Evaluation | None) -> dict[str, Any]:
 
 def split_checksum(config: Config, split: str) -> int:
     """Return the number that tells this packed split from all others."""
-    return int(open_split(config.data.shards / split).index["checksum"])
+    return open_split(config.data.shards / split).index.checksum
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

@@ -21,7 +21,7 @@ class DecodedClips(Dataset[Pair]):
     """A map-style data set of the shards' clip pairs; crop and mirror are drawn once a clip, as in the loader."""
 
     def __init__(self, split: Split, num_frames: int, crop_size: int, decode: Decode) -> None:
-        self.table = split.table
+        self.table, self.labels = split.table, split.labels
         self.num_frames, self.crop_size, self.decode = num_frames, crop_size, decode
         self.reader = ClipReader(split, ("rgb", "flow"))
 
@@ -40,7 +40,7 @@ class DecodedClips(Dataset[Pair]):
         rgb = self.decode(files["rgb"][0], False, top, left, size, mirror)  # [T, 3, H, W]
         u, v = (self.decode(plane, True, top, left, size, mirror) for plane in files["flow"])  # [T, 1, H, W]
         u = _inverted(u) if mirror else u
-        return rgb.transpose(0, 1), torch.cat([u, v], dim=1).transpose(0, 1), int(self.table.label[clip])
+        return rgb.transpose(0, 1), torch.cat([u, v], dim=1).transpose(0, 1), int(self.labels[clip])
 
 
 def dataloader_batches(data: Dataset[Pair], *, batch_size: int, num_workers: int, prefetch: int) -> Iterator[int]:

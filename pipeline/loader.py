@@ -19,10 +19,10 @@ from configs.schema import Config
 from pipeline.batch import Batch
 from pipeline.decoder import open_decoders
 from pipeline.decoders.base import FrameError, StreamSpec
-from pipeline.format import CHANNELS, ShardError, check_packed, open_split
+from pipeline.format import STREAMS, ShardError, check_packed, open_split
 from pipeline.options import LoaderOptions
 from pipeline.prepare import Prepared, Preparer
-from pipeline.reader import COLUMNS, ClipReader, CorruptClipError
+from pipeline.reader import ClipReader, CorruptClipError
 from pipeline.sampler import Looks, Slot, ViewOptions
 from pipeline.schedule import Schedule
 
@@ -60,16 +60,16 @@ class ClipLoader:
         split = open_split(split_dir)
         self.split_dir = Path(split_dir)
         self.table = split.table
-        self.packed_with: dict[str, Any] = split.index.get("options", {})
+        self.packed_with: dict[str, Any] = split.index.options.model_dump()
         self.clip_ids = [clip_id.decode() for clip_id in split.table.clip_id.tolist()]
-        self.labels = split.table.label
+        self.labels = split.labels
         self.device = _torch_device(given.device)
         self.looks = Looks(given.views, given.crops)
         self.skipped: list[str] = []
         self.schedule = _schedule(given, len(self.clip_ids), self.looks)
         self._check_size()
         views = ViewOptions(**{field.name: getattr(given, field.name) for field in fields(ViewOptions)})
-        self._identity = _identity(split.index["checksum"], self.schedule, views, self.looks)
+        self._identity = _identity(split.index.checksum, self.schedule, views, self.looks)
         self.preparer = Preparer(ClipReader(split, given.streams), views, self.schedule, self.looks)
         self._skips_corrupt = given.train and given.on_corrupt == "skip"
         self.prefetch = given.prefetch
@@ -196,13 +196,13 @@ class ClipLoader:
 
     def _spec(self, stream: str, codec: str) -> StreamSpec:
         given, height, width = self.options, self.table.height, self.table.width
-        columns = COLUMNS[stream]
+        channels, planes = STREAMS[stream].channels, len(STREAMS[stream].planes)
         resize = given.scale != (1.0, 1.0) or int(min(height.min(), width.min())) < given.crop_size
         return StreamSpec(
-            channels=CHANNELS[columns[0]],
-            num_planes=len(columns),
-            max_frames=given.batch_size * given.num_frames * len(columns),
-            frame_bytes=int(height.max()) * int(width.max()) * CHANNELS[columns[0]],
+            channels=channels,
+            num_planes=planes,
+            max_frames=given.batch_size * given.num_frames * planes,
+            frame_bytes=int(height.max()) * int(width.max()) * channels,
             crop_size=given.crop_size,
             resize=resize,
             color=stream == "rgb" and given.color > 0,

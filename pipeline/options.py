@@ -8,7 +8,7 @@ from pydantic import Field, SkipValidation, ValidationError, field_validator, mo
 from configs.errors import UserError
 from configs.methods import Options
 from configs.schema import Fraction, PositiveInt, Scale, Seed
-from pipeline.reader import COLUMNS
+from pipeline.format import STREAMS
 
 
 class LoaderOptions(Options):
@@ -39,7 +39,7 @@ class LoaderOptions(Options):
     num_threads: PositiveInt = 2
     rank: int = Field(0, ge=0)
     world_size: PositiveInt = 1
-    streams: tuple[str, ...] = tuple(COLUMNS)
+    streams: tuple[str, ...] = tuple(STREAMS)
     temporal: Literal["uniform", "jitter"] = "uniform"
     mirror: Fraction = 0.5
     scale: Scale = (1.0, 1.0)
@@ -66,8 +66,8 @@ class LoaderOptions(Options):
     @field_validator("streams")
     @classmethod
     def _known_streams(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
-        if not streams or not set(streams) <= set(COLUMNS) or len(set(streams)) < len(streams):
-            raise ValueError(f"found {streams}, allowed: {' or '.join(map(repr, COLUMNS))}, each once")
+        if not streams or not set(streams) <= set(STREAMS) or len(set(streams)) < len(streams):
+            raise ValueError(f"found {streams}, allowed: {' or '.join(map(repr, STREAMS))}, each once")
         return streams
 
     @model_validator(mode="after")

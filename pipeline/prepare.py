@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.decoders.base import FrameError
 from pipeline.format import ShardError
-from pipeline.reader import COLUMNS, ClipReader, Stored
+from pipeline.reader import ClipReader, Stored
 from pipeline.sampler import ONE_LOOK, Looks, Slot, View, ViewOptions, draw_view
 from pipeline.schedule import Schedule
 
@@ -58,7 +58,7 @@ class Preparer:
         stored = {
             stream: [
                 picture
-                for column in range(len(COLUMNS[stream]))
+                for column in range(len(self.reader.columns[stream]))
                 for pictures in clips
                 for picture in pictures[stream][column]
             ]

@@ -26,7 +26,7 @@ class PublishedClips(Dataset[tuple[Tensor, Tensor, int]]):
     """
 
     def __init__(self, split: Split, root: Path, num_frames: int, crop_size: int) -> None:
-        self.table, self.root = split.table, root
+        self.table, self.labels, self.root = split.table, split.labels, root
         self.num_frames, self.crop_size = num_frames, crop_size
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class PublishedClips(Dataset[tuple[Tensor, Tensor, int]]):
         return (
             _as_clip(self._seen(read_rgb(rgb))),
             _as_clip(self._seen(read_flow(u, v))),
-            int(self.table.label[clip]),
+            int(self.labels[clip]),
         )
 
     def files(self, clip: int) -> tuple[list[Path], list[Path], list[Path]]:

@@ -12,14 +12,13 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from pipeline.format import CHANNELS, STREAMS, ShardError, Split, record_payload
+from pipeline.format import ShardError, Split, channels_of, planes_of, record_payload, stored_crc
 from pipeline.sampler import View
 
 Bytes = NDArray[np.uint8]
 _POPULATE_READ = 22  # madvise's MADV_POPULATE_READ, since Linux 5.14
 _READAHEAD = 128 * 1024  # bytes that the kernel reads anyway beyond what is touched
 CRC_MISMATCH = "the CRC does not match"
-COLUMNS = {"rgb": (0,), "flow": (1, 2)}  # columns of the frame table, by model stream
 
 
 class CorruptClipError(ShardError):
@@ -57,9 +56,13 @@ class ClipReader:
 
     def __init__(self, split: Split, streams: Sequence[str]) -> None:
         self.table = split.table
-        self.columns = {stream: COLUMNS[stream] for stream in streams}
+        missing = [stream for stream in streams if stream not in split.streams]
+        if missing:
+            raise ShardError(f"{split.dir}: holds {' and '.join(split.streams)}, not {missing[0]}; pack that, too")
+        self.columns = {stream: split.columns[stream] for stream in streams}
+        self._planes, self._channels = planes_of(split.index.streams), channels_of(split.index.streams)
         self._paths = split.shard_paths
-        self._shard_bytes = [shard["bytes"] for shard in split.index["shards"]]
+        self._shard_bytes = [shard.bytes for shard in split.index.shards]
         self._is_raw = split.codec == "raw"
         self._maps: dict[int, _Map] = {}
 
@@ -83,7 +86,8 @@ class ClipReader:
         self._fetch(clip, shard, [self._record(clip)] if is_whole else self._spans(clip, frames))
         if is_whole and not self._is_raw:
             self._check_record(clip, data)
-            self._check_frames(clip, data, rows[:1])  # a sound record, but of another packing: copied over this one
+            if self.table.record_crc is None:  # version 1: a sound record may be of another packing, copied over this
+                self._check_frames(clip, data, rows[:1])
         elif not self._is_raw:
             self._check_frames(clip, data, np.unique(rows))
         return {
@@ -119,7 +123,7 @@ class ClipReader:
         files = self._files(data, rows, column)
         if not self._is_raw:
             return files
-        shape = int(self.table.height[clip]), int(self.table.width[clip]), CHANNELS[column]
+        shape = int(self.table.height[clip]), int(self.table.width[clip]), self._channels[column]
         crcs = self.table.crc[rows, column].tolist()
         return [RawFrame(file.reshape(shape), crc) for file, crc in zip(files, crcs, strict=True)]
 
@@ -130,12 +134,16 @@ class ClipReader:
 
     def _reads_whole_record(self, clip: int, frames: NDArray[np.int64]) -> bool:
         num_stored = self.table.first_frame[clip + 1] - self.table.first_frame[clip]
-        return len(self.columns) == len(COLUMNS) and len(frames) >= num_stored and len(set(frames)) == num_stored
+        has_all_planes = len(self._all_columns) == len(self._planes)
+        return has_all_planes and len(frames) >= num_stored and len(set(frames)) == num_stored
 
     def _check_record(self, clip: int, data: Bytes) -> None:
-        begin = int(self.table.record_offset[clip])
+        begin, crcs = int(self.table.record_offset[clip]), self.table.record_crc
+        record = data[begin : begin + int(self.table.record_size[clip])].data
         try:
-            record_payload(data[begin : begin + int(self.table.record_size[clip])].data)
+            record_payload(record)
+            if crcs is not None and stored_crc(record) != crcs[clip]:
+                raise ValueError("it is whole, but another packing's")
         except ValueError as error:
             raise self._corrupt(clip, "its record", error) from None
 
@@ -152,7 +160,7 @@ class ClipReader:
 
     def corrupt_frame(self, clip: int, frame: int, column: int, why: object = CRC_MISMATCH) -> CorruptClipError:
         """The error of one frame (its position in the clip) that is not as it was packed."""
-        return self._corrupt(clip, f"{STREAMS[column]}/{frame:03d}", why)
+        return self._corrupt(clip, f"{self._planes[column]}/{frame:03d}", why)
 
     def _corrupt(self, clip: int, what: str, why: object) -> CorruptClipError:
         path, offset = self._paths[int(self.table.record_shard[clip])], int(self.table.record_offset[clip])

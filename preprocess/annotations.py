@@ -32,6 +32,11 @@ class Clip(NamedTuple):
     stop_frame: int  # inclusive
     label: int
 
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """The class of each target."""
+        return (self.label,)
+
 
 def read_split(paths: Sequence[Path], split: str) -> list[Clip]:
     """All rows of a split's files, in order; UserError lists every wrong row of every file.

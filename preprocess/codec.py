@@ -2,15 +2,14 @@
 
 import io
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image
 
 from configs.schema import DataSection
-from pipeline.format import codec_of
+from pipeline.format import Index, planes_of
 from preprocess.jpeg import Picture
 
-_NOUNS = {"jpeg": "JPEGs", "raw": "raw pictures"}
+_NOUNS = {"raw": "raw pictures"}  # else JPEGs
 _MODES = {1: "L", 3: "RGB"}  # Pillow's names of the pixels that are stored, by channels
 
 
@@ -61,6 +60,7 @@ class Codec:
         return bytes(pixels.tobytes())
 
 
-def count_pictures(index: dict[str, Any]) -> str:
+def count_pictures(index: Index) -> str:
     """How many pictures a split stores, and as what."""
-    return f"{3 * index['num_frames']:,} {_NOUNS[codec_of(index)]}"
+    number = len(planes_of(index.streams)) * index.num_frames
+    return f"{number:,} {_NOUNS.get(index.options.codec, 'JPEGs')}"

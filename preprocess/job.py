@@ -13,7 +13,19 @@ from configs.errors import UserError, listed
 from configs.files import make_folder, remove_scratch
 from configs.lock import locked
 from configs.schema import DataSection
-from pipeline.format import INDEX_NAME, VERSION, ShardError, open_split, read_index
+from pipeline.format import (
+    INDEX_NAME,
+    STREAMS,
+    VERSION,
+    Index,
+    Inputs,
+    LeftOut,
+    PackOptions,
+    ShardError,
+    Target,
+    open_split,
+    read_index,
+)
 from preprocess.annotations import Clip
 from preprocess.assignment import WHOLE, Assignment
 from preprocess.codec import Codec
@@ -33,7 +45,9 @@ from preprocess.workers import Workers
 from preprocess.writer import ShardTask, part_path, shard_path, write_shard
 
 MIB = 2**20
-OPTION_DEFAULTS = {"codec": "jpeg", "raw_short_side": None}  # of sets whose index does not name them
+LABEL = (Target(name="label"),)  # the targets of annotations that say no more
+SOURCE_NAME = "extract.json"  # in the root of frames that were extracted: how
+LAYOUT = ("frames_per_clip", "preset", "shard_mib", "codec", "raw_short_side")  # options that decide a split's bytes
 SMALL_JOB_BYTES = 8 * MIB  # packed in less time than processes need to start
 SMALL_JOB_VIDEOS = 16
 
@@ -56,7 +70,7 @@ class SplitPlan:
 class Outcome:
     """What packing a split, or a slice of it, came to."""
 
-    index: dict[str, Any] | None = None  # None: the split is not finished
+    index: Index | None = None  # None: the split is not finished
     seconds: float = 0.0
     num_shards: int = 0  # of this slice
     num_bytes: int = 0  # written now
@@ -70,7 +84,7 @@ class Outcome:
 def plan_split(split: str, clips: Sequence[Clip], data: DataSection, workers: Workers, display: Display) -> SplitPlan:
     """Find every frame of a split; what is missing is listed in the plan."""
     stored = None if data.frames_per_clip == "all" else data.frames_per_clip
-    tasks = video_tasks(str(data.frames), clips, stored, Codec.of(data))
+    tasks = video_tasks(str(data.frames), clips, stored, Codec.of(data), tuple(STREAMS.values()))
     videos: list[VideoPlan | None] = [None] * len(tasks)
     display.begin(f"{split}: looking at the frames", len(tasks), unit="videos")
     for done in workers.run(plan_video, tasks, len(tasks) < SMALL_JOB_VIDEOS):
@@ -93,6 +107,7 @@ def pack_split(
     workers: Workers,
     display: Display,
     assignment: Assignment = WHOLE,
+    targets: tuple[Target, ...] = LABEL,
 ) -> Outcome:
     """Pack a split or a slice of it, or keep it when it is complete; safe to run again after any end of earlier runs.
 
@@ -100,24 +115,24 @@ def pack_split(
         UserError: clips are bad, shards are missing that others should have written, or somebody else is at work there.
     """
     folder = data.shards / split
-    about = describe(split, clips, data)
+    about = describe(split, clips, data, targets)
     begin = time.monotonic()
     make_folder(folder)
     with locked(folder, shared=not assignment.joins):
-        index = complete_index(folder, about, data, display)
+        index = complete_index(folder, about, targets, data, display)
         if index is not None:
             if assignment.joins:
-                remove_leftovers(folder, {shard["name"] for shard in index["shards"]})
+                remove_leftovers(folder, {shard.name for shard in index.shards})
             return Outcome(index, was_complete=True)
         plan = plan_split(split, clips, data, workers, display)
         _check_plan(split, plan, data, display)
         if assignment.joins:
             remove_scratch(folder)
         (folder / INDEX_NAME).unlink(missing_ok=True)
-        tasks = shard_tasks(folder, plan, data)
+        tasks = shard_tasks(folder, plan, data, targets)
         outcome, parts = _write_slice(tasks, assignment.shards, plan, about, data, workers, display)
         if assignment.joins:
-            outcome.index = _join(folder, tasks, parts, plan, about)
+            outcome.index = _join(folder, tasks, parts, plan, about, targets)
     outcome.seconds = time.monotonic() - begin
     return outcome
 
@@ -142,7 +157,7 @@ def _write_slice(
     if outcome.problems and data.on_bad_clip == "error":
         raise UserError(bad_clips_message(split, outcome.problems, num_clips))
     for task in todo:
-        part = parts[task.number] = read_part(task.folder, task.number, task.digest)
+        part = parts[task.number] = read_part(task.folder, task.number, task.digest, task.streams, len(task.targets))
         if part is None:
             raise UserError(
                 f"{task.folder}: shard {task.number:05d} vanished while the split was packed; does another process "
@@ -154,8 +169,13 @@ def _write_slice(
 
 
 def _join(
-    folder: Path, tasks: Sequence[ShardTask], parts: Sequence[Part | None], plan: SplitPlan, about: dict[str, Any]
-) -> dict[str, Any]:
+    folder: Path,
+    tasks: Sequence[ShardTask],
+    parts: Sequence[Part | None],
+    plan: SplitPlan,
+    about: dict[str, Any],
+    targets: Sequence[Target],
+) -> Index:
     """Make the shards a finished split; return its index.
 
     Raises:
@@ -172,19 +192,25 @@ def _join(
     problems = plan.in_order([*plan.problems, *skipped])
     if not any(summary["clips"] for _, summary in whole):
         raise UserError(bad_clips_message(about["split"], problems, len(plan.clips) + len(plan.problems)))
-    left_out = [problem._asdict() for problem in problems]
-    inputs = {**about["inputs"], "frames": hashlib.sha256("".join(t.digest for t in tasks).encode()).hexdigest()}
-    return finish(folder, whole, {**about, "inputs": inputs, "left_out": left_out})
+    left_out = [LeftOut(**problem._asdict()) for problem in problems]
+    inputs = Inputs(
+        annotations=about["inputs"].annotations,
+        frames=hashlib.sha256("".join(t.digest for t in tasks).encode()).hexdigest(),
+        num_files=sum(clip.sizes.size for clip in plan.clips),
+        num_bytes=sum(int(clip.sizes.sum()) for clip in plan.clips),
+    )
+    return finish(folder, whole, {**about, "inputs": inputs, "left_out": left_out}, targets)
 
 
 def _kept_part(task: ShardTask) -> Part | None:
     """The part of a shard that an earlier run finished; one that lacks bad clips is no use where they are an error."""
-    part = read_part(task.folder, task.number, task.digest)
+    part = read_part(task.folder, task.number, task.digest, task.streams, len(task.targets))
     return part if part is None or task.skip or not part[1]["left_out"] else None
 
 
-def shard_tasks(folder: Path, plan: SplitPlan, data: DataSection) -> list[ShardTask]:
+def shard_tasks(folder: Path, plan: SplitPlan, data: DataSection, targets: Sequence[Target]) -> list[ShardTask]:
     """Every shard of a split: what goes where depends on the frames' sizes alone."""
+    names = tuple(target.name for target in targets)
     return [
         ShardTask(
             folder=folder,
@@ -194,7 +220,9 @@ def shard_tasks(folder: Path, plan: SplitPlan, data: DataSection) -> list[ShardT
             decode=data.check == "decode",
             codec=Codec.of(data),
             skip=data.on_bad_clip == "skip",
-            digest=shard_digest(clips, f"{data.check}{_codec_options(data) or ''}"),
+            digest=shard_digest(clips, f"{data.check} {Codec.of(data)} {names}"),
+            streams=tuple(STREAMS.values()),
+            targets=names,
         )
         for number, clips in enumerate(cut_shards(plan.clips, data.shard_mib * MIB))
     ]
@@ -228,28 +256,40 @@ def _scratch_bytes(tasks: Sequence[ShardTask]) -> int:
     return total
 
 
-def describe(split: str, clips: Sequence[Clip], data: DataSection) -> dict[str, Any]:
-    """The entries of the index that say what the split was packed from and how."""
-    layout = {"frames_per_clip": data.frames_per_clip, "preset": data.preset, "shard_mib": data.shard_mib}
-    layout |= _codec_options(data)
-    inputs = {"annotations": clips_digest(clips)}
-    named = json.dumps([VERSION, split, layout, inputs], sort_keys=True)
-    checks = {"check": data.check, "on_bad_clip": data.on_bad_clip}
-    return {
-        "split": split,
-        "fingerprint": hashlib.sha256(named.encode()).hexdigest(),
-        "inputs": inputs,
-        "options": {**layout, **checks},
-        "left_out": [],
-    }
+def describe(split: str, clips: Sequence[Clip], data: DataSection, targets: Sequence[Target]) -> dict[str, Any]:
+    """The entries of the index that say what the split was packed from and how.
+
+    Raises:
+        UserError: what is said beside the frames of how they were made cannot be read.
+    """
+    layout = {key: getattr(data, key) for key in LAYOUT}
+    options = PackOptions(**layout, check=data.check, on_bad_clip=data.on_bad_clip)
+    inputs, source = Inputs(annotations=clips_digest(clips)), read_source(data.frames)
+    about = [target.model_dump(mode="json", include={"name", "classes"}) for target in targets]
+    named = json.dumps([VERSION, split, layout, inputs.annotations, about, source], sort_keys=True)
+    fingerprint = hashlib.sha256(named.encode()).hexdigest()
+    return {"split": split, "fingerprint": fingerprint, "inputs": inputs, "options": options, "source": source}
 
 
-def _codec_options(data: DataSection) -> dict[str, Any]:
-    """What the codec adds to the options; nothing for JPEGs, so that sets of before there was another are kept."""
-    return {} if data.codec == "jpeg" else {"codec": data.codec, "raw_short_side": data.raw_short_side}
+def read_source(frames: Path) -> dict[str, Any] | None:
+    """How the frames below a root were made, where that is on record.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    path = frames / SOURCE_NAME
+    try:
+        source = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is damaged ({error}); remove {frames} and extract its videos again") from None
+    return source if isinstance(source, dict) else {"content": source}
 
 
-def complete_index(folder: Path, about: dict[str, Any], data: DataSection, display: Display) -> dict[str, Any] | None:
+def complete_index(
+    folder: Path, about: dict[str, Any], targets: Sequence[Target], data: DataSection, display: Display
+) -> Index | None:
     """The index of a complete split that was packed from the same; None when there is something to do.
 
     Raises:
@@ -258,12 +298,13 @@ def complete_index(folder: Path, about: dict[str, Any], data: DataSection, displ
     if not (folder / INDEX_NAME).exists():
         return None
     index = read_index(folder)
-    if index["fingerprint"] != about["fingerprint"]:
+    differing = differences(index, about, targets, data)
+    if differing:
         way_out = f"remove {folder} to pack it anew, or set data.shards to another folder"
-        raise UserError(f"{folder}: complete, but packed otherwise: {_difference(index, about)}; {way_out}")
-    if index["left_out"] and data.on_bad_clip == "error":
+        raise UserError(f"{folder}: complete, but packed otherwise: {', '.join(differing)}; {way_out}")
+    if index.left_out and data.on_bad_clip == "error":
         raise UserError(
-            f"{folder}: complete, but without {len(index['left_out'])} bad clips (left_out in {INDEX_NAME}); "
+            f"{folder}: complete, but without {len(index.left_out)} bad clips (left_out in {INDEX_NAME}); "
             f"set data.on_bad_clip=skip to use it so, or mend the clips and remove {folder} to pack it anew"
         )
     try:
@@ -274,13 +315,42 @@ def complete_index(folder: Path, about: dict[str, Any], data: DataSection, displ
     return index
 
 
-def _difference(index: dict[str, Any], about: dict[str, Any]) -> str:
-    found, wanted = (OPTION_DEFAULTS | options for options in (index["options"], about["options"]))
-    keys = ("frames_per_clip", "preset", "shard_mib", *OPTION_DEFAULTS)
-    differing = [f"data.{key} was {found.get(key)}, is {wanted[key]}" for key in keys if found.get(key) != wanted[key]]
-    if index["inputs"].get("annotations") != about["inputs"]["annotations"]:
+def differences(index: Index, about: dict[str, Any], targets: Sequence[Target], data: DataSection) -> list[str]:
+    """What a complete split was packed from or with other than it would be now, in words."""
+    found = index.options
+    differing = [
+        f"data.{key} was {getattr(found, key)}, is {getattr(data, key)}"
+        for key in LAYOUT
+        if getattr(found, key) != getattr(data, key)
+    ]
+    if index.split != about["split"]:
+        differing.append(f"it is the split {index.split!r}, copied from another folder")
+    if index.inputs.annotations != about["inputs"].annotations:
         differing.append("its clips were others (data.annotations)")
-    return ", ".join(differing) or "it belongs to another split"
+    named = [(target.name, target.classes) for target in index.targets]
+    if index.version > 1 and named != [(target.name, target.classes) for target in targets]:
+        differing.append("its classes had other names (data.annotations)")
+    if index.version > 1 and data.frames.is_dir():  # else there is nothing to hold them to
+        differing += source_differences(index.source, about["source"])
+    return differing
+
+
+def source_differences(was: dict[str, Any] | None, now: dict[str, Any] | None) -> list[str]:
+    """What is other about how frames were made; the versions of programs are no reason to make them again."""
+    flat_was, flat_now = (flatten({**(source or {}), "packages": None}) for source in (was, now))
+    keys = sorted(flat_was.keys() | flat_now.keys())
+    return [
+        f"its frames were made with {key} {flat_was.get(key)}, are with {flat_now.get(key)} ({SOURCE_NAME})"
+        for key in keys
+        if flat_was.get(key) != flat_now.get(key)
+    ]
+
+
+def flatten(source: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a source by their own names, those of `options` among them."""
+    options = source.get("options")
+    rest = {key: value for key, value in source.items() if key != "options"}
+    return rest | options if isinstance(options, dict) else source
 
 
 def _check_plan(split: str, plan: SplitPlan, data: DataSection, display: Display) -> None:

@@ -140,7 +140,7 @@ def _verify(data: DataSection, workers: Workers, display: Display) -> int:
         for line in wrong:
             display.fault(f"{name}: {line}")
         if split is not None and not wrong:
-            what = f"{split.index['num_clips']:,} clips, {count_pictures(split.index)}"
+            what = f"{split.index.num_clips:,} clips, {count_pictures(split.index)}"
             display.line(f"{name}: {what}: every byte is as it was packed")
         num_wrong += len(wrong)
     if num_wrong:

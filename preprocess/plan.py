@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.epic import flow_index, stride_of_id
-from pipeline.format import CHANNELS, MAX_PAYLOAD, STREAMS, VERSION
+from pipeline.format import MAX_PAYLOAD, PLANES, STREAMS, VERSION, channels_of, planes_of
+from pipeline.format import Stream as StoredStream
 from preprocess.annotations import Clip
 from preprocess.codec import Codec
 from preprocess.frames import JpegFiles, Source, SourceError, Stream, Video, choose_frames, open_video
@@ -32,12 +33,12 @@ class PlannedClip:
     """One clip and the places of the JPEGs it stores."""
 
     clip: Clip
-    sources: tuple[Source, Source, Source]  # in the order of STREAMS
-    rgb_index: NDArray[np.int64]  # [T] numbers of the RGB files
-    flow_index: NDArray[np.int64]  # [T] numbers of the u and v files
-    offsets: NDArray[np.int64]  # [T, 3] bytes into the .tar, 0 for files
-    sizes: NDArray[np.int64]  # [T, 3] bytes
-    stored_bytes: int  # of all that is stored of them; where a picture's size differs from the first's, about
+    sources: tuple[Source, ...]  # [P], in the order of the planes
+    numbers: NDArray[np.int64]  # [T, P] of the files
+    offsets: NDArray[np.int64]  # [T, P] bytes into the .tar, 0 for files
+    sizes: NDArray[np.int64]  # [T, P] bytes
+    stored_bytes: int  # total stored bytes; an estimate when frame sizes differ
+    num_clamped: int  # frames whose flow would stand after the last flow frame
 
     @property
     def num_bytes(self) -> int:
@@ -53,6 +54,7 @@ class VideoTask:
     clips: tuple[Clip, ...]  # all of the same video
     num_frames: int | None  # stored frames a clip; None: all
     codec: Codec
+    streams: tuple[StoredStream, ...] = tuple(STREAMS.values())  # that are stored
 
 
 @dataclass
@@ -72,12 +74,14 @@ class VideoPlan:
     problems: list[Problem] = field(default_factory=list)
 
 
-def video_tasks(root: str, clips: Sequence[Clip], num_frames: int | None, codec: Codec) -> list[VideoTask]:
+def video_tasks(
+    root: str, clips: Sequence[Clip], num_frames: int | None, codec: Codec, streams: tuple[StoredStream, ...]
+) -> list[VideoTask]:
     """Group the clips by video, in the order in which videos first occur."""
     groups: dict[tuple[str, str], list[Clip]] = {}
     for clip in clips:
         groups.setdefault((clip.participant_id, clip.video_id), []).append(clip)
-    return [VideoTask(root, tuple(group), num_frames, codec) for group in groups.values()]
+    return [VideoTask(root, tuple(group), num_frames, codec, streams) for group in groups.values()]
 
 
 def plan_video(task: VideoTask) -> VideoPlan:
@@ -101,7 +105,7 @@ def plan_video(task: VideoTask) -> VideoPlan:
                 plan.problems.append(_problem(clip, error, task.root))
             else:
                 plan.clips.append(planned)
-                plan.num_clamped += int((flow_index(planned.rgb_index, video.stride) > video.last_flow).sum())
+                plan.num_clamped += planned.num_clamped
     return plan
 
 
@@ -128,17 +132,22 @@ def _plan_clip(video: Video, clip: Clip, task: VideoTask, files: JpegFiles) -> P
         _refuse_gaps(stream, name, int(wanted[0]), int(wanted[1]))
     rgb = choose_frames(clip.start_frame, clip.stop_frame, task.num_frames)
     flow = video.flow_of(rgb)
-    places = [stream.locate(wanted) for stream, wanted in zip(video.streams, (rgb, flow, flow), strict=True)]
-    offsets, sizes = (np.stack(columns, axis=1) for columns in zip(*places, strict=True))  # each [T, 3]
+    of_plane = dict(zip(PLANES, zip(video.streams, (rgb, flow, flow), strict=True), strict=True))
+    stored = [of_plane[plane] for plane in planes_of(task.streams)]
+    places = [stream.locate(wanted) for stream, wanted in stored]
+    offsets, sizes = (np.stack(columns, axis=1) for columns in zip(*places, strict=True))  # each [T, P]
+    numbers = np.stack([wanted for _, wanted in stored], axis=1)
+    sources = tuple(stream.source for stream, _ in stored)
     stored_bytes = int(sizes.sum())
     if task.codec.decodes:
-        first = _read_size(video.rgb.source, int(rgb[0]), int(offsets[0, 0]), int(sizes[0, 0]), files)
+        first = _read_size(sources[0], int(numbers[0, 0]), int(offsets[0, 0]), int(sizes[0, 0]), files)
         height, width, _ = task.codec.stored_size(first)
-        stored_bytes = len(rgb) * height * width * sum(CHANNELS)
+        stored_bytes = len(rgb) * height * width * sum(channels_of(task.streams))
     if stored_bytes + 2 * FILE_OVERHEAD * sizes.size > MAX_PAYLOAD:
         why = f"{stored_bytes} bytes in {len(rgb)} frames are more than a record can hold; lower data.frames_per_clip"
         raise SourceError(video.rgb.source.path, why)
-    return PlannedClip(clip, _sources(video), rgb, flow, offsets, sizes, stored_bytes)
+    num_clamped = int((flow_index(rgb, video.stride) > video.last_flow).sum())
+    return PlannedClip(clip, sources, numbers, offsets, sizes, stored_bytes, num_clamped)
 
 
 def _read_size(source: Source, number: int, offset: int, size: int, files: JpegFiles) -> Picture:
@@ -147,11 +156,6 @@ def _read_size(source: Source, number: int, offset: int, size: int, files: JpegF
         return check_jpeg(files.read(source, number, offset, size), decode=False)
     except ValueError as error:
         raise SourceError(source.name(number), str(error)) from None
-
-
-def _sources(video: Video) -> tuple[Source, Source, Source]:
-    rgb, u, v = video.streams
-    return rgb.source, u.source, v.source
 
 
 def _refuse_gaps(stream: Stream, name: str, first: int, last: int) -> None:
@@ -177,17 +181,17 @@ def cut_shards(clips: Iterable[PlannedClip], shard_bytes: int) -> list[list[Plan
 
 def shard_digest(clips: Sequence[PlannedClip], options: str) -> str:
     """Names all that decides a shard's bytes but the pictures themselves; equal digests need no second packing."""
-    digest = hashlib.sha256(f"{VERSION} {STREAMS} {options}".encode())
+    digest = hashlib.sha256(f"{VERSION} {options}".encode())
     for planned in clips:
-        digest.update(repr(tuple(planned.clip)).encode())
-        for array in (planned.rgb_index, planned.flow_index, planned.sizes):
+        digest.update(repr((*planned.clip[:5], *planned.clip.targets)).encode())
+        for array in (planned.numbers, planned.sizes):
             digest.update(array.astype("<i8").tobytes())
     return digest.hexdigest()
 
 
 def clips_digest(clips: Iterable[Clip]) -> str:
-    """Names the annotations of a split, whatever files and columns they came from."""
+    """Names the annotations of a split, whatever files and columns they came from; with one target as version 1 did."""
     digest = hashlib.sha256()
     for clip in clips:
-        digest.update(repr(tuple(clip)).encode())
+        digest.update(repr((*clip[:5], *clip.targets)).encode())
     return digest.hexdigest()

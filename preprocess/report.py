@@ -7,7 +7,7 @@ from rich.table import Table
 
 from configs.display import Display
 from configs.schema import DataSection
-from pipeline.format import STREAMS
+from pipeline.format import PLANES
 from preprocess.annotations import Clip
 from preprocess.codec import count_pictures
 from preprocess.job import Outcome, SplitPlan, bad_clips_message
@@ -41,7 +41,7 @@ def _splits(clips: Clips, plans: Plans, data: DataSection) -> Table:
     table = _table("Splits", columns)
     for split, plan in plans.items():
         missing = sum(video.num_rgb is None for video in plan.videos)
-        jpegs = len(STREAMS) * sum(_num_frames(clip, data) for clip in clips[split])
+        jpegs = len(PLANES) * sum(_num_frames(clip, data) for clip in clips[split])
         counts = f"{len(clips[split]):,}", f"{len(plan.videos):,}", f"{missing:,}", f"{jpegs:,}"
         table.add_row(split, *counts, _bytes_to_write(jpegs, plan))
     return table
@@ -104,9 +104,9 @@ def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
     if index is None:
         what = f"this slice is complete, {_shards(outcome.num_shards)}; once all are, --finish joins them"
     else:
-        size = _size(sum(shard["bytes"] for shard in index["shards"]))
-        pictures = f"{index['num_clips']:,} clips, {count_pictures(index)}"
-        what = f"{pictures}, {size} in {_shards(len(index['shards']))}"
+        size = _size(sum(shard.bytes for shard in index.shards))
+        pictures = f"{index.num_clips:,} clips, {count_pictures(index)}"
+        what = f"{pictures}, {size} in {_shards(len(index.shards))}"
     if outcome.was_complete:
         display.line(f"{split}: {what}; complete, kept as it is")
     else:
@@ -118,8 +118,8 @@ def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
         display.line(
             f"{split}: frames that stand behind their video's last flow frame, and use that: {outcome.num_clamped:,}"
         )
-    if index is not None and index["left_out"]:
-        num_bad = len({problem["clip_id"] for problem in index["left_out"]})
+    if index is not None and index.left_out:
+        num_bad = len({problem.clip_id for problem in index.left_out})
         display.line(f"{split}: left out {num_bad} bad clips, listed under left_out in index.json")
 
 

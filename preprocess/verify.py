@@ -2,25 +2,29 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from crc32c import crc32c
 
 from configs.display import Display
 from pipeline.format import (
-    STREAMS,
+    ID_FEATURES,
+    NUMBER_FEATURES,
     ClipFields,
     FrameTable,
     ShardError,
     Split,
+    channels_of,
     encode_record,
     open_split,
+    planes_of,
     record_payload,
+    stored_crc,
 )
 from preprocess.jpeg import check_jpeg
-from preprocess.parts import counts
+from preprocess.parts import count_classes, count_sizes
 from preprocess.workers import Workers
-from preprocess.writer import STREAM_CHANNELS
 
 SMALL_JOB_BYTES = 8 * 2**20
 
@@ -33,12 +37,13 @@ class VerifyTask:
     crc: int  # CRC-32C of the whole file, as the index has it
     table: FrameTable
     codec: str
+    targets: tuple[str, ...]  # names
 
 
 def verify_split(folder: Path, workers: Workers, display: Display) -> tuple[Split | None, list[str]]:
     """The split, when it opens at all, and what is wrong with it."""
     try:
-        split = open_split(folder)
+        split = open_split(folder, folder.name)
     except ShardError as error:
         return None, [str(error)]
     wrong = [f"{folder}: {why}" for why in _check_counts(split)]
@@ -46,9 +51,9 @@ def verify_split(folder: Path, workers: Workers, display: Display) -> tuple[Spli
     tasks = []
     for number, path in enumerate(split.shard_paths):
         begin, end = np.searchsorted(rows, (number, number + 1))
-        crc = split.index["shards"][number]["crc32c"]
-        tasks.append(VerifyTask(path, crc, cut_table(split.table, int(begin), int(end)), split.codec))
-    is_small = sum(shard["bytes"] for shard in split.index["shards"]) < SMALL_JOB_BYTES
+        crc, table = split.index.shards[number].crc32c, split.table.cut(int(begin), int(end))
+        tasks.append(VerifyTask(path, crc, table, split.codec, tuple(split.classes)))
+    is_small = sum(shard.bytes for shard in split.index.shards) < SMALL_JOB_BYTES
     display.begin(f"{folder.name}: re-reading", len(tasks), unit="shards")
     found: dict[int, list[str]] = {}
     for done in workers.run(verify_shard, tasks, is_small):
@@ -60,17 +65,6 @@ def verify_split(folder: Path, workers: Workers, display: Display) -> tuple[Spli
     return split, wrong + [line for number in sorted(found) for line in found[number]]
 
 
-def cut_table(table: FrameTable, begin: int, end: int) -> FrameTable:
-    """The rows of the clips begin..end - 1."""
-    frames = slice(int(table.first_frame[begin]), int(table.first_frame[end]))
-    arrays = {}
-    for name, array in table.arrays().items():
-        is_per_frame = name in ("rgb_index", "flow_index", "offset", "size", "crc")
-        arrays[name] = array[frames] if is_per_frame else array[begin:end]
-    arrays["first_frame"] = table.first_frame[begin : end + 1] - table.first_frame[begin]
-    return FrameTable(**arrays)
-
-
 def _check_counts(split: Split) -> list[str]:
     table, index = split.table, split.index
     wrong = []
@@ -78,10 +72,10 @@ def _check_counts(split: Split) -> list[str]:
         wrong.append("clip ids occur twice in the frame table")
     if (np.diff(table.record_shard) < 0).any():
         wrong.append("the frame table is not in the order of the shards")
-    if any(index.get(key) != value for key, value in counts(table).items()):
+    if (index.geometry, index.targets) != (count_sizes(table), count_classes(table, index.targets)):
         wrong.append("geometry or classes in the index are not those of the frame table")
-    clips = np.bincount(table.record_shard, minlength=len(index["shards"])).tolist()
-    if clips != [shard["clips"] for shard in index["shards"]]:
+    clips = np.bincount(table.record_shard, minlength=len(index.shards)).tolist()
+    if clips != [shard.clips for shard in index.shards]:
         wrong.append("the shards' numbers of clips in the index are not those of the frame table")
     return wrong
 
@@ -118,19 +112,22 @@ def _check_clip(task: VerifyTask, clip: int, record: memoryview, shard: memoryvi
     table = task.table
     wrong: list[str] = []
     files: list[list[bytes]] = []
-    for frame, row in enumerate(range(*table.frames(clip).indices(len(table.rgb_index)))):
+    planes, channels = planes_of(table.streams), channels_of(table.streams)
+    for frame, row in enumerate(range(*table.frames(clip).indices(len(table.frame_index)))):
         files.append([])
-        for column, stream in enumerate(STREAMS):
+        for column, plane in enumerate(planes):
             offset, size = int(table.offset[row, column]), int(table.size[row, column])
             files[-1].append(bytes(shard[offset : offset + size]))
-            why = _check_picture(task, clip, files[-1][-1], stream, int(table.crc[row, column]))
-            wrong += [f"{stream}/{frame:03d} {why}"] if why else []
-    if encode_record(_fields(table, clip), files)[0] != record:
+            why = _check_picture(task, clip, files[-1][-1], channels[column], int(table.crc[row, column]))
+            wrong += [f"{plane}/{frame:03d} {why}"] if why else []
+    if encode_record(_fields(task, clip), files, planes)[0] != record:
         wrong.append("the record is not what the frame table says")
+    if table.record_crc is not None and table.record_crc[clip] != stored_crc(record):
+        wrong.append("the record's CRC is not that of the frame table")
     return wrong
 
 
-def _check_picture(task: VerifyTask, clip: int, file: bytes, stream: str, crc: int) -> str | None:
+def _check_picture(task: VerifyTask, clip: int, file: bytes, channels: int, crc: int) -> str | None:
     if crc32c(file) != crc:
         return "does not match its CRC"
     if task.codec == "raw":  # any bytes are pixels, and their number was checked as the split was opened
@@ -139,21 +136,16 @@ def _check_picture(task: VerifyTask, clip: int, file: bytes, stream: str, crc: i
         picture = check_jpeg(file, decode=True)
     except ValueError as error:
         return str(error)
-    expected = (int(task.table.height[clip]), int(task.table.width[clip]), STREAM_CHANNELS[stream])
+    expected = (int(task.table.height[clip]), int(task.table.width[clip]), channels)
     return None if picture == expected else f"is {tuple(picture)}, expected (height, width, channels) {expected}"
 
 
-def _fields(table: FrameTable, clip: int) -> ClipFields:
-    frames = table.frames(clip)
+def _fields(task: VerifyTask, clip: int) -> ClipFields:
+    table, rows = task.table, task.table.frames(clip)
+    fields: dict[str, Any] = {name: getattr(table, name)[clip].decode() for name in ID_FEATURES}
+    fields |= {name: int(getattr(table, name)[clip]) for name in NUMBER_FEATURES}
     return ClipFields(
-        clip_id=table.clip_id[clip].decode(),
-        video_id=table.video_id[clip].decode(),
-        participant_id=table.participant_id[clip].decode(),
-        label=int(table.label[clip]),
-        start_frame=int(table.start_frame[clip]),
-        stop_frame=int(table.stop_frame[clip]),
-        height=int(table.height[clip]),
-        width=int(table.width[clip]),
-        rgb_index=table.rgb_index[frames].tolist(),
-        flow_index=table.flow_index[frames].tolist(),
+        **fields,
+        targets=dict(zip(task.targets, table.targets[clip].tolist(), strict=True)),
+        frame_index={stream.name: table.index_of(stream.name)[rows].tolist() for stream in table.streams},
     )

@@ -1,7 +1,7 @@
 """Writes one shard: reads its clips' JPEGs, checks them, and puts records, list of offsets and table on the disk."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,11 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from configs.files import atomic_write
-from pipeline.format import CHANNELS, STREAMS, ClipFields, FrameTable, record_chunks
+from pipeline.format import ClipFields, FrameTable, Stream, channels_of, planes_of, record_chunks, stored_crc
 from preprocess.codec import Codec
 from preprocess.frames import JpegFiles
 from preprocess.jpeg import CHANNEL_NAMES, Picture, check_jpeg
 from preprocess.plan import PlannedClip, Problem, relative
-
-Write = Callable[[bytes], object]
-
-STREAM_CHANNELS = dict(zip(STREAMS, CHANNELS, strict=True))
 
 
 @dataclass(frozen=True)
@@ -34,6 +30,8 @@ class ShardTask:
     codec: Codec
     skip: bool  # leave bad clips out; otherwise a bad clip keeps the shard from being written
     digest: str
+    streams: tuple[Stream, ...]
+    targets: tuple[str, ...]  # names, in the order of Clip.targets
 
 
 @dataclass(frozen=True)
@@ -61,67 +59,67 @@ def part_path(shard: Path) -> Path:
 def write_shard(task: ShardTask) -> ShardResult:
     """Write shard, offsets and part, each whole or not at all and in this order: a part says that the rest is there."""
     path = shard_path(task.folder, task.number)
-    rows = Rows()
+    rows = Rows(task.streams, task.targets)
     problems: list[Problem] = []
     try:
         with atomic_write(path) as file, JpegFiles() as files:
             for planned in task.clips:
-                read_clip(planned, task, files, rows, problems, file.write)
+                clip = read_clip(planned, task, files)
+                problems += clip.problems
+                if not problems or (task.skip and not clip.problems):  # a shard that is given up needs no more bytes
+                    file.writelines(rows.add(planned, clip))
             if problems and not task.skip:
                 raise BadClipsError
     except BadClipsError:
         return ShardResult(None, tuple(problems))
     with atomic_write(path.with_suffix(".idx"), "w") as file:
-        file.writelines(f"{offset} {size}\n" for offset, size in rows.records)
+        file.writelines(f"{offset} {size}\n" for offset, size in rows.records())
     summary = {
         "digest": task.digest,
         "name": path.name,
         "bytes": rows.num_bytes,
         "crc32c": rows.crc,
-        "clips": len(rows.records),
+        "clips": len(rows),
         "left_out": [problem._asdict() for problem in problems],
     }
     write_part(part_path(path), rows.table(), summary)
     return ShardResult(summary, tuple(problems))
 
 
-def read_clip(
-    planned: PlannedClip, task: ShardTask, files: JpegFiles, rows: "Rows", problems: list[Problem], write: Write
-) -> None:
-    """Read, check and write one clip; what is wrong with it goes to `problems` instead."""
-    stored, picture, wrong = load_clip(planned, files, task.codec, task.decode)
-    if wrong or picture is None:
-        problems += [Problem(planned.clip.clip_id, relative(file, task.root), why) for file, why in wrong]
-    elif not problems or task.skip:  # a shard that is given up needs no more bytes
-        rows.add(planned, task.codec.stored_size(picture), stored, write)
+@dataclass(frozen=True)
+class StoredClip:
+    """What is stored of a clip: its files [T][P] and their height and width; or what is wrong with it."""
+
+    files: list[list[bytes]]
+    picture: Picture
+    problems: list[Problem]
 
 
-def load_clip(
-    planned: PlannedClip, files: JpegFiles, codec: Codec, decode: bool
-) -> tuple[list[list[bytes]], Picture | None, list[tuple[str, str]]]:
-    """What is stored of a clip [T][3], its JPEGs' height and width, and (file, why) of each that is wrong."""
+def read_clip(planned: PlannedClip, task: ShardTask, files: JpegFiles) -> StoredClip:
+    """Read, check and encode the files of one clip."""
     stored: list[list[bytes]] = []
     wrong: dict[str, str] = {}  # a frame that a short clip repeats is reported once
     first: Picture | None = None
-    for row, rgb in enumerate(planned.rgb_index.tolist()):
-        numbers = (rgb, *[int(planned.flow_index[row])] * 2)
+    planes = list(zip(planned.sources, planes_of(task.streams), channels_of(task.streams), strict=True))
+    for row, numbers in enumerate(planned.numbers.tolist()):
         stored.append([])
-        for column, (source, number) in enumerate(zip(planned.sources, numbers, strict=True)):
+        for column, ((source, plane, channels), number) in enumerate(zip(planes, numbers, strict=True)):
             try:
                 data = files.read(source, number, int(planned.offsets[row, column]), int(planned.sizes[row, column]))
-                picture = check_jpeg(data, decode and not codec.decodes)
+                picture = check_jpeg(data, task.decode and not task.codec.decodes)
                 first = first or picture
-                _check_fits(picture, first, STREAMS[column])
-                stored[-1].append(codec.encode(data, picture))
+                _check_fits(picture, first, plane, channels)
+                stored[-1].append(task.codec.encode(data, picture))
             except ValueError as error:
                 wrong[source.name(number)] = str(error)
-    return stored, first, list(wrong.items())
+    problems = [Problem(planned.clip.clip_id, relative(file, task.root), why) for file, why in wrong.items()]
+    return StoredClip(stored, task.codec.stored_size(first or Picture(0, 0, 0)), problems)
 
 
-def _check_fits(picture: Picture, first: Picture, stream: str) -> None:
-    if picture.channels != STREAM_CHANNELS[stream]:
-        allowed = CHANNEL_NAMES[STREAM_CHANNELS[stream]]
-        raise ValueError(f"has channels: {CHANNEL_NAMES[picture.channels]}; allowed for {stream}: {allowed}")
+def _check_fits(picture: Picture, first: Picture, plane: str, channels: int) -> None:
+    if picture.channels != channels:
+        found, allowed = CHANNEL_NAMES[picture.channels], CHANNEL_NAMES[channels]
+        raise ValueError(f"has channels: {found}; allowed for {plane}: {allowed}")
     if picture[:2] != first[:2]:
         size, expected = f"{picture.width}x{picture.height}", f"{first.width}x{first.height}"
         raise ValueError(f"is {size}, the clip's first frame is {expected}; all frames of a clip have one size")
@@ -130,65 +128,55 @@ def _check_fits(picture: Picture, first: Picture, stream: str) -> None:
 class Rows:
     """Collects the rows of a shard's table as its records are written."""
 
-    def __init__(self) -> None:
-        self.records: list[tuple[int, int]] = []  # offset and size
+    def __init__(self, streams: Sequence[Stream], targets: Sequence[str]) -> None:
         self.num_bytes = 0
         self.crc = 0
-        self._clips: list[tuple[PlannedClip, Picture]] = []
-        self._frames: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]] = []
+        self._streams, self._targets = streams, targets
+        self._clips: list[dict[str, Any]] = []  # a row each, by column
+        self._frames: list[dict[str, NDArray[Any]]] = []  # the rows of a clip's frames each, by column
 
-    def add(self, planned: PlannedClip, picture: Picture, files: list[list[bytes]], write: Write) -> None:
-        """Encode one clip, hand its record to `write`, and remember where everything lies."""
-        clip = planned.clip
-        indices = planned.rgb_index.tolist(), planned.flow_index.tolist()
-        ids = clip.clip_id, clip.video_id, clip.participant_id
-        segment = clip.label, clip.start_frame, clip.stop_frame
-        chunks, offsets = record_chunks(ClipFields(*ids, *segment, picture.height, picture.width, *indices), files)
-        num_bytes = 0
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self._clips)
+
+    def records(self) -> list[tuple[int, int]]:
+        """Offset and size of each record."""
+        return [(row["record_offset"], row["record_size"]) for row in self._clips]
+
+    def add(self, planned: PlannedClip, stored: StoredClip) -> list[bytes]:
+        """Encode one clip, remember where everything lies, and return its record in chunks."""
+        planes = planes_of(self._streams)
+        frame_index = planned.numbers[:, [planes.index(stream.planes[0]) for stream in self._streams]]
+        row = planned.clip._asdict()
+        row = {key: row[key] for key in ("clip_id", "video_id", "participant_id", "start_frame", "stop_frame")}
+        row |= {"height": stored.picture.height, "width": stored.picture.width}
+        fields = ClipFields(
+            **row,
+            targets=dict(zip(self._targets, planned.clip.targets, strict=True)),
+            frame_index={s.name: index.tolist() for s, index in zip(self._streams, frame_index.T, strict=True)},
+        )
+        chunks, offsets = record_chunks(fields, stored.files, planes)
+        record = {"record_shard": 0, "record_offset": self.num_bytes, "record_size": sum(map(len, chunks))}
+        row |= {**record, "record_crc": stored_crc(chunks[-1]), "num_frames": len(frame_index)}
+        self._clips.append({**row, "targets": planned.clip.targets})
+        frame_rows = {"frame_index": frame_index, "offset": offsets + self.num_bytes}
+        for name, measure in (("size", len), ("crc", crc32c)):
+            frame_rows[name] = np.array([[measure(file) for file in frame] for frame in stored.files])
+        self._frames.append(frame_rows)
         for chunk in chunks:  # one by one, for joining them would copy the clip
-            write(chunk)
             self.crc = crc32c(chunk, self.crc)
-            num_bytes += len(chunk)
-        sizes = np.array([[len(file) for file in frame] for frame in files], np.int64)
-        crcs = np.array([[crc32c(file) for file in frame] for frame in files], np.uint32)
-        self._clips.append((planned, picture))
-        self._frames.append((offsets + self.num_bytes, sizes, crcs))
-        self.records.append((self.num_bytes, num_bytes))
-        self.num_bytes += num_bytes
+        self.num_bytes += record["record_size"]
+        return chunks
 
     def table(self) -> FrameTable:
         """The table of this shard alone, as if it were shard 0."""
-        clips = [planned.clip for planned, _ in self._clips]
-        records = np.array(self.records, np.int64).reshape(-1, 2)
-        offsets, sizes, crcs = zip(*self._frames, strict=True) if self._frames else ([], [], [])
-        counts = [len(planned.rgb_index) for planned, _ in self._clips]
-        return FrameTable(
-            clip_id=_ids(clip.clip_id for clip in clips),
-            video_id=_ids(clip.video_id for clip in clips),
-            participant_id=_ids(clip.participant_id for clip in clips),
-            label=np.array([clip.label for clip in clips], np.int64),
-            start_frame=np.array([clip.start_frame for clip in clips], np.int64),
-            stop_frame=np.array([clip.stop_frame for clip in clips], np.int64),
-            height=np.array([picture.height for _, picture in self._clips], np.int32),
-            width=np.array([picture.width for _, picture in self._clips], np.int32),
-            record_shard=np.zeros(len(clips), np.int32),
-            record_offset=records[:, 0].copy(),
-            record_size=records[:, 1].copy(),
-            first_frame=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64),
-            rgb_index=_joined([planned.rgb_index for planned, _ in self._clips], (0,), np.int32),
-            flow_index=_joined([planned.flow_index for planned, _ in self._clips], (0,), np.int32),
-            offset=_joined(offsets, (0, len(STREAMS)), np.int64),
-            size=_joined(sizes, (0, len(STREAMS)), np.int32),
-            crc=_joined(crcs, (0, len(STREAMS)), np.uint32),
-        )
-
-
-def _ids(texts: Iterable[str]) -> NDArray[np.bytes_]:
-    return np.array([text.encode() for text in texts], np.bytes_)
-
-
-def _joined(arrays: Iterable[NDArray[Any]], empty: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-    return np.concatenate([np.zeros(empty, dtype), *arrays]).astype(dtype)
+        columns: dict[str, Any] = {}
+        for name in FrameTable.column_names():
+            if self._frames and name in self._frames[0]:
+                columns[name] = np.concatenate([rows[name] for rows in self._frames])
+            else:
+                columns[name] = [row[name] for row in self._clips]
+        return FrameTable.of(self._streams, len(self._targets), columns)
 
 
 def write_part(path: Path, table: FrameTable, summary: dict[str, Any]) -> None:

@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from configs.display import Display
-from pipeline.format import CODECS, ShardError, Split, open_split
+from configs.schema import DataSection
+from pipeline.format import ShardError, Split, open_split
 from pipeline.loader import ClipLoader
 from preprocess import pack
 from preprocess.verify import verify_split
@@ -32,6 +34,7 @@ VIDEOS = [Video("P01_01", 20, 32, 48, ((1, 8, 0), (9, 16, 1))), Video("P02_101",
 VIEW = {"batch_size": 3, "num_frames": 8, "crop_size": 32, "train": False, "num_threads": 1, "prefetch": 1}
 PAGE = 4096
 SLOW = 10.0  # seconds that no mutation may take
+CODECS = get_args(DataSection.model_fields["codec"].annotation)  # those that packing knows
 FILES = ("00000.tfrecord", "00000.idx", "frames.npz", "index.json")
 Random = np.random.Generator
 Pixels = list[NDArray[np.uint8]]

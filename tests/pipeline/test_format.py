@@ -18,9 +18,12 @@ from tfrecord import example_pb2
 
 from pipeline import format as shards
 from pipeline.format import (
+    PLANES,
+    STREAMS,
     ClipFields,
     FrameTable,
     ShardError,
+    Target,
     encode_example,
     encode_record,
     open_split,
@@ -28,6 +31,7 @@ from pipeline.format import (
 )
 from preprocess import parts
 
+BOTH = tuple(STREAMS.values())
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)
 NUMBERS = st.integers(0, 2**63 - 1)
 
@@ -35,44 +39,48 @@ NUMBERS = st.integers(0, 2**63 - 1)
 @st.composite
 def clips(draw: st.DrawFn) -> tuple[ClipFields, list[list[bytes]]]:
     num_frames = draw(st.integers(1, 5))
-    indices = [draw(st.lists(NUMBERS, min_size=num_frames, max_size=num_frames)) for _ in range(2)]
+    indices = {name: draw(st.lists(NUMBERS, min_size=num_frames, max_size=num_frames)) for name in STREAMS}
     jpegs = [[draw(st.binary(min_size=1, max_size=300)) for _ in range(3)] for _ in range(num_frames)]
-    ids, numbers = [draw(IDS) for _ in range(3)], [draw(NUMBERS) for _ in range(5)]
-    return ClipFields(*ids, *numbers, *indices), jpegs
+    ids, numbers = [draw(IDS) for _ in range(3)], [draw(NUMBERS) for _ in range(4)]
+    targets = draw(st.dictionaries(st.sampled_from(["label", "verb", "noun"]), st.integers(-1, 2**31), min_size=1))
+    return ClipFields(*ids, *numbers, targets, indices), jpegs
 
 
 def small_clip(num_frames: int = 2) -> tuple[ClipFields, list[list[bytes]]]:
     frames = list(range(1, num_frames + 1))
     jpegs = [[b"%s%04d" % (stream, frame) for stream in (b"r", b"u", b"v")] for frame in frames]
-    return ClipFields("P01_01_0", "P01_01", "P01", 3, 1, num_frames, 256, 456, frames, frames), jpegs
+    index = {"rgb": frames, "flow": frames}
+    return ClipFields("P01_01_0", "P01_01", "P01", 1, num_frames, 256, 456, {"label": 3}, index), jpegs
 
 
 @given(clips())
 @settings(max_examples=100, deadline=None)
 def test_protobuf_reads_back_what_was_encoded(clip: tuple[ClipFields, list[list[bytes]]]) -> None:
     fields, jpegs = clip
-    chunks, offsets = encode_example(fields, jpegs)
+    chunks, offsets = encode_example(fields, jpegs, PLANES)
     message = b"".join(chunks)
     example = example_pb2.Example()
     example.ParseFromString(message)
     found = example.features.feature
     for name in ("clip_id", "video_id", "participant_id"):
         assert list(found[name].bytes_list.value) == [getattr(fields, name).encode()]
-    for name in ("label", "start_frame", "stop_frame", "height", "width"):
+    for name in ("start_frame", "stop_frame", "height", "width"):
         assert list(found[name].int64_list.value) == [getattr(fields, name)]
-    assert list(found["rgb_index"].int64_list.value) == fields.rgb_index
-    assert list(found["flow_index"].int64_list.value) == fields.flow_index
+    for name, label in fields.targets.items():
+        assert list(found[name].int64_list.value) == [label]
+    for name, index in fields.frame_index.items():
+        assert list(found[f"{name}_index"].int64_list.value) == index
     for frame, row in enumerate(jpegs):
-        for column, stream in enumerate(shards.STREAMS):
-            assert list(found[f"{stream}/{frame:03d}"].bytes_list.value) == [row[column]]
+        for column, plane in enumerate(PLANES):
+            assert list(found[f"{plane}/{frame:03d}"].bytes_list.value) == [row[column]]
             begin = offsets[frame, column]
             assert message[begin : begin + len(row[column])] == row[column]
-    assert len(found) == 10 + 3 * len(jpegs)
+    assert len(found) == 9 + len(fields.targets) + 3 * len(jpegs)
 
 
 def test_features_stand_in_the_order_of_their_names_and_frames_in_the_order_of_time() -> None:
     clip, jpegs = small_clip(1002)
-    _, offsets = encode_example(clip, jpegs)
+    _, offsets = encode_example(clip, jpegs, PLANES)
     assert (np.diff(offsets, axis=0) > 0).all()  # rgb/0999 before rgb/1000
     assert (offsets[-1, [1, 2]] < offsets[0, [2, 0]]).all()  # flow_u, flow_v, rgb
 
@@ -84,7 +92,7 @@ def test_masked_crc_is_that_of_the_tfrecord_format() -> None:
 
 def test_any_changed_or_missing_byte_of_a_record_is_noticed() -> None:
     record, _ = encode_record(*small_clip())
-    assert bytes(record_payload(record)) == b"".join(encode_example(*small_clip())[0])
+    assert bytes(record_payload(record)) == b"".join(encode_example(*small_clip(), PLANES)[0])
     for position in range(len(record)):
         for changed in (record[position] ^ 1, record[position] ^ 0x80):
             with pytest.raises(ValueError, match=r"CRC|says"):
@@ -107,37 +115,22 @@ def write_split(folder: Path, num_clips: int = 3) -> Path:
             crcs.append([[crc32c(jpeg) for jpeg in row] for row in jpegs])
             records.append((position, len(record)))
             position += file.write(record)
-    table = make_table(
-        num_clips, np.array(records), np.concatenate(offsets), np.concatenate(sizes), np.concatenate(crcs)
-    )
+    crc = shards.stored_crc(record)
+    table = make_table(num_clips, np.array(records), crc, offset=offsets, size=sizes, crc=crcs)
     summary = {"name": "00000.tfrecord", "bytes": position, "crc32c": 1, "clips": num_clips}
-    parts.finish(folder, [(table, summary)], {"split": "train", "fingerprint": "f", "options": {}, "left_out": []})
+    parts.finish(folder, [(table, summary)], {"split": "train"}, [Target(name="label")])
     return folder
 
 
-def make_table(
-    num_clips: int, records: np.ndarray, offset: np.ndarray, size: np.ndarray, crc: np.ndarray
-) -> FrameTable:
+def make_table(num_clips: int, records: np.ndarray, record_crc: int, **per_file: object) -> FrameTable:
     clip, _ = small_clip()
-    ids = {name: np.full(num_clips, getattr(clip, name).encode()) for name in ("clip_id", "video_id", "participant_id")}
-    segment = {
-        name: np.full(num_clips, getattr(clip, name), np.int64) for name in ("label", "start_frame", "stop_frame")
-    }
-    return FrameTable(
-        **ids,
-        **segment,
-        height=np.full(num_clips, 256, np.int32),
-        width=np.full(num_clips, 456, np.int32),
-        record_shard=np.zeros(num_clips, np.int32),
-        record_offset=records[:, 0].astype(np.int64),
-        record_size=records[:, 1].astype(np.int64),
-        first_frame=2 * np.arange(num_clips + 1, dtype=np.int64),
-        rgb_index=np.tile(np.array([1, 2], np.int32), num_clips),
-        flow_index=np.tile(np.array([1, 2], np.int32), num_clips),
-        offset=offset.astype(np.int64),
-        size=size.astype(np.int32),
-        crc=crc.astype(np.uint32),
-    )
+    ids = {name: [getattr(clip, name)] * num_clips for name in shards.ID_FEATURES}
+    same = {name: getattr(clip, name) for name in shards.NUMBER_FEATURES}
+    same |= {"record_shard": 0, "num_frames": 2, "targets": 3, "record_crc": record_crc}
+    values = {name: np.full(num_clips, value) for name, value in same.items()}
+    places = {"record_offset": records[:, 0], "record_size": records[:, 1]}
+    numbers = np.tile([[1, 1], [2, 2]], (num_clips, 1))
+    return FrameTable.of(BOTH, 1, {**ids, **values, **places, "frame_index": numbers, **per_file})
 
 
 def rewrite_index(folder: Path, **changes: object) -> None:
@@ -149,7 +142,7 @@ def rewrite_index(folder: Path, **changes: object) -> None:
 def test_a_split_opens_with_its_table_and_its_jpegs_where_the_table_says(tmp_path: Path) -> None:
     split = open_split(write_split(tmp_path / "train"))
     data = split.shard_paths[0].read_bytes()
-    assert len(split.table) == split.index["num_clips"] == 3
+    assert len(split.table) == split.index.num_clips == 3
     for row in range(split.table.frames(2).start, split.table.frames(2).stop):
         begin, size = split.table.offset[row, 1], split.table.size[row, 1]
         assert data[begin : begin + size] == b"u%04d" % split.table.rgb_index[row]
@@ -159,7 +152,7 @@ def test_equal_tables_are_equal_bytes(tmp_path: Path) -> None:
     table = open_split(write_split(tmp_path / "train")).table
     first, second = io.BytesIO(), io.BytesIO()
     table.write(first)
-    FrameTable.read(first.getvalue()).write(second)
+    FrameTable.read(first.getvalue(), BOTH, 1).write(second)
     assert first.getvalue() == second.getvalue() == (tmp_path / "train" / "frames.npz").read_bytes()
 
 
@@ -215,10 +208,16 @@ def test_a_shard_that_is_missing_or_short_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"version": 2}, "version 2, this code reads 1"),
+        ({"version": 3}, "version 3, this code reads 1 and 2"),
         ({"format": "other"}, "not the index of a split"),
         ({"shards": [{"name": "../00000.tfrecord", "bytes": 1, "crc32c": 1, "clips": 3}]}, "does not have the entries"),
         ({"shards": None}, "does not have the entries"),
+        ({"streams": []}, "does not have the entries"),
+        ({"streams": 2 * [{"name": "rgb", "planes": ["rgb"], "channels": 3}]}, "does not have the entries"),
+        ({"targets": []}, "does not have the entries"),
+        ({"targets": [{"name": "width"}]}, "does not have the entries"),
+        ({"targets": [{"name": "rgb_index"}]}, "does not have the entries"),
+        ({"targets": [{"name": "label", "classes": ["a", "b", "c"]}]}, "a class of label is out of range"),
         ({"num_clips": 2**80}, "does not have the entries"),
         ({"num_clips": 4}, "counts other clips"),
         ({"frames": {"name": "/etc/passwd", "bytes": 1, "crc32c": 1}}, "does not have the entries"),
@@ -237,23 +236,23 @@ def test_an_index_that_says_what_cannot_be_is_refused(tmp_path: Path, changes: d
         ("offset", 0, 2**62, "outside its record"),
         ("size", 1, 2**31 - 1, "outside its record"),
         ("size", 1, -5, "outside its record"),
-        ("record_offset", 2, 2**62, "ends behind its shard"),
-        ("record_size", 2, 2**62, "ends behind its shard"),
+        ("record_offset", 2, 2**62, "ends after its shard"),
+        ("record_size", 2, 2**62, "ends after its shard"),
         ("record_size", 0, 3, "shorter than its framing"),
         ("record_shard", 0, 1, "names a shard"),
         ("record_shard", 0, -1, "names a shard"),
-        ("first_frame", 1, 0, "first_frame"),
-        ("first_frame", 3, 7, "first_frame"),
+        ("num_frames", 1, 0, "num_frames"),
+        ("num_frames", 2, 3, "num_frames"),
         ("height", 0, 0, "out of range"),
         ("width", 1, 2**31 - 1, "out of range"),
     ],
 )
 def test_a_table_that_points_elsewhere_is_refused(tmp_path: Path, name: str, row: int, value: int, match: str) -> None:
     split = open_split(write_split(tmp_path))
-    table = FrameTable.read((tmp_path / "frames.npz").read_bytes())
+    table = FrameTable.read((tmp_path / "frames.npz").read_bytes(), BOTH, 1)
     getattr(table, name)[row] = value
     with pytest.raises(ValueError, match=match):
-        table.check([shard["bytes"] for shard in split.index["shards"]])
+        table.check([shard.bytes for shard in split.index.shards])
 
 
 def npz(name: str, descr: str, shape: str, content: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
@@ -279,13 +278,14 @@ def npz(name: str, descr: str, shape: str, content: bytes, compression: int = zi
 def test_a_table_that_asks_for_the_impossible_is_refused_at_no_cost(data: bytes, match: str) -> None:
     tracemalloc.start()
     with pytest.raises(ValueError, match=match):
-        FrameTable.read(data)
+        FrameTable.read(data, BOTH, 1)
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
 
 
 TABLE = io.BytesIO()
-make_table(2, np.array([[0, 9], [9, 9]]), *(np.zeros((4, 3), np.int64) for _ in range(3))).write(TABLE)
+NOTHING = np.zeros((4, 3), np.int64)
+make_table(2, np.array([[0, 9], [9, 9]]), 0, offset=NOTHING, size=NOTHING, crc=NOTHING).write(TABLE)
 
 
 @given(st.lists(st.tuples(st.integers(0, len(TABLE.getvalue()) - 1), st.binary(max_size=4)), min_size=1, max_size=4))
@@ -295,7 +295,7 @@ def test_whatever_bytes_a_table_has_it_is_a_table_or_a_message(changes: list[tup
     for position, instead in changes:
         data[position : position + 1] = instead
     with suppress(ValueError):
-        table = FrameTable.read(bytes(data))
+        table = FrameTable.read(bytes(data), BOTH, 1)
         table.check([18])
         raise AssertionError("a size of 0 was not refused")
 
@@ -322,4 +322,4 @@ def test_an_archive_that_is_no_table_is_refused() -> None:
     np.savez(memory, clip_id=np.array([b"a"]), rgb_index=np.array([{"a": 1}], dtype=object))
     for data in (b"", b"PK\x03\x04 no archive", memory.getvalue()):
         with pytest.raises(ValueError, match="not a frame table"):
-            FrameTable.read(data)
+            FrameTable.read(data, BOTH, 1)

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.batch import copy_on_gpu, copy_pictures
 from pipeline.crops import CropCopier
-from pipeline.format import STREAMS, ShardError, open_split
+from pipeline.format import PLANES, ShardError, open_split
 from pipeline.graph import StreamDecoder
 from pipeline.loader import ClipLoader
 from tests.conftest import Packer
@@ -89,7 +89,7 @@ def damaged(raw_split: Path, tmp_path: Path) -> Path:
     copy = Path(shutil.copytree(raw_split, tmp_path / "train"))
     table = open_split(copy).table
     data = bytearray((copy / "00000.tfrecord").read_bytes())
-    data[int(table.offset[table.first_frame[3] + 7, STREAMS.index("flow_v")])] ^= 1
+    data[int(table.offset[table.first_frame[3] + 7, PLANES.index("flow_v")])] ^= 1
     (copy / "00000.tfrecord").write_bytes(data)
     return copy
 

@@ -4,13 +4,14 @@ import dataclasses
 import mmap
 import os
 import shutil
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.format import Split, open_split
+from pipeline.format import RECORD_FOOTER, RECORD_HEADER, Split, frame_record, open_split
 from pipeline.prepare import Preparer
 from pipeline.reader import ClipReader, CorruptClipError
 from pipeline.sampler import ViewOptions
@@ -63,15 +64,22 @@ def test_what_is_asked_for_ahead_covers_what_is_read(
             assert any(low <= begin and begin + table.size[row, column] <= high for low, high in spans)
 
 
-@pytest.mark.parametrize("frames", [np.arange(40), np.array([0, 39])])
-def test_a_sound_record_of_another_packing_is_noticed(opened: Split, frames: np.ndarray) -> None:
-    crc = opened.table.crc.copy()
-    crc[40:] ^= 1  # as if other pictures had been packed at the same places
-    split = dataclasses.replace(opened, table=dataclasses.replace(opened.table, crc=crc))
+@pytest.mark.parametrize(
+    ("frames", "what"), [(np.arange(40), "its record is damaged: it is whole, but another"), ([0, 39], "rgb/039 is")]
+)
+def test_a_sound_record_of_another_packing_is_noticed(
+    opened: Split, tmp_path: Path, frames: Sequence[int], what: str
+) -> None:
+    split, table = open_split(shutil.copytree(opened.dir, tmp_path / "train")), opened.table
+    shard = bytearray(split.shard_paths[0].read_bytes())
+    begin, size = int(table.record_offset[1]), int(table.record_size[1])
+    shard[int(table.offset[table.first_frame[1] + 39, 0]) + 300] ^= 1  # another last frame, of the same size
+    record = frame_record([bytes(shard[begin + RECORD_HEADER.size : begin + size - RECORD_FOOTER.size])])
+    split.shard_paths[0].write_bytes(shard[:begin] + record + shard[begin + size :])
     reader = ClipReader(split, ("rgb", "flow"))
-    reader.read(0, frames)
-    with pytest.raises(CorruptClipError, match=r"clip P02_101_0 at byte \d+: rgb/000 is damaged"):
-        reader.read(1, frames)
+    reader.read(0, np.array(frames))
+    with pytest.raises(CorruptClipError, match=rf"clip P02_101_0 at byte \d+: {what}"):
+        reader.read(1, np.array(frames))
 
 
 def test_a_shard_that_gets_shorter_while_it_is_read_is_a_message(opened: Split, tmp_path: Path) -> None:

@@ -60,12 +60,12 @@ def die_at(clip: int) -> None:
 
     real, read = writer.read_clip, 0
 
-    def read_clip(*arguments: object) -> None:
+    def read_clip(*arguments: object) -> object:
         nonlocal read
         read += 1
         if read == clip:
             os.kill(os.getpid(), signal.SIGKILL)
-        real(*arguments)  # type: ignore[arg-type]
+        return real(*arguments)  # type: ignore[arg-type]
 
     writer.read_clip = read_clip  # type: ignore[assignment]
 

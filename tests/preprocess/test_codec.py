@@ -13,7 +13,7 @@ from tfrecord.reader import tfrecord_loader
 from torch.nn.functional import interpolate
 
 from configs.display import Display
-from pipeline.format import CHANNELS, STREAMS, ShardError, index_checksum, open_split
+from pipeline.format import PLANES, ShardError, index_checksum, open_split
 from preprocess import job, pack
 from preprocess.codec import Codec
 from preprocess.jpeg import Picture
@@ -43,7 +43,7 @@ def stored(split: Path, row: int, column: int, height: int, width: int) -> NDArr
     opened = open_split(split)
     begin, size = int(opened.table.offset[row, column]), int(opened.table.size[row, column])
     data = opened.shard_paths[0].read_bytes()[begin : begin + size]
-    return np.frombuffer(data, np.uint8).reshape(height, width, CHANNELS[column])
+    return np.frombuffer(data, np.uint8).reshape(height, width, (3, 1, 1)[column])
 
 
 def decoded(tree: Path, row: int, column: int) -> NDArray[np.uint8]:
@@ -91,8 +91,8 @@ def test_the_long_side_follows_and_nothing_is_enlarged(
 
 def test_a_reader_of_others_finds_the_pixels(tree: Path, raw_split: Path) -> None:
     first = next(iter(tfrecord_loader(str(raw_split / "00000.tfrecord"), None, None)))
-    for column, stream in enumerate(STREAMS):
-        found = np.frombuffer(bytes(first[f"{stream}/003"]), np.uint8).reshape(64, 96, CHANNELS[column])
+    for column, stream in enumerate(PLANES):
+        found = np.frombuffer(bytes(first[f"{stream}/003"]), np.uint8).reshape(64, 96, (3, 1, 1)[column])
         np.testing.assert_array_equal(found, decoded(tree, 3, column))
 
 
@@ -134,7 +134,7 @@ def test_the_plan_knows_the_bytes(big: Path, capsys: pytest.CaptureFixture[str])
     overrides = (f"data.frames={big / 'frames'}", f"data.annotations={{train: [{big / 'train.csv'}]}}", RAW)
     assert pack.main(["data.preset=none", f"data.shards={big / 'none'}", *overrides, "--plan"]) == 0
     assert "9.8 MB" in capsys.readouterr().out  # 6 clips x 16 frames x 128 x 160 pixels x 5 channels
-    assert sum(shard["bytes"] for shard in open_split(pack_tree(big, "some", RAW)).index["shards"]) // 100_000 == 98
+    assert sum(shard.bytes for shard in open_split(pack_tree(big, "some", RAW)).index.shards) // 100_000 == 98
 
 
 def test_a_picture_that_does_not_decode_is_a_bad_clip_whatever_the_check(
@@ -160,15 +160,14 @@ def test_a_split_of_the_other_codec_is_not_touched(tree: Path, capsys: pytest.Ca
     assert content(tree / "shards" / "train") == before
 
 
-def test_the_index_names_the_codec_and_jpeg_needs_no_name(split: Path, raw_split: Path, tmp_path: Path) -> None:
+def test_the_index_names_the_codec(split: Path, raw_split: Path, tmp_path: Path) -> None:
     assert open_split(split).codec == "jpeg"
-    assert "codec" not in open_split(split).index["options"]
     assert open_split(raw_split).codec == "raw"
     copy = Path(shutil.copytree(raw_split, tmp_path / "train"))
     index = json.loads((copy / "index.json").read_text())
     index["options"]["codec"] = "h264"
     (copy / "index.json").write_text(json.dumps(index | {"checksum": index_checksum(index)}))
-    with pytest.raises(ShardError, match="codec 'h264', this code reads jpeg, raw"):
+    with pytest.raises(ShardError, match="codec 'h264', this code reads jpeg, jpeg-restarts, raw"):
         open_split(copy)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tfrecord.reader import tfrecord_loader
 
-from pipeline.format import STREAMS, open_split
+from pipeline.format import PLANES, open_split
 
 
 def source(tree: Path, clip: str, row: int, column: int) -> bytes:
@@ -29,13 +29,13 @@ def test_the_tfrecord_package_reads_every_feature(tree: Path, split: Path, with_
     assert len(found) == len(by_id) == len(table)
     records = [by_id[bytes(name)] for name in table.clip_id]
     for clip, record in enumerate(records):
-        assert record["label"] == [table.label[clip]]
+        assert record["label"] == [table.targets[clip, 0]]
         assert (record["height"], record["width"]) == ([64], [96])
         np.testing.assert_array_equal(record["rgb_index"], table.rgb_index[table.frames(clip)])
         np.testing.assert_array_equal(record["flow_index"], table.flow_index[table.frames(clip)])
         assert (record["start_frame"], record["stop_frame"]) == ([table.start_frame[clip]], [table.stop_frame[clip]])
     for row in range(16):
-        for column, stream in enumerate(STREAMS):
+        for column, stream in enumerate(PLANES):
             assert bytes(records[0][f"{stream}/{row:03d}"]) == source(tree, "P01_01_0", row, column)
 
 
@@ -44,7 +44,7 @@ def test_dali_reads_every_feature(tree: Path, split: Path) -> None:
     from nvidia.dali import fn, pipeline_def, tfrecord
 
     table = open_split(split).table
-    names = [f"{stream}/{row:03d}" for stream in STREAMS for row in (0, 15)]
+    names = [f"{stream}/{row:03d}" for stream in PLANES for row in (0, 15)]
     features = {name: tfrecord.FixedLenFeature((), tfrecord.string, "") for name in ("clip_id", *names)}
     features |= {name: tfrecord.FixedLenFeature([1], tfrecord.int64, -1) for name in ("label", "height", "width")}
     features |= {name: tfrecord.FixedLenFeature([16], tfrecord.int64, -1) for name in ("rgb_index", "flow_index")}
@@ -62,10 +62,10 @@ def test_dali_reads_every_feature(tree: Path, split: Path) -> None:
     found = dict(zip(features, pipeline.run(), strict=True))
     for clip in range(len(table)):
         assert np.array(found["clip_id"][clip]).tobytes() == table.clip_id[clip]
-        assert np.array(found["label"][clip]).tolist() == [table.label[clip]]
+        assert np.array(found["label"][clip]).tolist() == [table.targets[clip, 0]]
         assert np.array(found["rgb_index"][clip]).tolist() == table.rgb_index[table.frames(clip)].tolist()
         assert np.array(found["flow_index"][clip]).tolist() == table.flow_index[table.frames(clip)].tolist()
     for name in names:
         stream, _, row = name.partition("/")
-        data = source(tree, "P01_01_0", int(row), STREAMS.index(stream))
+        data = source(tree, "P01_01_0", int(row), PLANES.index(stream))
         assert np.array(found[name][0]).tobytes() == data

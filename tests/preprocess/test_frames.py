@@ -54,9 +54,9 @@ def test_the_two_kinds_of_video_have_their_own_stride(tmp_path: Path, tar: bool)
     write_video(tmp_path, Video("P01_101", tar=tar))
     old, new = plan(tmp_path, 3, 18), plan(tmp_path, 3, 18, "P01_101")
     assert (old.stride, new.stride, old.stride_from) == (2, 1, "counts and id")
-    assert old.clips[0].rgb_index.tolist() == new.clips[0].rgb_index.tolist() == list(range(3, 19))
-    assert old.clips[0].flow_index.tolist() == [n for n in range(2, 10) for _ in range(2)]  # (rgb - 1) // 2 + 1
-    assert new.clips[0].flow_index.tolist() == list(range(3, 19))
+    assert old.clips[0].numbers[:, 0].tolist() == new.clips[0].numbers[:, 0].tolist() == list(range(3, 19))
+    assert old.clips[0].numbers[:, 1].tolist() == [n for n in range(2, 10) for _ in range(2)]  # (rgb - 1) // 2 + 1
+    assert new.clips[0].numbers[:, 1].tolist() == list(range(3, 19))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_flow_behind_the_last_frame_is_the_last(tmp_path: Path, tar: bool) -> No
         for number in (38, 39, 40):
             (tmp_path / f"P01/flow_frames/P01_101/{inside}/frame_{number:010d}.jpg").unlink()
     found = plan(tmp_path, 25, 40, "P01_101")
-    assert found.clips[0].flow_index.tolist() == [*range(25, 38), 37, 37, 37]
+    assert found.clips[0].numbers[:, 1].tolist() == [*range(25, 38), 37, 37, 37]
     assert found.num_clamped == 3
 
 
@@ -133,7 +133,7 @@ def test_tar_members_are_found_where_they_lie(tmp_path: Path) -> None:
     (clip,) = plan(tmp_path).clips
     for column, (kind, inside) in enumerate((("rgb", ""), ("flow", "u/"), ("flow", "v/"))):
         path = tmp_path / f"P01/{kind}_frames/P01_01.tar"
-        index = clip.rgb_index if kind == "rgb" else clip.flow_index
+        index = clip.numbers[:, 0] if kind == "rgb" else clip.numbers[:, 1]
         data = path.read_bytes()
         with tarfile.open(path) as archive:
             for row, number in enumerate(index):

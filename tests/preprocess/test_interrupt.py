@@ -24,7 +24,7 @@ def packing(tmp_path_factory: pytest.TempPathFactory) -> Packing:
     packing = Packing.of(make_tree(tmp_path_factory.mktemp("big")))
     split = open_split(packing.tree / "whole" / "train")
     assert len(split.shard_paths) > 10
-    assert split.index["num_clips"] == 100
+    assert split.index.num_clips == 100
     return packing
 
 

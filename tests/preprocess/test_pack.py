@@ -10,11 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tfrecord.reader import tfrecord_loader
 
+from configs.display import Display
 from configs.errors import UserError
+from configs.load import load_config
 from configs.lock import locked
-from pipeline.format import open_split
+from pipeline.format import Geometry, ShardError, Target, open_split
 from preprocess import job, pack
+from preprocess.annotations import Clip
+from preprocess.verify import verify_split
+from preprocess.workers import Workers
 from tests.trees import HEADER, Video, write_annotations, write_video
 
 REAL = Path(__file__).parents[2] / "../shared/data"
@@ -71,7 +77,7 @@ def test_what_is_stored_are_the_files_own_bytes(tree: Tree) -> None:
     split = open_split(tree.split)
     table, shard = split.table, split.shard_paths[0].read_bytes()
     assert table.clip_id.tolist() == [f"{video.id}_{n}".encode() for video in VIDEOS for n in (0, 1)]
-    assert table.label.tolist() == [0, 1] * 3
+    assert split.labels.tolist() == [0, 1] * 3
     assert table.rgb_index[16:32].tolist() == (21 + np.linspace(0, 19, 16).astype(int)).tolist()
     for row in range(32):  # the folder of P01_01
         sources = ("rgb_frames/P01_01", "flow_frames/P01_01/u", "flow_frames/P01_01/v")
@@ -79,9 +85,9 @@ def test_what_is_stored_are_the_files_own_bytes(tree: Tree) -> None:
             number = int((table.rgb_index if column == 0 else table.flow_index)[row])
             begin, size = int(table.offset[row, column]), int(table.size[row, column])
             assert shard[begin : begin + size] == tree.frame(stream, number).read_bytes()
-    assert split.index["geometry"] == [{"height": 64, "width": 96, "clips": 6}]
-    assert split.index["classes"] == {"0": 3, "1": 3}
-    assert split.index["left_out"] == []
+    assert split.index.geometry == [Geometry(height=64, width=96, clips=6)]
+    assert split.index.targets == (Target(name="label", clips={"0": 3, "1": 3}),)
+    assert split.index.left_out == []
     assert sorted(path.name for path in tree.split.iterdir()) == [
         *("00000.idx", "00000.tfrecord", "frames.npz", "index.json"),
     ]
@@ -116,10 +122,10 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(
 
 def test_shards_stay_near_their_size_and_hold_whole_clips(big_tree: Tree) -> None:
     assert big_tree.pack("data.shard_mib=1") == 0
-    shards = open_split(big_tree.split).index["shards"]
-    assert all(shard["bytes"] < 1.1 * 2**20 for shard in shards)
-    assert all(shard["bytes"] > 0.8 * 2**20 for shard in shards[:-1])
-    assert sum(shard["clips"] for shard in shards) == 30
+    shards = open_split(big_tree.split).index.shards
+    assert all(shard.bytes < 1.1 * 2**20 for shard in shards)
+    assert all(shard.bytes > 0.8 * 2**20 for shard in shards[:-1])
+    assert sum(shard.clips for shard in shards) == 30
 
 
 def test_several_files_make_one_split_and_other_splits_are_skipped(tree: Tree) -> None:
@@ -187,8 +193,8 @@ def test_bad_clips_can_be_left_out_and_are_listed(tree: Tree, capsys: pytest.Cap
     assert "left out 3 bad clips" in capsys.readouterr().out
     split = open_split(tree.split)
     assert split.table.clip_id.tolist() == [b"P01_01_1", b"P02_101_0", b"P02_101_1"]
-    assert [entry["clip_id"] for entry in split.index["left_out"]] == ["P01_01_0", "P03_02_0", "P03_02_1"]
-    assert split.index["left_out"][0] == {
+    assert [entry.clip_id for entry in split.index.left_out] == ["P01_01_0", "P03_02_0", "P03_02_1"]
+    assert split.index.left_out[0].model_dump() == {
         "clip_id": "P01_01_0",
         "file": "P01/rgb_frames/P01_01/frame_0000000001.jpg",
         "why": "is no JPEG (it does not start with ff d8)",
@@ -377,7 +383,85 @@ def test_the_index_names_what_the_split_was_packed_from(tree: Tree) -> None:
         "frames_per_clip": 8,
         "preset": "none",
         "shard_mib": 256,
+        "codec": "jpeg",
+        "raw_short_side": None,
+        "restart_mcus": None,
         "check": "header",
         "on_bad_clip": "error",
     }
     assert len(index["fingerprint"]) == 64
+
+
+def test_how_the_frames_were_made_is_recorded_and_held_to(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    made = {"version": 1, "options": {"method": "dis", "bound": 20.0}, "packages": {"cv2": "4.9"}}
+    record = tree.folder / "frames" / "extract.json"
+    record.write_text(json.dumps(made))
+    assert tree.pack() == 0
+    assert open_split(tree.split).source == made
+    record.write_text(json.dumps(made | {"packages": {"cv2": "5.0"}}))
+    assert tree.pack() == 0
+    record.write_text(json.dumps(made | {"options": {"method": "dis", "bound": 5.0}}))
+    capsys.readouterr()
+    assert tree.pack() == 1
+    assert "its frames were made with bound 20.0, are with 5.0 (extract.json)" in capsys.readouterr().err
+    record.write_text("{")
+    assert tree.pack() == 1
+    assert "extract.json: is damaged" in capsys.readouterr().err
+
+
+def test_another_splits_files_are_refused_by_name(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tree.pack() == 0
+    copy = shutil.copytree(tree.split, tree.split.with_name("val"))
+    with pytest.raises(ShardError, match=r"val: holds the split 'train', not 'val'.*copied here"):
+        open_split(copy, "val")
+    both = f"data.annotations={{train: [{tree.annotations}], val: [{tree.annotations}]}}"
+    assert tree.pack(both) == 1
+    assert "it is the split 'train', copied from another folder" in capsys.readouterr().err
+    assert tree.pack(both, "--verify") == 1
+    assert "holds the split 'train', not 'val'" in capsys.readouterr().err
+
+
+def pack_targets(tree: Tree, targets: tuple[Target, ...], labels: tuple[tuple[int, ...], ...]) -> job.Outcome:
+    """Pack two clips of P01_01 with these classes, as a command would whose annotations have so many targets."""
+
+    class Labelled(Clip):
+        @property
+        def targets(self) -> tuple[int, ...]:
+            return labels[self.label]
+
+    clips = [Labelled(f"P01_01_{n}", "P01", "P01_01", 1, 20, n) for n in range(2)]
+    data = load_config(tree.folder / "config.yaml", tree.arguments()[2:]).data
+    with Workers(1) as workers:
+        return job.pack_split("train", clips, data, workers, Display(quiet=True), targets=targets)
+
+
+def test_every_target_of_a_clip_is_stored_with_the_names_of_its_classes(tree: Tree) -> None:
+    targets = (Target(name="verb", classes=("pour", "stir")), Target(name="noun"))
+    pack_targets(tree, targets, ((1, 299), (0, -1)))
+    split = open_split(tree.split)
+    assert {name: labels.tolist() for name, labels in split.targets.items()} == {"verb": [1, 0], "noun": [299, -1]}
+    assert split.classes == {"verb": ("pour", "stir"), "noun": None}
+    assert split.labels.tolist() == [1, 0]
+    assert [target.clips for target in split.index.targets] == [{"0": 1, "1": 1}, {"-1": 1, "299": 1}]
+    records = list(tfrecord_loader(str(tree.split / "00000.tfrecord"), None, None))
+    assert [(record["verb"].tolist(), record["noun"].tolist()) for record in records] == [([1], [299]), ([0], [-1])]
+    assert all("label" not in record for record in records)
+    with Workers(1) as workers:
+        assert verify_split(tree.split, workers, Display(quiet=True))[1] == []
+
+
+def test_a_split_without_labels_packs(tree: Tree) -> None:
+    pack_targets(tree, (Target(name="label"),), ((-1,), (-1,)))
+    assert open_split(tree.split).labels.tolist() == [-1, -1]
+
+
+def test_other_names_of_classes_are_another_packing(tree: Tree) -> None:
+    pack_targets(tree, (Target(name="label", classes=("a", "b")),), ((1,), (0,)))
+    with pytest.raises(UserError, match="its classes had other names"):
+        pack_targets(tree, (Target(name="label", classes=("a", "c")),), ((1,), (0,)))
+
+
+@pytest.mark.parametrize("name", ["clip_id", "width", "rgb_index", "Verb", "rgb/000", ""])
+def test_a_target_cannot_have_the_name_of_another_feature(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        Target(name=name)

@@ -182,7 +182,7 @@ def test_packing_reads_the_tree_and_finds_each_videos_stride(tree: SynthTree, tm
     for split in tree.annotations:
         table = open_split(tmp_path / split).table
         rows = {row["narration_id"]: row for row in clip_rows(tree, split)}
-        assert {clip.decode(): str(label) for clip, label in zip(table.clip_id, table.label, strict=True)} == {
+        assert {clip.decode(): str(label) for clip, label in zip(table.clip_id, table.targets[:, 0], strict=True)} == {
             name: row["verb"] for name, row in rows.items()
         }
         video = np.repeat(table.video_id, np.diff(table.first_frame))

@@ -9,7 +9,7 @@ import pytest
 from crc32c import crc32c
 
 from configs.display import Display
-from pipeline.format import FrameTable, index_checksum
+from pipeline.format import STREAMS, FrameTable, index_checksum
 from preprocess import verify
 from preprocess.workers import Workers
 
@@ -53,7 +53,7 @@ def test_a_missing_or_changed_list_of_offsets_is_found(copy: Path) -> None:
 
 
 def test_a_table_that_says_otherwise_than_the_records_is_found(copy: Path) -> None:
-    table = FrameTable.read((copy / "frames.npz").read_bytes())
+    table = FrameTable.read((copy / "frames.npz").read_bytes(), tuple(STREAMS.values()), 1)
     table.rgb_index[3] += 1
     table.height[1] = 63
     table.crc[40, 2] ^= 1
@@ -78,7 +78,7 @@ def refresh(folder: Path) -> None:
 def test_counts_that_do_not_add_up_are_found(copy: Path) -> None:
     path = copy / "index.json"
     index = json.loads(path.read_text())
-    index["classes"]["0"] += 1
+    index["targets"][0]["clips"]["0"] += 1
     index["shards"][0]["clips"] += 1
     path.write_text(json.dumps(index | {"checksum": index_checksum(index)}))
     found = wrong(copy)
