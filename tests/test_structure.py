@@ -14,7 +14,7 @@ ALLOWED = {
     "configs": set(),
     "models": {"configs"},
     "pipeline": {"configs"},
-    "preprocess": {"configs", "pipeline.format"},
+    "preprocess": {"configs", "pipeline.format", "pipeline.decoders.jpeg_stream"},
     "engine": {"configs", "models", "pipeline"},
     "eval": {"configs", "models", "pipeline", "engine"},
     "train": {"configs", "engine", "models", "pipeline"},

@@ -1,0 +1,377 @@
+"""The Huffman-coded scan of a JPEG as tokens, the best code for them (annex K.2), and back: compiled code.
+
+A token is a code to be written: Huffman table << 24 | symbol << 16 | the bits that follow it. Tables 0 to 3 are for DC
+differences, 4 to 7 for AC coefficients.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.decoders.jpeg_stream import Bytes, compiled
+
+Tokens = NDArray[np.uint32]
+Integers = NDArray[np.int64]
+Tables = NDArray[np.int64]  # [8 * WIDTH], see _expand_tables
+
+ERRORS = {
+    -1: "has a Huffman table that is not a code",
+    -2: "has a code in its scan that its tables do not have, or a value that is too large",
+    -3: "has a scan that is cut off or has bytes left over",
+    -4: "has another marker in its scan than belongs there",
+    -5: "has other tokens",
+}
+WIDTH, LIMITS, OFFSETS, SYMBOLS = 512 + 17 + 17 + 256, 512, 512 + 17, 512 + 17 + 17  # of and in one of Tables
+_NO_CODE, _NO_SYMBOL, _CUT_OFF, _MARKER, _OTHER = -1, -2, -3, -4, -5
+RESTART = np.uint32(8 << 24)  # among tokens: here a restart marker is to stand
+SLACK = 10 * 64 * 4 + 8  # bytes that an MCU can take, and a word: whether it lies within the scan is seen after it
+
+
+@compiled
+def read_scan(
+    jpeg: Bytes,
+    position: int,
+    shape: tuple[int, int, int, int, int],
+    fields: Integers,
+    positions: Integers,
+    tokens: Tokens,
+    compare: bool,
+) -> int:
+    """Write the scan's tokens, or compare them with those that are there; their number, or one of ERRORS.
+
+    Args:
+        jpeg: the whole file.
+        position: of the scan's first byte.
+        shape: rows of MCUs, MCUs a row, as many as there are to be (the others are empty), MCUs between markers, and
+            as many as there are to be.
+        fields, positions: of each channel and of each Huffman table, as `walk_header` found them.
+        tokens: room for all of them; DC differences are those of the new intervals.
+        compare: `tokens` are there.
+    """
+    rows, per_row, wide_row, interval, new_interval = shape
+    if interval == 0:
+        interval = rows * per_row
+    num_segments = -(-rows * per_row // interval)
+    if 2 * num_segments > len(jpeg):  # a marker each
+        return _CUT_OFF
+    ends = np.zeros(num_segments, np.int64)
+    clean = np.empty(len(jpeg) - position + SLACK, np.uint8)
+    tables = np.zeros(8 * WIDTH, np.int64)
+    if not _expand_tables(jpeg, positions, tables):
+        return _NO_CODE
+    error = _unstuff(jpeg, position, clean, ends)
+    if error < 0:
+        return error
+    predicted, previous = np.zeros(4, np.int64), np.zeros(4, np.int64)
+    place = mcu = written = segment = 0  # `place` is that of a bit
+    for new_mcu in range(rows * wide_row):
+        if new_mcu % new_interval == 0:
+            previous[:] = 0
+            if new_mcu > 0:
+                if not _put(tokens, written, RESTART, compare):
+                    return _OTHER
+                written += 1
+        if new_mcu % wide_row >= per_row:  # as bright as what lies before
+            written = _write_empty(fields, tokens, written)
+            continue
+        if mcu == interval:
+            if not 0 <= ends[segment] - place < 8:
+                return _CUT_OFF
+            place = ends[segment]
+            segment += 1
+            mcu = 0
+            predicted[:] = 0
+        for channel in range(len(fields)):
+            for _ in range(fields[channel, 0] * fields[channel, 1]):
+                dc, ac = fields[channel, 2], 4 + fields[channel, 3]
+                place, difference = _read_dc(clean, place, tables, dc)
+                if place < 0:
+                    return place
+                predicted[channel] += difference
+                difference = predicted[channel] - previous[channel]
+                previous[channel] = predicted[channel]
+                if abs(difference) > 2047 or abs(predicted[channel]) > 2047:
+                    return _NO_SYMBOL
+                if not _put(tokens, written, _dc_token(dc, difference), compare):
+                    return _OTHER
+                place, written = _read_ac(clean, place, tables, ac, tokens, written + 1, compare)
+                if place < 0:
+                    return place
+        if place > ends[segment]:
+            return _CUT_OFF
+        mcu += 1
+    return written if ends[segment] - place < 8 else _CUT_OFF
+
+
+@compiled
+def _put(tokens: Tokens, written: int, token: int, compare: bool) -> bool:
+    """Write a token, or say whether it is there."""
+    if compare:
+        return written < len(tokens) and tokens[np.uintp(written)] == token
+    tokens[np.uintp(written)] = token
+    return True
+
+
+@compiled
+def _write_empty(fields: Integers, tokens: Tokens, written: int) -> int:
+    for channel in range(len(fields)):
+        for _ in range(fields[channel, 0] * fields[channel, 1]):
+            tokens[written] = fields[channel, 2] << 24
+            tokens[written + 1] = (4 + fields[channel, 3]) << 24
+            written += 2
+    return written
+
+
+@compiled
+def _read_dc(clean: Bytes, place: int, tables: Tables, table: int) -> tuple[int, int]:
+    """The place after a DC difference, and its value."""
+    word, shift = _word(clean, place >> 3), 64 - (place & 7)
+    size, length = _read_code(word, shift, tables, table)
+    if length == 0 or size > 11:
+        return _NO_SYMBOL, 0
+    value = (word >> (shift - length - size)) & ((1 << size) - 1)
+    if size > 0 and value >> (size - 1) == 0:
+        value -= (1 << size) - 1
+    return place + length + size, value
+
+
+@compiled
+def _dc_token(table: int, difference: int) -> int:
+    size, magnitude = 0, abs(difference)
+    while magnitude >> size:
+        size += 1
+    return table << 24 | size << 16 | (difference + (1 << size) - 1 if difference < 0 else difference)
+
+
+@compiled
+def _read_ac(
+    clean: Bytes, place: int, tables: Tables, table: int, tokens: Tokens, written: int, compare: bool
+) -> tuple[int, int]:
+    """The place after a block's AC coefficients, and the number of tokens with theirs."""
+    index = 1
+    while index < 64:
+        word, shift = _word(clean, place >> 3), 64 - (place & 7)  # `shift` bits from `place` on
+        symbol, length = _read_code(word, shift, tables, table)
+        size = symbol & 15
+        value = (word >> (shift - length - size)) & ((1 << size) - 1)
+        place += length + size
+        if size > 0:
+            index += symbol >> 4
+            if index > 63 or length == 0:
+                return _NO_SYMBOL, 0
+        elif symbol == 0xF0:  # sixteen zeros
+            index += 15
+            if index > 62:
+                return _NO_SYMBOL, 0
+        elif symbol == 0 and length > 0:  # the rest is zero
+            index = 64
+        else:
+            return _NO_SYMBOL, 0
+        if not _put(tokens, written, table << 24 | symbol << 16 | value, compare):
+            return _OTHER, 0
+        written += 1
+        index += 1
+    return place, written
+
+
+@compiled
+def _read_code(word: int, shift: int, tables: Tables, table: int) -> tuple[int, int]:
+    """The symbol at the highest of `shift` bits, and the length of its code; of no code 0."""
+    entry = tables[np.uintp(table * WIDTH + ((word >> (shift - 9)) & 511))]
+    if entry:
+        return entry & 255, entry >> 8
+    for length in range(10, 17):
+        code = (word >> (shift - length)) & ((1 << length) - 1)
+        if code < tables[table * WIDTH + LIMITS + length]:
+            return tables[table * WIDTH + SYMBOLS + tables[table * WIDTH + OFFSETS + length] + code], length
+    return 0, 0
+
+
+@compiled
+def _word(clean: Bytes, position: int) -> int:
+    """Eight bytes, the first of them the highest."""
+    word = 0
+    for number in range(8):
+        word = word << 8 | np.int64(clean[np.uintp(position + number)])
+    return word
+
+
+@compiled
+def _unstuff(jpeg: Bytes, position: int, clean: Bytes, ends: Integers) -> int:
+    """Copy the scan without markers and the zeros after ff, and note where its segments end, in bits; 0 or an error."""
+    written = segment = 0
+    end = len(jpeg) - 1
+    while position < end:
+        byte = jpeg[np.uintp(position)]
+        follower = jpeg[np.uintp(position + 1)]
+        if byte != 0xFF or follower == 0:
+            clean[np.uintp(written)] = byte
+            written += 1
+            position += 2 if byte == 0xFF else 1
+        elif follower == 0xFF:  # a fill byte
+            position += 1
+        else:
+            if follower != (0xD9 if segment == len(ends) - 1 else 0xD0 + segment % 8):
+                return _MARKER
+            ends[segment] = 8 * written
+            segment += 1
+            position += 2
+            if segment == len(ends):
+                clean[written : written + SLACK] = 0
+                return 0
+    return _CUT_OFF
+
+
+@compiled
+def _expand_tables(jpeg: Bytes, positions: Integers, tables: Tables) -> bool:
+    """Of each table, by the next 9 bits, length << 8 | symbol, or 0 where the code is longer.
+
+    Of those, by length: the first number that is no code, and where the symbol of code 0 would be; then all symbols.
+    False: the numbers of codes by length cannot be.
+    """
+    for number in range(8):
+        if positions[number] == 0:
+            continue
+        table = tables[number * WIDTH : number * WIDTH + WIDTH]
+        counts = positions[number]
+        code = total = 0
+        for length in range(1, 17):
+            table[OFFSETS + length] = total - code
+            if code + jpeg[counts + length - 1] > 1 << length:
+                return False
+            for _ in range(jpeg[counts + length - 1]):
+                symbol = np.int64(jpeg[counts + 16 + total])
+                table[SYMBOLS + total] = symbol
+                if length <= 9:
+                    begin = code << (9 - length)
+                    table[begin : begin + (1 << (9 - length))] = length << 8 | symbol
+                code += 1
+                total += 1
+            table[LIMITS + length] = code
+            code <<= 1
+    return True
+
+
+@compiled
+def best_code(tokens: Tokens) -> tuple[Bytes, Bytes, Tokens, int]:
+    """The code for which the tokens take the least room.
+
+    Returns:
+        Of each table the number of codes by length [8, 16] and their symbols [8, 256]; code << 8 | length by table and
+        symbol [8 * 256]; the sum of all bits.
+    """
+    frequencies = np.zeros(9 * 256, np.int64)
+    for token in tokens:
+        frequencies[token >> 16] += 1
+    counts, values = np.zeros((8, 16), np.uint8), np.zeros((8, 256), np.uint8)
+    codes = np.zeros(8 * 256, np.uint32)
+    num_bits = 0
+    for table in range(8):
+        frequency = frequencies[table * 256 : table * 256 + 256]
+        if frequency.sum() == 0:
+            continue
+        _choose_lengths(frequency, counts[table], values[table])
+        code = first = 0
+        for length in range(1, 17):
+            for symbol in values[table, first : first + counts[table, length - 1]]:
+                codes[table * 256 + symbol] = code << 8 | length
+                num_bits += frequency[symbol] * (length + (symbol & 15))
+                code += 1
+            first += counts[table, length - 1]
+            code <<= 1
+    num_bits += 8 * 4 * (frequencies[8 * 256] + 1)  # markers and the padding before them
+    return counts, values, codes, num_bits
+
+
+@compiled
+def _choose_lengths(frequency: Integers, counts: Bytes, values: Bytes) -> None:
+    """Huffman's code of at most 16 bits in which no code is all ones; annex K.2 of ITU-T T.81, figures K.1 to K.4."""
+    symbols, weight = np.zeros(257, np.int64), np.zeros(257, np.int64)
+    num = 0
+    for symbol in range(256):
+        if frequency[symbol] > 0:
+            symbols[num], weight[num] = symbol, frequency[symbol]
+            num += 1
+    weight[num] = 1  # the code of all ones; the last, so the longest
+    others, size = np.full(num + 1, -1), np.zeros(num + 1, np.int64)
+    for _ in range(num):
+        least = second = -1
+        for place in range(num + 1):
+            if weight[place] == 0:
+                continue
+            if least < 0 or weight[place] <= weight[least]:
+                least, second = place, least
+            elif second < 0 or weight[place] <= weight[second]:
+                second = place
+        weight[least] += weight[second]
+        weight[second] = 0
+        place = least
+        size[place] += 1
+        while others[place] >= 0:
+            place = others[place]
+            size[place] += 1
+        others[place] = second
+        place = second
+        while place >= 0:
+            size[place] += 1
+            place = others[place]
+    lengths = np.zeros(258, np.int64)
+    for place in range(num + 1):
+        lengths[size[place]] += 1
+    for length in range(257, 16, -1):
+        while lengths[length] > 0:
+            shorter = length - 2
+            while lengths[shorter] == 0:
+                shorter -= 1
+            lengths[length] -= 2
+            lengths[length - 1] += 1
+            lengths[shorter + 1] += 2
+            lengths[shorter] -= 1
+    longest = 16
+    while lengths[longest] == 0:
+        longest -= 1
+    lengths[longest] -= 1
+    counts[:] = lengths[1:17]
+    found = 0
+    for length in range(1, 258):
+        for place in range(num):
+            if size[place] == length:
+                values[found] = symbols[place]
+                found += 1
+
+
+@compiled
+def write_scan(tokens: Tokens, codes: Tokens, num_bits: int) -> Bytes:
+    """The tokens in these codes, with restart markers, without a marker at the end."""
+    out = np.empty(2 * (num_bits // 8 + 8), np.uint8)  # each byte may be ff, which a zero follows
+    bits = count = written = restarts = 0
+    for token in tokens:
+        if token == RESTART:
+            written = _write_bytes(bits << 7 | 127, count + 7, out, written)  # the padding is ones
+            out[written], out[written + 1] = 0xFF, 0xD0 + restarts % 8
+            written += 2
+            restarts += 1
+            count = 0
+            continue
+        code = np.int64(codes[np.uintp(token >> 16)])
+        size = np.int64(token >> 16) & 15
+        bits = ((bits << (code & 255)) | code >> 8) << size | np.int64(token & 0xFFFF)
+        count += (code & 255) + size
+        if count >= 32:
+            written = _write_bytes(bits, count, out, written)
+            count &= 7
+    written = _write_bytes(bits << 7 | 127, count + 7, out, written)
+    return out[:written]
+
+
+@compiled
+def _write_bytes(bits: int, count: int, out: Bytes, written: int) -> int:
+    """Write the whole bytes of the lowest `count` bits."""
+    while count >= 8:
+        count -= 8
+        byte = (bits >> count) & 255
+        out[np.uintp(written)] = byte
+        written += 1
+        if byte == 0xFF:
+            out[np.uintp(written)] = 0
+            written += 1
+    return written

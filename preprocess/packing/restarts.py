@@ -1,0 +1,147 @@
+"""Re-codes a JPEG without loss: the same coefficients, with restart markers and optimised Huffman tables."""
+
+import io
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from pipeline.decoders.jpeg_stream import (
+    HEADER_FIELDS,
+    REFUSALS,
+    Bytes,
+    JpegHeader,
+    walk_header,
+)
+from preprocess.packing.huffman import ERRORS, Integers, Tokens, best_code, read_scan, write_scan
+
+RECODER_VERSION = 1  # of the bytes that are written
+_KEPT = {0xE0, 0xEE, 0xDB}  # JFIF and Adobe, which tell what the channels are, and quantisation tables
+_EXIF_ORIENTATION = 0x0112
+_LONGEST_ROW = 8000  # of blocks that can become more: a JPEG has at most 65,535 pixels
+
+
+class Layout(NamedTuple):
+    """How a picture's MCUs are written: with a marker after each `interval`, in rows of `mcus_per_row`."""
+
+    interval: int
+    mcus_per_row: int  # at least the picture's own; the rest is empty, to make it a multiple of the interval
+
+
+def restart_layout(header: JpegHeader) -> Layout:
+    """The interval that costs few bytes and lets a window's edge be cut where few pixels are wasted.
+
+    It has to divide a row. Where chroma is subsampled across, a picture cannot become wider (the last pixels would see
+    other chroma beside them), and it is 2 MCUs or 1. Others are filled up on the right, as little as 5 to 8 MCUs allow.
+    """
+    row = header.mcus_per_row
+    if header.mcu_width > 8:
+        return Layout(1 if row % 2 else 2, row)
+    if row <= 8 or row > _LONGEST_ROW:
+        return Layout(row, row)
+    interval = min(range(8, 4, -1), key=lambda interval: -row % interval)
+    return Layout(interval, row + -row % interval)
+
+
+def recode(jpeg: bytes, layout: Layout | None = None) -> bytes:
+    """A JPEG of the same pixels with restart markers, that libjpeg and all that stand on it decode.
+
+    Comments and metadata are left out. Where `restart_layout` fills rows up it is wider: the picture is its left part.
+    What was written has been read back and compared, coefficient for coefficient.
+
+    Raises:
+        ValueError: what it is about the JPEG that cannot be re-coded, as the end of a sentence.
+    """
+    data = np.frombuffer(jpeg, np.uint8)
+    walked = walk_header(data)
+    header = JpegHeader(*walked[:HEADER_FIELDS].tolist())
+    if header.refusal:
+        raise ValueError(REFUSALS[header.refusal])
+    if header.has_exif and _is_turned(jpeg):
+        raise ValueError("is to be turned, by its EXIF orientation")
+    layout = layout or restart_layout(header)
+    tokens = _read_tokens(data, walked, layout)
+    tables, codes, num_bits = _best_codes(tokens)
+    scan = write_scan(tokens, codes, num_bits)
+    recoded = _head(jpeg, header, layout, tables) + scan.tobytes() + b"\xff\xd9"
+    if not _has_tokens(np.frombuffer(recoded, np.uint8), layout, tokens):
+        raise ValueError("does not read as the same coefficients when it is re-coded")
+    return recoded
+
+
+def has_same_pixels(jpeg: bytes, recoded: bytes) -> bool:
+    """Whether a decoder makes the same picture of both, but for what was added on the right."""
+    space = "GRAY" if simplejpeg.decode_jpeg_header(jpeg)[2] == "Gray" else "RGB"
+    before, after = (simplejpeg.decode_jpeg(data, space) for data in (jpeg, recoded))
+    return bool(np.array_equal(before, after[:, : before.shape[1]]))
+
+
+def segments(jpeg: bytes) -> Iterator[tuple[int, bytes]]:
+    """(code, marker and content) of each segment of a sound header, from after SOI to SOS."""
+    position, code = 2, 0
+    while code != 0xDA:
+        while jpeg[position + 1] == 0xFF:
+            position += 1
+        code = jpeg[position + 1]
+        after = position + 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
+        yield code, jpeg[position:after]
+        position = after
+
+
+def _is_turned(jpeg: bytes) -> bool:
+    with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
+        return bool(image.getexif().get(_EXIF_ORIENTATION, 1) != 1)
+
+
+def _head(jpeg: bytes, header: JpegHeader, layout: Layout, tables: bytes) -> bytes:
+    """All that stands before the scan."""
+    parts = [b"\xff\xd8"]
+    for code, segment in segments(jpeg):
+        if code in (0xC0, 0xC1) and layout.mcus_per_row != header.mcus_per_row:
+            width = layout.mcus_per_row * header.mcu_width
+            segment = segment[:7] + width.to_bytes(2, "big") + segment[9:]
+        if code == 0xDA:
+            parts += [tables, b"\xff\xdd\0\4" + layout.interval.to_bytes(2, "big")]
+        if code in _KEPT or code in (0xC0, 0xC1, 0xDA):
+            parts.append(segment)
+    return b"".join(parts)
+
+
+def _read_tokens(jpeg: Bytes, walked: Integers, layout: Layout) -> Tokens:
+    header = JpegHeader(*walked[:HEADER_FIELDS].tolist())
+    blocks = header.mcu_height * header.mcu_width // 64 * header.channels  # an MCU's, at most
+    room = min(64 * blocks * header.num_rows * header.mcus_per_row, 8 * len(jpeg))  # each code has a bit at least
+    room += 64 * blocks  # of an MCU that is cut off
+    room += header.num_rows * layout.mcus_per_row // layout.interval
+    room += 2 * blocks * header.num_rows * (layout.mcus_per_row - header.mcus_per_row)
+    tokens = np.empty(room, np.uint32)
+    return tokens[: _scan(jpeg, walked, layout, tokens, False)]
+
+
+def _has_tokens(jpeg: Bytes, layout: Layout, tokens: Tokens) -> bool:
+    """Whether a JPEG that was written reads as it was meant."""
+    walked = walk_header(jpeg)
+    return not walked[0] and _scan(jpeg, walked, layout, tokens, True) == len(tokens)
+
+
+def _scan(jpeg: Bytes, walked: Integers, layout: Layout, tokens: Tokens, compare: bool) -> int:
+    header = JpegHeader(*walked[:HEADER_FIELDS].tolist())
+    fields, tables = walked[HEADER_FIELDS : HEADER_FIELDS + 16].reshape(4, 4), walked[HEADER_FIELDS + 16 :]
+    shape = (header.num_rows, header.mcus_per_row, layout.mcus_per_row, header.interval, layout.interval)
+    count: int = read_scan(jpeg, header.scan, shape, fields[: header.channels], tables, tokens, compare)
+    if count < 0:
+        raise ValueError(ERRORS[count])
+    return count
+
+
+def _best_codes(tokens: Tokens) -> tuple[bytes, Tokens, int]:
+    """The DHT segment, code << 8 | length of each table << 8 | symbol, and the sum of all bits."""
+    counts, values, codes, num_bits = best_code(tokens)
+    tables = b"".join(
+        bytes([(number >> 2) << 4 | number & 3]) + counts[number].tobytes() + values[number, :total].tobytes()
+        for number, total in enumerate(counts.sum(1).tolist())
+        if total
+    )
+    return b"\xff\xc4" + (len(tables) + 2).to_bytes(2, "big") + tables, codes, num_bits

@@ -1,0 +1,196 @@
+"""A trimmed JPEG decodes to the pixels of the whole; what cannot be trimmed is said, and no byte outside is read."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.decoders.jpeg_stream import REFUSALS, compiled, read_header
+from pipeline.decoders.trim import Trimmed, Window, trim_into
+from preprocess.packing.restarts import recode
+from tests.jpegs import GRAY, SAMPLINGS, write_jpeg
+
+ROOT = Path(__file__).parents[3]
+
+
+def as_bytes(jpeg: bytes) -> np.ndarray:
+    return np.frombuffer(jpeg, np.uint8)
+
+
+def trim(jpeg: bytes, window: Window) -> tuple[bytes, Trimmed]:
+    out = np.empty(len(jpeg) + 2, np.uint8)
+    trimmed = trim_into(as_bytes(jpeg), window, out)
+    assert trimmed is not None
+    return out[: trimmed.size].tobytes(), trimmed
+
+
+def cut(image: np.ndarray, window: Window) -> np.ndarray:
+    top, left, height, width = window
+    return image[top : top + height, left : left + width]
+
+
+def decode(jpeg: bytes, sampling: str) -> np.ndarray:
+    return simplejpeg.decode_jpeg(jpeg, "GRAY" if sampling == GRAY else "RGB")
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> tuple[int, int, Window]:
+    """Height and width of a picture, and a window in it."""
+    height, width = draw(st.integers(1, 70)), draw(st.integers(1, 120))
+    top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+    return height, width, Window(top, left, draw(st.integers(1, height - top)), draw(st.integers(1, width - left)))
+
+
+@given(
+    windows(),
+    st.sampled_from(SAMPLINGS),
+    st.integers(1, 100),
+    st.integers(0, 60),
+    st.sampled_from([0, 1, 2, 7]),
+    st.booleans(),
+)
+@example((32, 36, Window(8, 33, 9, 3)), "420", 90, 10, 0, False)  # the last MCU has chroma two samples wide
+@example((17, 9, Window(16, 8, 1, 1)), "420", 90, 10, 0, False)
+@example((40, 57 * 8, Window(3, 400, 30, 56)), GRAY, 95, 10, 0, False)  # rows that are filled up
+@settings(max_examples=300, deadline=None)
+def test_a_window_of_the_trimmed_picture_is_that_of_the_whole_to_the_last_bit(
+    place: tuple[int, int, Window], sampling: str, quality: int, noise: int, restarts: int, optimise: bool
+) -> None:
+    height, width, window = place
+    jpeg = write_jpeg(height, width, sampling, quality, noise, restarts=restarts, optimise=optimise)
+    stored = recode(jpeg)
+    small, trimmed = trim(stored, window)
+    image = decode(small, sampling)
+    assert image.shape[:2] == trimmed[1:3]
+    np.testing.assert_array_equal(
+        cut(image, Window(trimmed.top, trimmed.left, *window[2:])), cut(decode(jpeg, sampling), window)
+    )
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_jpeg_with_restarts_of_its_own_is_trimmed_as_it_is(sampling: str) -> None:
+    jpeg = write_jpeg(64, 96, sampling, restarts=1)
+    small, trimmed = trim(jpeg, Window(20, 40, 20, 20))
+    assert trimmed.size < len(jpeg)
+    image = cut(decode(small, sampling), Window(trimmed.top, trimmed.left, 20, 20))
+    np.testing.assert_array_equal(image, cut(decode(jpeg, sampling), Window(20, 40, 20, 20)))
+
+
+@pytest.mark.parametrize("sampling", ["420", GRAY])
+def test_all_decoders_see_the_same_in_a_trimmed_picture(sampling: str) -> None:
+    small, _ = trim(recode(write_jpeg(256, 456, sampling, noise=20)), Window(17, 100, 224, 224))
+    expected = decode(small, sampling)
+    pillow = np.asarray(Image.open(io.BytesIO(small))).reshape(expected.shape)
+    opencv = cv2.imdecode(as_bytes(small), cv2.IMREAD_GRAYSCALE if sampling == GRAY else cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(pillow, expected)
+    np.testing.assert_array_equal(opencv.reshape(expected.shape), expected)
+    np.testing.assert_array_equal(dali_image(small, sampling), expected)
+
+
+def dali_image(jpeg: bytes, sampling: str) -> np.ndarray:
+    pytest.importorskip("nvidia.dali")
+    from nvidia.dali import fn, pipeline_def, types
+
+    @pipeline_def(batch_size=1, num_threads=1, device_id=None)
+    def graph():
+        return fn.decoders.image(
+            fn.external_source([[as_bytes(jpeg)]]), output_type=types.GRAY if sampling == GRAY else types.RGB
+        )
+
+    pipe = graph()
+    pipe.build()
+    return np.asarray(pipe.run()[0].at(0))
+
+
+def test_only_what_the_window_needs_is_copied() -> None:
+    jpeg = recode(write_jpeg(256, 456, "420"))
+    small, trimmed = trim(jpeg, Window(16, 32, 224, 224))
+    assert (trimmed.height, trimmed.width) == (256, 256)  # a pixel more at each side, in MCUs of 16
+    assert len(small) < 0.6 * len(jpeg)
+    _, trimmed = trim(recode(write_jpeg(256, 456, GRAY)), Window(16, 48, 224, 224))
+    assert (trimmed.height, trimmed.width) == (224, 240)  # MCUs of 8, six at a time
+
+
+@pytest.mark.parametrize(
+    "jpeg",
+    [
+        write_jpeg(64, 96),
+        write_jpeg(64, 96, restarts=4),  # six MCUs a row
+        write_jpeg(64, 96, progressive=True),
+        b"",
+        b"\xff\xd8\xff\xd9",
+        b"\0" * 99,
+    ],
+    ids=["no markers", "markers within rows", "progressive", "empty", "no picture", "no JPEG"],
+)
+def test_what_cannot_be_trimmed_is_said(jpeg: bytes) -> None:
+    assert trim_into(as_bytes(jpeg), Window(0, 0, 8, 8), np.empty(len(jpeg) + 2, np.uint8)) is None
+
+
+def test_a_picture_that_exif_may_turn_is_not_trimmed() -> None:
+    jpeg = write_jpeg(64, 96, restarts=1)
+    exif = b"\xff\xe1\0\x0aExif\0\0\0\0"
+    turned = jpeg[:2] + exif + jpeg[2:]
+    assert trim_into(as_bytes(turned), Window(0, 0, 8, 8), np.empty(len(turned) + 2, np.uint8)) is None
+
+
+def test_a_lost_marker_is_noticed() -> None:
+    jpeg = recode(write_jpeg(64, 96))
+    place = jpeg.index(b"\xff\xd3")
+    for damaged in (jpeg[:place] + jpeg[place + 2 :], jpeg[: place + 1] + b"\xd4" + jpeg[place + 2 :], jpeg[:place]):
+        assert trim_into(as_bytes(damaged), Window(0, 0, 64, 96), np.empty(len(damaged) + 2, np.uint8)) is None
+
+
+def test_a_window_outside_and_too_little_room_are_refused() -> None:
+    jpeg = recode(write_jpeg(64, 96))
+    with pytest.raises(ValueError, match=r"\(0, 90, 8, 8\) does not lie within 64 x 96 pixels"):
+        trim_into(as_bytes(jpeg), Window(0, 90, 8, 8), np.empty(len(jpeg) + 2, np.uint8))
+    with pytest.raises(ValueError, match="needs room for 2 more"):
+        trim_into(as_bytes(jpeg), Window(0, 0, 8, 8), np.empty(len(jpeg), np.uint8))
+
+
+@given(st.integers(2, 700), st.integers(0, 255))
+@settings(deadline=None)
+def test_no_change_of_one_byte_of_a_header_is_worse_than_a_refusal(place: int, byte: int) -> None:
+    jpeg = bytearray(recode(write_jpeg(24, 40)))
+    assume(place < len(jpeg))
+    jpeg[place] = byte
+    header = read_header(as_bytes(bytes(jpeg)))
+    assert 0 <= header.refusal < len(REFUSALS)
+    if not header.refusal:
+        window = Window(header.height - 1, header.width - 1, 1, 1)
+        trim_into(as_bytes(bytes(jpeg)), window, np.empty(len(jpeg) + 2, np.uint8))
+
+
+def test_compiled_code_needs_no_place_to_be_kept() -> None:
+    space: dict[str, object] = {}
+    exec("def double(x):\n    return 2 * x", space)  # of no file, so that there is no cache for it
+    assert compiled(space["double"])(21) == 42
+
+
+@pytest.mark.slow
+def test_damaged_pictures_are_read_within_their_bytes(tmp_path: Path) -> None:
+    # With checks of bounds compiled in, and first that they are.
+    code = (
+        "import numpy as np; from preprocess.packing.huffman import _word\n"
+        "try: _word(np.zeros(8, np.uint8), 1)\n"
+        "except IndexError: print('checked')\n"
+        "import sys; from tests.chaos import streams; sys.argv[1:] = ['--files', '2000']; streams.main()"
+    )
+    environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("checked")
+    assert "trimmed" in done.stdout
+    assert "other pixels" not in done.stdout
