@@ -35,9 +35,7 @@ def main() -> None:
     one, two = loaders.values()
     print(f"pixels of two epochs, {count_equal(one, two)} clips: equal")
     subjects = {name: batches(loader) for name, loader in loaders.items()}
-    rounds = interleave(
-        subjects, rounds=arguments.rounds, batches=arguments.batches, warmup=5, on_round=lambda name: None
-    )
+    rounds = dict(interleave(subjects, rounds=arguments.rounds, batches=arguments.batches, warmup=5))
     for (name, result), split in zip(rounds.items(), arguments.splits, strict=True):
         table = open_split(split).table
         figures = result.summary()

@@ -3,9 +3,9 @@
     python -m pipeline.profile -c configs/xnorm.yaml --json profile.json
     python benchmarks/scaling.py profile.json --gpu-clips-per-s 100
 
-The clips that one GPU trains on a second are an assumption that has to be given, unless the profile was made on a GPU
-with --train; everything else is a product of it and the profile's own figures. A profile of another machine, of another
-config, or of raw frames gives a table of its own.
+The clips that one GPU trains on a second have to be given: python -m engine.profiling says them, on that GPU. All
+else is a product of them and the profile's own figures. A profile of another machine, of another config, or of raw
+frames gives a table of its own.
 """
 
 if __name__ == "__main__":
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import ConfigError, UserError, exit_code_of
+from pipeline.profile_tables import markdown_table
 
 SETS = {"subset": 11_186, "EPIC-KITCHENS-100": 67_217}  # training clips of the preset, training segments of all
 GPUS = (1, 8, 64)
@@ -35,13 +36,11 @@ class Costs:
         cpu_ms: CPU milliseconds by stage, of one of the machine's cores: reading, decode, hand-over, augment.
         num_bytes: bytes that are read.
         num_jpegs: JPEGs that are decoded.
-        gpu_clips_per_s: what one GPU trains on a second where it waits for nothing; None: not measured.
     """
 
     cpu_ms: Mapping[str, float]
     num_bytes: float
     num_jpegs: int
-    gpu_clips_per_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,7 @@ def read_costs(path: Path) -> tuple[Costs, str]:
         profile = json.loads(path.read_text("utf-8"))
         cpu_ms = {name: float(ms) for name, ms in profile["stages_cpu_ms_per_clip"].items()}
         num_jpegs = JPEGS_PER_FRAME * int(profile["config"]["clip"]["num_frames"])
-        training = profile.get("training")
-        measured = training is not None and training["device"].startswith("cuda")
-        rate = float(training["subjects"]["compute"]["clips_per_s"]) if measured else None
-        return Costs(cpu_ms, float(profile["bytes_per_clip"]), num_jpegs, rate), str(profile["machine"]["cpu"])
+        return Costs(cpu_ms, float(profile["bytes_per_clip"]), num_jpegs), str(profile["machine"]["cpu"])
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); pipeline.profile --json writes it") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -92,17 +88,8 @@ def needs(costs: Costs, num_gpus: int, gpu_clips_per_s: float) -> Needs:
     )
 
 
-def lines(costs: Costs, machine: str, assumed: Sequence[float]) -> Iterator[str]:
-    """A profile's costs, and a table of needs, in Markdown.
-
-    Raises:
-        ConfigError: there is no rate, neither measured nor assumed.
-    """
-    rates = [(rate, "ASSUMED") for rate in assumed]
-    if costs.gpu_clips_per_s is not None:
-        rates.insert(0, (costs.gpu_clips_per_s, "measured"))
-    if not rates:
-        raise ConfigError("--gpu-clips-per-s: is needed where pipeline.profile --train was not run on a GPU")
+def lines(costs: Costs, machine: str, rates: Sequence[float]) -> Iterator[str]:
+    """A profile's costs, and a table of needs at the given `rates` of a GPU, in Markdown."""
     stages = ", ".join(f"{name} {ms:.2f}" for name, ms in costs.cpu_ms.items())
     yield f"A clip, measured on {machine}: {costs.num_bytes / 1e3:.0f} KB, {costs.num_jpegs} JPEGs, CPU ms: {stages}."
     sizes = (f"{name} {clips:,} clips, {clips * costs.num_bytes / 1e9:.1f} GB" for name, clips in SETS.items())
@@ -110,11 +97,7 @@ def lines(costs: Costs, machine: str, assumed: Sequence[float]) -> Iterator[str]
     yield ""
     totals = ("GPUs", "clips/s a GPU", "clips/s", "MB/s", "JPEGs/s", "cores", "of them not decoding")
     columns = [*totals, *(f"s an epoch, {name}" for name in SETS)]
-    yield f"| {' | '.join(columns)} |"
-    yield f"|{'---:|' * len(columns)}"
-    for rate, origin in rates:
-        for num_gpus in GPUS:
-            yield f"| {' | '.join(_row(needs(costs, num_gpus, rate), f'{rate:g}, {origin}'))} |"
+    yield markdown_table(columns, [_row(needs(costs, num, rate), f"{rate:g}, GIVEN") for rate in rates for num in GPUS])
 
 
 def _row(need: Needs, rate: str) -> list[str]:
@@ -136,9 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--gpu-clips-per-s",
         type=_rate,
         nargs="+",
-        default=[],
+        required=True,
         metavar="RATE",
-        help="clips a second that one GPU trains on, assumed",
+        help="clips per second that one GPU trains on",
     )
     arguments = parser.parse_args(argv)
     return exit_code_of(lambda: _run(arguments))

@@ -14,10 +14,10 @@ import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
 from benchmarks.published_xnorm import PaddedConv3d, PaddedMaxPool3d, PublishedXNorm, Unit
-from benchmarks.tables import markdown_table, spread
 from models import build_model, i3d
 from models.norm_exchange import norm_exchange
 from pipeline.measure import Rounds, interleave
+from pipeline.profile_tables import markdown_table, spread
 
 CLASSES = 8
 Mend = Callable[[PublishedXNorm], None]
@@ -155,14 +155,10 @@ def main() -> None:
     )
     print(f"the first and the last form differ by {logits:.1e} of their norm, the gradients by {gradients:.1e}.\n")
     rounds = {"rounds": arguments.rounds, "batches": 1, "warmup": 1}
-    trained = interleave(
-        {name: train(model, fused, inputs) for name, (model, fused) in models.items()},
-        **rounds,
-        on_round=lambda _: None,
-    )
+    trained = dict(interleave({name: train(*model, inputs) for name, model in models.items()}, **rounds))
     print(markdown_table(["a training step", "CPU s a clip", "of the published"], rows(trained)), flush=True)
     ends = {name: score(models[name][0], inputs) for name in (names[0], names[-1])}
-    scored = interleave(ends, **rounds, on_round=lambda _: None)
+    scored = dict(interleave(ends, **rounds))
     print("\n" + markdown_table(["scoring", "CPU s a clip", "of the published"], rows(scored)))
 
 

@@ -25,13 +25,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.tables import markdown_table
 from configs import Config, UserError, load_config
 from configs.command import add_config
 from configs.errors import exit_code_of
 from configs.files import atomic_write
 from pipeline.format import open_split
 from pipeline.machine import describe_machine
+from pipeline.profile_tables import markdown_table, spread_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -132,8 +132,8 @@ def loader_table(report: dict[str, Any]) -> str:
     rows = [
         [
             NAMES.get(name, name),
-            _range(figure, "cpu_ms_per_clip", ".1f"),
-            _range(figure, "clips_per_s", ".0f"),
+            spread_of(figure, "cpu_ms_per_clip", ".1f"),
+            spread_of(figure, "clips_per_s", ".0f"),
             f"{figure['cpu_ms_per_clip'] / floor:.2f}",
         ]
         for name, figure in subjects.items()
@@ -143,10 +143,6 @@ def loader_table(report: dict[str, Any]) -> str:
         markdown_table(["", "CPU ms a clip", "clips/s", "CPU over the floor"], rows)
         + f"\n\nStages of the loader: {stages}. {report['frames_per_s']:.0f} frames/s, {report['mb_per_s']:.0f} MB/s."
     )
-
-
-def _range(figure: dict[str, float], key: str, form: str) -> str:
-    return f"{figure[key]:{form}} ({figure[f'{key}_min']:{form}} to {figure[f'{key}_max']:{form}})"
 
 
 def machine() -> str:

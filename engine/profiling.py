@@ -1,20 +1,32 @@
-"""What training adds to loading: the model alone, the loader alone, and both, and the operations that cost the most."""
+"""Command line: what training adds to loading: model, loader, both, and the costliest operations."""
 
+if __name__ == "__main__":
+    from configs.startup import begin
+
+    begin()
+
+import argparse
+import json
 import os
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
+from configs import load_config
+from configs.command import add_config, at_least, check_folder, command_parser, path_type
 from configs.display import Display
-from configs.errors import UserError
+from configs.errors import UserError, exit_code_of
 from configs.files import atomic_write
 from configs.schema import Config
 from engine.device import choose_placement
@@ -26,10 +38,47 @@ from engine.session import Session
 from engine.step import Measured, Stepper
 from models import build_model
 from pipeline.batch import Batch
-from pipeline.measure import Measure
+from pipeline.machine import describe_machine
+from pipeline.measure import measure_shown
+from pipeline.profile_tables import spread_of
 
 TRACED = 3  # steps in the trace
 COSTLIEST = 10  # operations of those that are listed
+
+DESCRIPTION = (
+    "Measure what training adds to loading: the model alone, the loader alone, and both; list what costs most."
+)
+EXAMPLES = """\
+python -m engine.profiling -c configs/xnorm.yaml
+python -m engine.profiling -c configs/xnorm.yaml --trace trace.json --json training.json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code says how it went."""
+    parser = command_parser("engine.profiling", DESCRIPTION, EXAMPLES)
+    add_config(parser)
+    parser.add_argument("--split", default="train", help="which packed split")
+    parser.add_argument("--rounds", metavar="N", type=at_least(1), default=3, help="interleaved rounds")
+    parser.add_argument("--batches", metavar="N", type=at_least(1), default=20, help="batches a subject and round")
+    parser.add_argument(
+        "--trace", type=path_type, metavar="FILE", help="write a torch.profiler trace (default: none written)"
+    )
+    parser.add_argument("--json", type=path_type, metavar="FILE", help="write all figures (default: none written)")
+    return exit_code_of(partial(_run, parser.parse_intermixed_args(argv)))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    for path in (arguments.json, arguments.trace):
+        check_folder(path)
+    config = load_config(arguments.config, arguments.overrides)
+    with Display(arguments.quiet) as display:
+        report = profile_training(config, arguments, display)
+        show_training(report, display)
+    if arguments.json:
+        with atomic_write(arguments.json, "w") as file:
+            json.dump({"machine": describe_machine(), **report}, file, indent=2)
+    return 0
 
 
 @dataclass
@@ -98,13 +147,8 @@ class Training:
         measured.grad_norm.item()
 
 
-def profile_training(
-    config: Config, split: str, display: Display, measure: Measure, trace: Path | None = None
-) -> dict[str, Any]:
+def profile_training(config: Config, arguments: argparse.Namespace, display: Display) -> dict[str, Any]:
     """Measure compute, loader and both on the train.device of `config`, and list the costliest operations of a step.
-
-    `measure` takes subjects to their rounds, interleaved. `trace` is where a trace of some steps is written, for
-    chrome://tracing or https://ui.perfetto.dev.
 
     Raises:
         ConfigError: the device or the precision cannot be had.
@@ -112,11 +156,12 @@ def profile_training(
     """
     placement = choose_placement(config.train.device, config.train.precision)
     with StopRequest() as stop:
-        training = Training(config, split, Session(placement, World(), display, stop))
+        training = Training(config, arguments.split, Session(placement, World(), display, stop))
         both = training.train()
-        rounds = measure({"compute": training.compute(), "loader": training.load(), "end to end": both})
+        subjects = {"compute": training.compute(), "loader": training.load(), "end to end": both}
+        rounds = measure_shown(subjects, arguments.rounds, arguments.batches, display)
         waited = training.waited / training.seconds
-        operations = trace_steps(both, placement.device, trace)
+        operations = trace_steps(both, placement.device, arguments.trace)
     figures = {name: result.summary() for name, result in rounds.items()}
     speeds = {name: figure["clips_per_s"] for name, figure in figures.items()}
     return {
@@ -128,6 +173,29 @@ def profile_training(
         "limit": min(("compute", "loader"), key=lambda name: speeds[name]),
         "operations": operations,
     }
+
+
+def show_training(report: dict[str, Any], display: Display) -> None:
+    """Show the speed of the model, of the loader and of both, who waits for whom, and the costliest operations."""
+    table = Table(title=f"training on {report['device']}, {report['precision']}, medians of the rounds (range)")
+    for column in ("", "clips/s", "CPU ms a clip"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, figure in report["subjects"].items():
+        table.add_row(name, spread_of(figure, "clips_per_s", ".1f"), spread_of(figure, "cpu_ms_per_clip", ".1f"))
+    display.table(table)
+    speeds = {name: figure["clips_per_s"] for name, figure in report["subjects"].items()}
+    limit = {"compute": "the model", "loader": "the loader"}[report["limit"]]
+    display.line(
+        f"compute {speeds['compute']:.1f} clips/s, loader {speeds['loader']:.1f} clips/s, end to end "
+        f"{speeds['end to end']:.1f} clips/s: the model waits for clips {report['data_wait']:.1%} of the time; "
+        f"{limit} is the limit"
+    )
+    table = Table(title="the costliest operations of a step, by their own time")
+    for column in ("operation", "calls", "ms", "share"):
+        table.add_column(column, justify="left" if column == "operation" else "right")
+    for row in report["operations"]:
+        table.add_row(row["name"], f"{row['calls_per_step']:.0f}", f"{row['ms_per_step']:.1f}", f"{row['share']:.1%}")
+    display.table(table)
 
 
 def trace_steps(training: Iterator[int], device: torch.device, path: Path | None) -> list[dict[str, Any]]:
@@ -168,3 +236,7 @@ def _export(profiler: profile, path: Path) -> None:
                 shutil.copyfileobj(source, file)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

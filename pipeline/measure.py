@@ -5,9 +5,12 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from configs.display import Display
+
+WARMUP = 3  # batches a round that are not counted: what other subjects decoded ahead is over by then
 Subject = Iterator[int]  # an endless way of making batches: yields the number of clips of each, as it is ready
 
 
@@ -39,21 +42,29 @@ class Rounds:
         }
 
 
-Measure = Callable[[dict[str, Subject]], dict[str, Rounds]]  # interleave(), with all but the subjects settled
-
-
 def interleave(
-    subjects: dict[str, Subject], *, rounds: int, batches: int, warmup: int, on_round: Callable[[str], None]
-) -> dict[str, Rounds]:
+    subjects: Mapping[str, Subject], *, rounds: int, batches: int, warmup: int
+) -> Iterator[tuple[str, Rounds]]:
     """Measure every subject once a round, so that a machine whose speed drifts treats all alike.
 
-    A round takes `batches` batches of each subject after `warmup` that are not counted.
+    A round takes `batches` batches of each subject after `warmup` that are not counted. After each turn the subject's
+    name and its rounds so far are yielded, so that dict() of it has the results.
     """
     results = {name: Rounds() for name in subjects}
     for _ in range(rounds):
         for name, subject in subjects.items():
             _measure(subject, batches, warmup, results[name])
-            on_round(name)
+            yield name, results[name]
+
+
+def measure_shown(subjects: Mapping[str, Subject], rounds: int, batches: int, display: Display) -> dict[str, Rounds]:
+    """interleave() behind a bar of progress."""
+    display.begin("measuring", rounds * len(subjects), unit="runs")
+    results = {}
+    for name, result in interleave(subjects, rounds=rounds, batches=batches, warmup=WARMUP):
+        results[name] = result
+        display.advance()
+        display.update(f"the last one: {name}")
     return results
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from configs import Config, ConfigError, UserError, load_config
+from configs import Config, UserError, load_config
 from configs.command import add_config, at_least, check_folder, command_parser, path_type
 from configs.display import Display
 from configs.errors import exit_code_of
@@ -29,14 +29,13 @@ from pipeline.baselines import (
 from pipeline.format import Split, check_packed, open_split
 from pipeline.loader import ClipLoader
 from pipeline.machine import describe_machine
-from pipeline.measure import Rounds, interleave
-from pipeline.profile_tables import show_loader, show_sweep, show_training
+from pipeline.measure import measure_shown
+from pipeline.profile_tables import show_loader, show_sweep
 from pipeline.published import PublishedClips, has_folders
 from pipeline.stages import stage_costs, stage_subjects
 
 STREAMS = ("rgb", "flow")
 MOST_FRAMES = 1000  # with more, the names of the records' features have four digits
-WARMUP = 3  # batches a round that are not counted: what other subjects decoded ahead is over by then
 
 DESCRIPTION = (
     "Measure how fast the loader is, stage by stage, beside its floor and other ways of loading the same clips."
@@ -48,7 +47,6 @@ EXAMPLES = """\
 python -m pipeline.profile -c configs/xnorm.yaml
 python -m pipeline.profile -c configs/xnorm.yaml --baselines --json profile.json --plot profile.png
 python -m pipeline.profile -c configs/xnorm.yaml --sweep loader.device=cpu
-python -m pipeline.profile -c configs/xnorm.yaml --train --trace trace.json
 """
 
 
@@ -66,13 +64,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batches", metavar="N", type=at_least(1), default=20, help="batches a subject and round")
     parser.add_argument("--baselines", action="store_true", help="also measure other ways of loading the same clips")
     parser.add_argument("--sweep", action="store_true", help="try threads, batch sizes and prefetch, and recommend")
-    parser.add_argument("--train", action="store_true", help="also train: the model alone, the loader alone, and both")
-    parser.add_argument(
-        "--trace",
-        type=path_type,
-        metavar="FILE",
-        help="with --train: write a torch.profiler trace (default: none written)",
-    )
     parser.add_argument("--json", type=path_type, metavar="FILE", help="write all figures (default: none written)")
     parser.add_argument(
         "--plot",
@@ -84,10 +75,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    for path in (arguments.json, arguments.plot, arguments.trace):
+    for path in (arguments.json, arguments.plot):
         check_folder(path)
-    if arguments.trace and not arguments.train:
-        raise ConfigError("--trace: has no effect without --train, whose steps it shows")
     config = load_config(arguments.config, arguments.overrides)
     check_packed(config.data.shards / arguments.split, config.pack_command)
     split = open_split(config.data.shards / arguments.split)
@@ -97,12 +86,6 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.sweep:
             report["sweep"] = sweep(config, len(split.table), arguments, display)
             show_sweep(report["sweep"], display)
-        if arguments.train:
-            from engine.profiling import profile_training  # the one look upwards, by this command's name alone
-
-            measure = partial(_measure, arguments=arguments, display=display)
-            report["training"] = profile_training(config, arguments.split, display, measure, arguments.trace)
-            show_training(report["training"], display)
     if arguments.json:
         with atomic_write(arguments.json, "w") as file:
             json.dump(report, file, indent=2)
@@ -118,7 +101,7 @@ def profile(config: Config, split: Split, arguments: argparse.Namespace, display
     subjects = stage_subjects(config, arguments.split, STREAMS)
     if arguments.baselines:
         subjects |= _baselines(config, split, display)
-    rounds = _measure(subjects, arguments, display)
+    rounds = measure_shown(subjects, arguments.rounds, arguments.batches, display)
     figures = {name: result.summary() for name, result in rounds.items()}
     cpu_ms = {name: figure["cpu_ms_per_clip"] for name, figure in figures.items()}
     clip_bytes = float(split.table.size.sum() / len(split.table))
@@ -145,7 +128,7 @@ def sweep(config: Config, num_clips: int, arguments: argparse.Namespace, display
     settings = [{k: getattr(loader, k) for k in ("num_threads", "batch_size", "prefetch")} | change for change in grid]
     unique = {json.dumps(setting): setting for setting in settings if setting["batch_size"] <= num_clips}
     subjects = {name: _loader_batches(config, arguments.split, setting) for name, setting in unique.items()}
-    rounds = _measure(subjects, arguments, display)
+    rounds = measure_shown(subjects, arguments.rounds, arguments.batches, display)
     rows = [unique[name] | result.summary() for name, result in rounds.items()]
     return sorted(rows, key=lambda row: -row["clips_per_s"])
 
@@ -187,16 +170,6 @@ def _baselines(config: Config, split: Split, display: Display) -> dict[str, Iter
         **{name: dataloader_batches(clips, **workers) for name, clips in data.items()},
         "DALI readers.tfrecord": tfrecord_batches(split, batch_size=batch_size, num_threads=threads, **sizes),
     }
-
-
-def _measure(subjects: dict[str, Iterator[int]], arguments: argparse.Namespace, display: Display) -> dict[str, Rounds]:
-    display.begin("measuring", arguments.rounds * len(subjects), unit="runs")
-
-    def note(name: str) -> None:
-        display.advance()
-        display.update(f"the last one: {name}")
-
-    return interleave(subjects, rounds=arguments.rounds, batches=arguments.batches, warmup=WARMUP, on_round=note)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Shows a profile: tables of the loader's stages, of the sweep and of training, and what they amount to."""
+"""Shows a profile: tables of the loader's stages and of the sweep, and what they amount to; tables in Markdown."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -17,8 +18,8 @@ def show_loader(report: dict[str, Any], display: Display) -> None:
     for name, figure in report["subjects"].items():
         table.add_row(
             name,
-            _spread(figure, "cpu_ms_per_clip", ".2f"),
-            _spread(figure, "clips_per_s", ".0f"),
+            spread_of(figure, "cpu_ms_per_clip", ".2f"),
+            spread_of(figure, "clips_per_s", ".0f"),
             " / ".join(f"{figure[f'wait_ms_p{p}']:.1f}" for p in (50, 95, 99)),
             f"{figure['cpu_ms_per_clip'] / floor:.2f} x",
         )
@@ -32,8 +33,20 @@ def show_loader(report: dict[str, Any], display: Display) -> None:
     )
 
 
-def _spread(figure: dict[str, float], key: str, form: str) -> str:
-    return f"{figure[key]:{form}} ({figure[f'{key}_min']:{form}} to {figure[f'{key}_max']:{form}})"
+def spread(values: Sequence[float], form: str) -> str:
+    """The median of some rounds, with their range."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def spread_of(figure: dict[str, float], key: str, form: str) -> str:
+    """The same of a summary of Rounds, which has the three."""
+    return spread([figure[f"{key}_min"], figure[key], figure[f"{key}_max"]], form)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as Markdown has it, its first column to the left and the others to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def show_sweep(rows: Sequence[dict[str, Any]], display: Display) -> None:
@@ -43,7 +56,7 @@ def show_sweep(rows: Sequence[dict[str, Any]], display: Display) -> None:
         table.add_column(column, justify="right")
     for row in rows:
         sizes = [str(row[key]) for key in ("num_threads", "batch_size", "prefetch")]
-        table.add_row(*sizes, _spread(row, "clips_per_s", ".0f"), _spread(row, "cpu_ms_per_clip", ".2f"))
+        table.add_row(*sizes, spread_of(row, "clips_per_s", ".0f"), spread_of(row, "cpu_ms_per_clip", ".2f"))
     display.table(table)
     # A setting is only worth its threads and memory when it is faster by more than the rounds differ.
     enough = min((row for row in rows if row["clips_per_s_max"] >= rows[0]["clips_per_s"]), key=_cost)
@@ -53,26 +66,3 @@ def show_sweep(rows: Sequence[dict[str, Any]], display: Display) -> None:
 
 def _cost(row: dict[str, Any]) -> tuple[int, int]:
     return row["num_threads"], row["batch_size"] * row["prefetch"]
-
-
-def show_training(report: dict[str, Any], display: Display) -> None:
-    """Show the speed of the model, of the loader and of both, who waits for whom, and the costliest operations."""
-    table = Table(title=f"training on {report['device']}, {report['precision']}, medians of the rounds (range)")
-    for column in ("", "clips/s", "CPU ms a clip"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, figure in report["subjects"].items():
-        table.add_row(name, _spread(figure, "clips_per_s", ".1f"), _spread(figure, "cpu_ms_per_clip", ".1f"))
-    display.table(table)
-    speeds = {name: figure["clips_per_s"] for name, figure in report["subjects"].items()}
-    limit = {"compute": "the model", "loader": "the loader"}[report["limit"]]
-    display.line(
-        f"compute {speeds['compute']:.1f} clips/s, loader {speeds['loader']:.1f} clips/s, end to end "
-        f"{speeds['end to end']:.1f} clips/s: the model waits for clips {report['data_wait']:.1%} of the time; "
-        f"{limit} is the limit"
-    )
-    table = Table(title="the costliest operations of a step, by their own time")
-    for column in ("operation", "calls", "ms", "share"):
-        table.add_column(column, justify="left" if column == "operation" else "right")
-    for row in report["operations"]:
-        table.add_row(row["name"], f"{row['calls_per_step']:.0f}", f"{row['ms_per_step']:.1f}", f"{row['share']:.1%}")
-    display.table(table)

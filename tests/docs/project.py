@@ -44,6 +44,7 @@ SMALLER = {  # in place of base.yaml's own values, so that what a document sets 
 }
 SHORTER = {  # what a command that measures is given behind its own arguments
     "pipeline.profile": ["--rounds", "1", "--batches", "1"],
+    "engine.profiling": ["--rounds", "1", "--batches", "1"],
     "benchmarks.codecs": ["--rounds", "1", "--batches", "2"],
     "benchmarks.cold_cache": ["--rounds", "1"],
     "benchmarks.large_index": ["--clips", "100", "--batches", "1"],

@@ -45,7 +45,7 @@ def worker(seconds: float, clips: int) -> Iterator[int]:
 
 
 def measured(**subjects: Iterator[int]) -> dict[str, Rounds]:
-    return interleave(subjects, rounds=2, batches=5, warmup=1, on_round=lambda _: None)
+    return dict(interleave(subjects, rounds=2, batches=5, warmup=1))
 
 
 def test_waiting_is_wall_time_and_working_is_cpu_time() -> None:
@@ -70,9 +70,8 @@ def test_cpu_time_includes_that_of_living_worker_processes() -> None:
 
 
 def test_subjects_take_turns() -> None:
-    turns: list[str] = []
-    interleave({"a": sleeper(0, 1), "b": sleeper(0, 1)}, rounds=3, batches=1, warmup=0, on_round=turns.append)
-    assert turns == ["a", "b"] * 3
+    turns = interleave({"a": sleeper(0, 1), "b": sleeper(0, 1)}, rounds=3, batches=1, warmup=0)
+    assert [(name, len(rounds.cpu_ms)) for name, rounds in turns] == [(n, count) for count in (1, 2, 3) for n in "ab"]
 
 
 def test_a_summary_has_medians_and_ranges() -> None:
