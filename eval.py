@@ -19,6 +19,7 @@ from configs import Config, ConfigError, UserError, load_config
 from configs.command import add_config, at_least, command_parser, path_type
 from configs.display import Display
 from configs.errors import exit_code_of
+from engine.agreement import require_agreement, shared_facts
 from engine.checkpoint import config_differences, plain_config
 from engine.comparison import compare
 from engine.comparison_report import comparison_table, write_comparison
@@ -97,6 +98,7 @@ def run(
 ) -> Evaluation:
     """Score `split` with the weights in `checkpoint`, print the metrics and write all into `folder`."""
     check_split(config, split)
+    require_agreement(session.world, lambda: shared_facts([config], [split], [checkpoint]))
     model = session.placement.place(_load_model(config, checkpoint, session.display))
     with open_loader(config, split, model, session, looks=looks) as loader:
         evaluation = evaluate(model, loader, config.model.num_classes, session, split)

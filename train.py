@@ -14,6 +14,7 @@ import torch
 from configs import Config, load_config
 from configs.command import add_config, command_parser
 from configs.errors import exit_code_of
+from engine.agreement import require_agreement, shared_facts
 from engine.checkpoint import load_checkpoint
 from engine.distributed import local_size
 from engine.evaluation import Evaluation
@@ -51,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         configs = load_config(arguments.config, arguments.overrides).each_seed()
         with open_session(configs[0], arguments.quiet) as session:
             logs = [RunLog(config, writes=session.world.is_main) for config in configs]
+            splits = list(configs[0].data.annotations.splits())
+            checkpoints = [log.last for log in logs]
+            require_agreement(session.world, lambda: shared_facts(configs, splits, checkpoints))
             begun = _begun(logs, arguments.resume, session.world.job.restarted)
             session.world.job.note_begun()
             for config, log, resume in zip(configs, logs, begun, strict=True):

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from configs.errors import ConfigError, UserError
 from engine.batchnorm import synchronize
-from engine.rendezvous import Job, find_job, has_agent, meet, open_store
+from engine.rendezvous import Job, find_job, has_agent, meet, open_store, read_environment
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,18 @@ class World:
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
         dist.all_gather(parts, tensor)
         return torch.cat(parts)
+
+    def gather_texts(self, text: str) -> list[str]:
+        """Return the `text` of each rank, in their order."""
+        if self.size == 1:
+            return [text]
+        data = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(lengths, torch.tensor([len(data)]), group=self.control)
+        longest = max(int(length) for length in lengths)
+        parts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size)]
+        dist.all_gather(parts, torch.nn.functional.pad(data, (0, longest - len(data))), group=self.control)
+        return [bytes(part[: int(length)].tolist()).decode() for part, length in zip(parts, lengths, strict=True)]
 
     def together(self, work: Callable[[], None]) -> None:
         """Run `work` on every rank; when it fails on one it fails on all, so that none waits for another.
@@ -118,13 +130,13 @@ def joined_world(device: torch.device, timeout: timedelta) -> Iterator[World]:
     """Join the processes that torchrun started (NCCL on GPUs, gloo on CPUs); without torchrun a world of one.
 
     Raises:
+        ConfigError: torchrun's variables are there in part.
         UserError: another process is dead, or has let this one wait for longer than `timeout`.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
+    rank, size = read_environment()
     if size == 1:
         yield World(job=find_job(open_store(timeout) if has_agent() else None))
         return
-    rank = int(os.environ["RANK"])
     try:
         store = open_store(timeout)
         job = find_job(store)

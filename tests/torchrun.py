@@ -1,5 +1,6 @@
 """train.py as torchrun starts it; a rank can be made to have a signal in the middle, and all to compute in fp64."""
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ LAUNCHER = (sys.executable, "-m", "torch.distributed.run")
 Job = subprocess.Popen[str]
 SIGNAL = "TEST_SIGNAL"  # environment variable: rank:step:signal, sent to itself by a rank of the first attempt
 SIGNALLED = "signal at "  # printed, with the time in seconds, before it is sent
+OTHER_RANK = "TEST_OTHER_RANK"  # environment variable: overrides that the first rank has not, as JSON
 DOUBLE = "TEST_DOUBLE"  # environment variable: set where fp64 is wanted
 
 
@@ -75,4 +77,5 @@ if __name__ == "__main__":
     rank, step, number = os.environ.get(SIGNAL, "0:0:0").split(":")
     if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == (rank, "0"):
         signal_after(int(step), int(number))
-    sys.exit(train.main())
+    more = json.loads(os.environ.get(OTHER_RANK, "[]")) if os.environ["RANK"] != "0" else []
+    sys.exit(train.main([*sys.argv[1:], *more]))

@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from configs import UserError
 from configs.lock import locked
 from engine import memory
+from engine.agreement import require_agreement
 from engine.distributed import World
 from engine.step import Stepper
 from models import heads
@@ -142,6 +144,26 @@ def damaged_config(place: Place) -> None:
     place.run("python eval.py --compare runs/rgb", 2)
 
 
+def half_a_torchrun(place: Place) -> None:
+    place.patch.setenv("RANK", "0")
+    place.run(TRAIN + "name=x", 2)
+
+
+def taken_port(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        environment = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        for name, value in (environment | {"MASTER_PORT": str(listener.getsockname()[1])}).items():
+            place.patch.setenv(name, value)
+        place.run(TRAIN + "name=x", 1)
+
+
+def other_ranks(place: Place) -> None:
+    place.patch.setattr(World, "gather_texts", lambda _, text: [text, '{"seed": 1}'])
+    with pytest.raises(UserError) as error:
+        require_agreement(World(0, 2), lambda: {"seed": 0})
+    print(error.value)
+
+
 def little_memory(place: Place) -> None:
     place.patch.setattr(memory, "available_bytes", lambda: 2**20)
     place.run(TRAIN + "name=x", 0)
@@ -186,6 +208,9 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "this machine's memory is full": full_machine,
     "the environment variable": of(TRAIN + "name=x data.shards=$NOT_SET_HERE/shards", 2),
     "restore it, or remove": damaged_config,
+    "which torchrun sets together": half_a_torchrun,
+    "cannot meet there": taken_port,
+    "do not share what they must": other_ranks,
     "training takes at least": little_memory,
     "no such file of pretrained weights": of(TRAIN + "name=x 'model.pretrained={rgb: nowhere.pt, flow: null}'", 2),
     "missing columns": missing_columns,

@@ -1,5 +1,6 @@
 """Processes meet, attempt after attempt, in a store that forgets nothing."""
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -9,14 +10,15 @@ import pytest
 from torch.distributed import HashStore, TCPStore
 
 import train
-from configs import UserError
-from engine.rendezvous import find_job, meet
+from configs import ConfigError, UserError
+from engine.rendezvous import find_job, meet, open_store, read_environment
 from tests import runs
 from tests.runs import MakeArguments
 
 data, arguments, one_thread = runs.data, runs.arguments, runs.one_thread  # fixtures
 
 LIMIT = timedelta(seconds=20)
+GIVEN = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 
 def attempt(store: HashStore, ranks: list[int]) -> list[str]:
@@ -77,3 +79,50 @@ def test_a_restarted_job_resumes_what_it_began_itself_and_nothing_else(
     assert train.main([*light, "name=new"]) == 0
     assert train.main([*light, "name=new"]) == 0
     assert "runs/new: finished already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"], ids=["silent", "ssh"])
+def test_a_port_on_which_something_else_listens_ends_the_run_in_time(
+    greeting: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=lambda: listener.accept()[0].sendall(greeting), daemon=True).start()
+        port = str(listener.getsockname()[1])
+        for rank, reason in (("1", r"no answer within 0\.5 s"), ("0", "address already in use")):
+            for name, value in {**GIVEN, "RANK": rank, "MASTER_PORT": port}.items():
+                monkeypatch.setenv(name, value)
+            message = rf"MASTER_PORT={port}: the processes of this run cannot meet there \(.*{reason}.*something else"
+            with pytest.raises(UserError, match=message):
+                open_store(timedelta(seconds=0.5))
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RANK": "1"}, r"the environment has RANK and lacks WORLD_SIZE, which torchrun sets together"),
+        ({"WORLD_SIZE": "2"}, r"has WORLD_SIZE and lacks RANK, MASTER_ADDR, MASTER_PORT, which"),
+        ({"LOCAL_RANK": "1"}, r"has LOCAL_RANK and lacks RANK, WORLD_SIZE, which"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}, r"lacks MASTER_PORT, which"),
+        ({**GIVEN, "RANK": "2"}, r"has RANK=2, WORLD_SIZE=2, .*; allowed: .* RANK below WORLD_SIZE"),
+        ({**GIVEN, "RANK": "one"}, r"has RANK=one; allowed"),
+        ({**GIVEN, "MASTER_PORT": "-1"}, r"has MASTER_PORT=-1; allowed"),
+    ],
+    ids=str,
+)
+def test_half_of_torchruns_variables_are_one_message(
+    variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*GIVEN, "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert read_environment() == (0, 1)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=message):
+        read_environment()
+
+
+def test_an_address_alone_is_no_run_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*GIVEN, "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "node1")  # as some clusters set it for everybody
+    assert read_environment() == (0, 1)
