@@ -35,6 +35,9 @@ class Annotations(Options):
         return {name: files for name, files in self if files is not None}
 
 
+SPLITS = tuple(Annotations.model_fields)
+
+
 class DataSection(Options):
     """Where the frames and annotations are, and what the shards hold."""
 

@@ -15,6 +15,7 @@ from PIL import Image
 import train
 from configs.command import command_parser
 from configs.errors import UserError, exit_code_of
+from configs.schema import SPLITS
 from pipeline import inspect, profile
 from preprocess import pack, synth
 
@@ -57,7 +58,7 @@ def _write_data(scratch: Path, silence: list[str]) -> list[str]:
     """Write and pack the demo's data; return the overrides that name it."""
     frames = scratch / "data"
     _must(synth.main(["-o", str(frames), *silence]))
-    annotations = ", ".join(f"{split}: [{frames}/annotations/{split}.csv]" for split in synth.SPLITS)
+    annotations = ", ".join(f"{split}: [{frames}/annotations/{split}.csv]" for split in SPLITS)
     data = [f"data.frames={frames}", f"data.shards={scratch / 'shards'}", f"data.annotations={{{annotations}}}"]
     _must(pack.main([*DEMO, *data, *silence]))
     return data

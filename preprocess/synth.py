@@ -32,10 +32,10 @@ from configs.command import command_parser, path_type
 from configs.display import Display
 from configs.errors import ConfigError, UserError, exit_code_of
 from configs.files import atomic_write, one_message
+from configs.schema import SPLITS
 from preprocess.scenes import CLASS_NAMES, CLASSES, Files, Scene, draw_video
 from preprocess.workers import Workers
 
-SPLITS = ("train", "val", "test")
 ONE_STREAM_CEILING = 0.5  # the best accuracy on any video for whoever sees RGB alone or flow alone
 MARKER = "synth.json"
 VERSION = 1  # of the bytes that the same options give
