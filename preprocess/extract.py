@@ -2,12 +2,10 @@
 
 import argparse
 import importlib.util
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-
-import yaml
 
 if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,10 +18,11 @@ from configs.command import at_least, command_parser, path_type
 from configs.display import Display
 from configs.errors import ConfigError, UserError, exit_code_of, listed
 from configs.files import atomic_write
-from preprocess.extract_job import MARKER, extract_videos
-from preprocess.extraction import ExtractOptions
+from preprocess.encoding import ExtractOptions
+from preprocess.extract_job import MARKER, Records, extract_videos
 from preprocess.flow import METHODS, flow_method
-from preprocess.labelling import Labelled, label, write_annotations
+from preprocess.labelling import Labelled, alike_labels, label, read_classes, write_annotations
+from preprocess.own_config import own_config
 from preprocess.segments import COLUMNS, locate, read_table
 
 DESCRIPTION = """\
@@ -32,12 +31,13 @@ that pack.py reads. Safe to run again after any interruption: a video is there w
 """
 NOTES = f"""\
 Columns of the CSV: {COLUMNS}.
-A row without times is a whole video. Labels are class numbers, or names, which are numbered in alphabetical order.
+A file is a video, or a folder of numbered images. A row without times is a whole video.
+Labels are class numbers, or names, which are numbered in alphabetical order, after those of --classes.
 Without a column split, whole videos are dealt out by --ratio; with new videos they are dealt anew.
 
-Writes OUT/frames (archives in EPIC's layout; {MARKER} has the options), OUT/annotations (a CSV a split) and
+Writes OUT/frames (archives in EPIC's layout; {MARKER} has the options), OUT/annotations (a CSV per split) and
 OUT/config.yaml, which pack.py, inspect, train.py and eval.py take; a config.yaml that is there is left as it is.
-It stores all frames of a clip, which jitter in time and several views need.
+It stores all frames of a clip, which jitter in time and several views need; batch size and epochs fit the clips.
 The flow's bytes are round(clip(flow, -bound, bound) / bound * 127.5 + 127.5): 127.5 is no motion.
 """
 EXAMPLES = """\
@@ -67,14 +67,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PIXELS",
         help="scale frames until their shorter side has so many; 0: leave them as they are",
     )
-    group.add_argument("--fps", type=float, metavar="F", help="frames a second to take (default: every frame)")
+    group.add_argument(
+        "--fps",
+        type=float,
+        metavar="F",
+        help="frames per second to take, or of folders of frames (default: every frame)",
+    )
     group.add_argument("--quality", type=int, default=default.quality, help="of RGB's JPEGs, 1 to 100", metavar="Q")
     group = parser.add_argument_group("flow")
     group.add_argument("--flow", choices=METHODS, default=default.flow, help="tvl1 needs opencv-contrib")
     group.add_argument("--bound", type=float, default=default.bound, metavar="PIXELS", help="clip flow beyond it")
     group.add_argument("--stride", type=int, choices=(1, 2), default=default.stride, help="RGB frames a flow frame")
     group.add_argument(
-        "--dilation", type=at_least(1), default=default.dilation, metavar="N", help="frames from which to which it goes"
+        "--dilation",
+        type=at_least(1),
+        default=default.dilation,
+        metavar="N",
+        help="flow is computed from frame t to frame t + N",
     )
     group.add_argument(
         "--flow-quality", type=int, default=default.flow_quality, metavar="Q", help="of flow's JPEGs, 1 to 100"
@@ -82,7 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("splits, where the CSV names none")
     shares = ("TRAIN", "VAL", "TEST")
     group.add_argument("--ratio", type=float, nargs=3, default=(0.8, 0.2, 0.0), metavar=shares, help="shares of videos")
-    group.add_argument("--seed", type=at_least(0), default=0, help="of the dealing out")
+    group.add_argument("--seed", type=at_least(0), default=0, help="seed of the random train/val/test split")
+    parser.add_argument(
+        "--classes",
+        metavar="FILE",
+        type=path_type,
+        help="a classes.csv (id, key) whose numbering goes on (default: a new one)",
+    )
     parser.add_argument(
         "--on-bad", choices=("error", "skip"), default="error", help="skip: leave bad videos and rows out, and say so"
     )
@@ -95,16 +110,17 @@ def _run(arguments: argparse.Namespace) -> int:
     table = read_table(arguments.table)
     if table.unit == "frames" and options.fps is not None:
         raise ConfigError(f"--fps: {table.path} counts frames, which would be others then; write seconds, or leave it")
+    known = None if arguments.classes is None else read_classes(arguments.classes)
     found = locate(arguments.videos, table)
     try:
         with Display(arguments.quiet) as display:
             records, bad = extract_videos(
                 table, found, arguments.output / "frames", options, arguments.workers, display
             )
-            labelled, wrong = label(table, records, arguments.ratio, arguments.seed)
+            labelled, wrong = label(table, records, arguments.ratio, arguments.seed, known)
             wrong = [f"{arguments.videos / file}: {why}" for file, why in bad.items()] + wrong
             _check_bad(wrong, labelled, arguments.on_bad, display)
-            _write(arguments.output, labelled, display)
+            _write(arguments.output, labelled, records, display)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise UserError(f"{where}{error.strerror or error}; complete videos are kept") from None
@@ -130,7 +146,7 @@ def _options(arguments: argparse.Namespace) -> ExtractOptions:
     if missing:
         raise ConfigError(f"extracting needs PyAV and OpenCV ({', '.join(missing)} missing): pip install '.[extract]'")
     flow_method(arguments.flow)
-    return ExtractOptions(**{field.name: getattr(arguments, field.name) for field in fields(ExtractOptions)})
+    return ExtractOptions(**{name: getattr(arguments, name) for name in ExtractOptions.model_fields})
 
 
 def _check_bad(wrong: Sequence[str], labelled: Labelled, on_bad: str, display: Display) -> None:
@@ -144,37 +160,35 @@ def _check_bad(wrong: Sequence[str], labelled: Labelled, on_bad: str, display: D
     display.line(f"left out, {len(wrong)} videos or rows:\n  {lines}")
 
 
-def _write(folder: Path, labelled: Labelled, display: Display) -> None:
+def _write(folder: Path, labelled: Labelled, records: Records, display: Display) -> None:
     """Write annotations and config, and say what there is and what comes next."""
     paths = write_annotations(labelled, folder / "annotations")
     for split, clips in labelled.splits.items():
         absent = labelled.absent(split)
-        lacks = f"; none of label {', '.join(map(str, absent))}" if absent else ""
+        lacks = f"; none of {listed(absent)}" if absent else ""
         display.line(f"{split}: {len(clips)} clips of {len({clip.video_id for clip in clips})} videos{lacks}")
+    _warn(labelled, display)
     config = folder / "config.yaml"
     if config.exists():
         display.line(f"{config}: left as it is; labels run from 0 to {labelled.num_classes - 1}")
     else:
+        short_sides = [min(record.width, record.height) for record in records.values()]
         with atomic_write(config, "w") as file:
-            file.write(_config(folder, paths, labelled))
-    display.line(f"next: python preprocess/pack.py -c {config}")
+            file.write(own_config(folder, paths, labelled, short_sides))
+    display.line(f"next: {shlex.join(['python', 'preprocess/pack.py', '-c', str(config)])}")
 
 
-def _config(folder: Path, paths: dict[str, Path], labelled: Labelled) -> str:
-    """A config of the data; what it does not say is in configs/base.yaml."""
-    content = {
-        "name": folder.resolve().name,
-        "data": {
-            "frames": str(folder / "frames"),
-            "annotations": {split: [str(path)] for split, path in paths.items()},
-            "preset": "none",
-            "shards": str(folder / "shards"),
-            "frames_per_clip": "all",
-        },
-        "model": {"num_classes": max(2, labelled.num_classes)},
-    }
-    head = "# One's own data, as preprocess/extract.py left it; keys that are not here have their defaults.\n"
-    return head + yaml.safe_dump(content, sort_keys=False)
+def _warn(labelled: Labelled, display: Display) -> None:
+    """Say what of the labels and splits may not be as it was meant."""
+    for one, other in alike_labels(labelled.classes or []):
+        display.line(f"note: {one!r} and {other!r} are two classes; write them alike if they are one")
+    if labelled.absent("train"):
+        display.line(
+            f"note: no training clips of {listed(labelled.absent('train'))}: no video of it can be spared by the other "
+            "splits; more videos, or a column split, or --ratio 1 0 0 would change that"
+        )
+    if "val" not in labelled.splits:
+        display.line("note: no validation clips, which train.py needs: it takes two videos at least, or a column split")
 
 
 if __name__ == "__main__":

@@ -1,29 +1,53 @@
 """Extracts all videos of a table into one folder of frames: what is there is kept, the options are one for all."""
 
-import json
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from itertools import pairwise
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from configs.display import Display
 from configs.errors import UserError
 from configs.files import atomic_write, make_folder, remove_scratch
 from configs.lock import locked
-from preprocess.extraction import ExtractOptions, VideoTask, extract_video, read_record
+from preprocess.encoding import ExtractOptions
+from preprocess.extraction import VideoRecord, VideoTask, extract_video, open_source, read_record
 from preprocess.segments import Located, Table, video_id_of
 from preprocess.videos import VideoError
 from preprocess.workers import Workers
 
 MARKER = "extract.json"
-VERSION = 1  # of what the same options make of a video
+VERSION = 2  # of what the same options make of a video
 SMALL_JOB_BYTES = 2**20  # of videos that are done before other processes would have started
-VARIES = 1.5  # times the usual interval between frames, beyond which a rate counts as varying
-MUCH_CLIPPED = 0.02  # share of a video's flow
+COUNTS = ".frames.tmp"
 
-Records = dict[str, dict[str, Any]]  # by file
+Records = dict[str, VideoRecord]  # by file
+
+
+class Extraction(BaseModel):
+    """How a folder's frames and flow were made: the content of extract.json (docs/own-data.md)."""
+
+    version: int = VERSION
+    options: ExtractOptions
+    packages: dict[str, str]  # what decoded the videos and computed the flow
+
+
+def read_extraction(frames: Path) -> Extraction | None:
+    """How the frames below a root were made; None where extract.py did not make them.
+
+    Raises:
+        UserError: the file that says so is damaged.
+    """
+    marker = frames / MARKER
+    try:
+        return Extraction.model_validate_json(marker.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        raise UserError(f"{marker}: is damaged; remove {frames} to do its videos again") from None
 
 
 def extract_videos(
@@ -41,7 +65,7 @@ def extract_videos(
     """
     make_folder(frames)
     with locked(frames):
-        _check_options(frames, options)
+        _hold_to_options(frames, options)
         tasks = _tasks(table, found, frames, options)
         records = {file: record for file, task in tasks.items() if (record := read_record(task)) is not None}
         bad = {file: place.why for file, place in found.items() if place.why is not None and file not in records}
@@ -49,50 +73,109 @@ def extract_videos(
         for folder in frames.glob("*/*/"):
             remove_scratch(folder)
         _say_what_is_there(records, todo, display)
-        display.begin("extract", len(todo), unit="videos")
-        with Workers(num_workers, fewer="--workers 1") as workers:
-            for done in workers.run(extract_video, list(todo.values()), _num_bytes(todo) < SMALL_JOB_BYTES):
-                if done is None:
-                    display.update()
-                    continue
-                file, result = list(todo)[done[0]], done[1]
-                if isinstance(result, VideoError):
-                    bad[file] = result.why
-                else:
-                    records[file] = result
-                display.advance()
-    for file in todo:
-        if file in records:
-            _note(file, records[file], options, display)
+        for file, result in _extract(todo, num_workers, display).items():
+            if isinstance(result, VideoError):
+                bad[file] = result.why
+            else:
+                records[file] = result
+                for note in result.notes:
+                    display.line(f"note: {file}: {note}")
     return records, bad
 
 
-def _check_options(frames: Path, options: ExtractOptions) -> None:
-    """Hold a folder of frames to one set of options: flow of two scales in it would be told apart by nobody."""
-    marker, wanted = frames / MARKER, asdict(options)
-    if not marker.exists():
+def _extract(todo: Mapping[str, VideoTask], num_workers: int, display: Display) -> dict[str, VideoRecord | VideoError]:
+    """The videos' records, or what is wrong with them, in the order in which the videos are named."""
+    results: dict[str, VideoRecord | VideoError] = {}
+    sizes = {file: _num_bytes(task.source) for file, task in todo.items()}
+    is_small = sum(sizes.values()) < SMALL_JOB_BYTES
+    with Workers(num_workers, fewer="--workers 1") as workers, _frame_counts(todo) as counts:
+        tasks = share_out(todo, sizes, workers.count)
+        expected = np.zeros(len(counts), np.int64)
+        for counted in workers.run(_expected_frames, list(tasks.values()), is_small):
+            if counted is not None:
+                expected[counted[0]] = counted[1]
+        progress = _Progress(counts, expected, display)
+        for done in workers.run(extract_video, list(tasks.values()), is_small):
+            if done is not None:
+                results[list(tasks)[done[0]]] = done[1]
+                progress.finish(done[0])
+            progress.update()
+    return {file: results[file] for file in todo}
+
+
+def share_out(todo: Mapping[str, VideoTask], sizes: Mapping[str, int], num_cores: int) -> dict[str, VideoTask]:
+    """The tasks, large videos first, each with as many threads as its share of the work: one alone has all cores."""
+    order = sorted(todo, key=lambda file: -sizes[file])
+    total = max(1, sum(sizes.values()))
+    return {
+        file: todo[file]._replace(slot=slot, num_threads=max(1, min(num_cores, -(-num_cores * sizes[file] // total))))
+        for slot, file in enumerate(order)
+    }
+
+
+def _expected_frames(task: VideoTask) -> int:
+    """About how many frames a video has; what is wrong with it is said later."""
+    with suppress(VideoError):
+        return open_source(task.source, task.options).estimate_count()
+    return 0
+
+
+@contextmanager
+def _frame_counts(todo: Mapping[str, VideoTask]) -> Iterator[NDArray[np.int64]]:
+    """A count of done frames for each video, in a file that all processes have open."""
+    if not todo:
+        yield np.zeros(0, np.int64)
+        return
+    path = next(iter(todo.values())).counts
+    assert path is not None
+    try:
+        yield np.memmap(path, np.int64, "w+", shape=len(todo))
+    finally:
+        path.unlink()
+
+
+class _Progress:
+    """Shows how many frames are done, and how many per second."""
+
+    def __init__(self, counts: NDArray[np.int64], expected: NDArray[np.int64], display: Display) -> None:
+        self._counts, self._expected, self._display = counts, expected, display
+        self._begun = time.monotonic()
+        self._is_done = np.zeros(len(counts), bool)
+        display.begin("extract", int(expected.sum()), unit="frames")
+
+    def finish(self, slot: int) -> None:
+        """Note that a video has come to its end, with however many frames."""
+        self._is_done[slot] = True
+
+    def update(self) -> None:
+        """Show where the videos are."""
+        rate = self._counts.sum() / max(1e-9, time.monotonic() - self._begun)
+        reached = np.where(self._is_done, self._expected, np.minimum(self._counts, self._expected)).sum()
+        text = f"{rate:.1f} frames/s  {self._is_done.sum()}/{len(self._is_done)} videos"
+        self._display.update(text, float(reached))
+
+
+def _hold_to_options(frames: Path, options: ExtractOptions) -> None:
+    """Hold a folder of frames to one set of options: nothing would tell flow of one scale from flow of another."""
+    found = read_extraction(frames)
+    if found is None:
         if any(not path.name.startswith(".") for path in frames.iterdir()):
             raise UserError(f"{frames}: holds files that this command did not write; name a new folder")
-        with atomic_write(marker, "w") as file:
-            json.dump({"version": VERSION, "options": wanted, "packages": _packages()}, file, indent=2)
+        with atomic_write(frames / MARKER, "w") as file:
+            file.write(Extraction(options=options, packages=_packages()).model_dump_json(indent=2))
         return
-    try:
-        found = json.loads(marker.read_text("utf-8"))
-        version, made_with = found["version"], found["options"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{marker}: is damaged; remove {frames} to do its videos again") from None
-    other = [
-        f"{key} was {made_with.get(key)}, is {value}" for key, value in wanted.items() if made_with.get(key) != value
-    ]
-    if other or version != VERSION:
+    was = {**found.options.model_dump(), "version": found.version}
+    wanted = {**options.model_dump(), "version": VERSION}
+    other = [f"{key} was {was[key]}, is {value}" for key, value in wanted.items() if was[key] != value]
+    if other:
         raise UserError(
-            f"{frames}: was made with other options: {', '.join(other) or f'version was {version}, is {VERSION}'}; "
+            f"{frames}: was made with other options: {', '.join(other)}; "
             "name another folder, or remove this one to do its videos again"
         )
 
 
 def _packages() -> dict[str, str]:
-    """What decoded the videos and computed the flow."""
+    """What decodes the videos and computes the flow."""
     import av
     import cv2
 
@@ -103,14 +186,14 @@ def _tasks(table: Table, found: Mapping[str, Located], frames: Path, options: Ex
     """A task for each file that lies where it may, also for one that is gone: its frames may be there."""
     participants = {segment.file: segment.participant for segment in table.segments}
     return {
-        file: VideoTask(place.path, frames, participants[file], video_id_of(file), options)
+        file: VideoTask(place.path, frames, participants[file], video_id_of(file), options, counts=frames / COUNTS)
         for file, place in found.items()
         if place.path is not None
     }
 
 
-def _num_bytes(tasks: Mapping[str, VideoTask]) -> int:
-    return sum(task.source.stat().st_size for task in tasks.values())
+def _num_bytes(source: Path) -> int:
+    return sum(path.stat().st_size for path in source.iterdir()) if source.is_dir() else source.stat().st_size
 
 
 def _say_what_is_there(records: Records, todo: Mapping[str, VideoTask], display: Display) -> None:
@@ -119,21 +202,3 @@ def _say_what_is_there(records: Records, todo: Mapping[str, VideoTask], display:
     for file, task in todo.items():
         if task.record.exists():
             display.line(f"{file}: changed since it was extracted, or its frames did; done again")
-
-
-def _note(file: str, record: Mapping[str, Any], options: ExtractOptions, display: Display) -> None:
-    """Say what of a video may not be as it was meant."""
-    intervals = _intervals(record["times"])
-    usual = statistics.median(intervals) if intervals else 0.0
-    varies = max(intervals, default=0) > VARIES * usual or min(intervals, default=0) < usual / VARIES
-    if varies and options.fps is None:
-        display.line(
-            f"note: {file}: {1000 * min(intervals):.0f} to {1000 * max(intervals):.0f} ms between frames, usually "
-            f"{1000 * usual:.0f}: its flow varies with them; --fps {1 / usual:.4g} would take frames at one rate"
-        )
-    if record["clipped"] > MUCH_CLIPPED:
-        display.line(f"note: {file}: {record['clipped']:.1%} of its flow lies beyond --bound {options.bound:g}")
-
-
-def _intervals(times: Sequence[float]) -> list[float]:
-    return [after - before for before, after in pairwise(times)]

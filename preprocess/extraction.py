@@ -1,51 +1,67 @@
 """Turns one video into two archives, RGB frames and flow, and a record that says that they are whole."""
 
 import io
-import json
 import tarfile
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from crc32c import crc32c
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.files import atomic_write, make_folder
-from preprocess.flow import FlowMethod, flow_method, quantise, share_clipped
-from preprocess.videos import Frame, Pixels, VideoError, at_rate, read_frames
+from preprocess.encoding import Encoded, ExtractOptions, encode_frames
+from preprocess.frame_folder import FrameFolder
+from preprocess.videos import Movie, VideoError
 
 MIB = 2**20
+VARIES = 1.5  # times the usual interval between frames, beyond which a rate counts as varying
+MUCH_CLIPPED = 0.02  # share of a video's flow
 
 
-@dataclass(frozen=True)
-class ExtractOptions:
-    """All that decides what a video becomes.
+class Fingerprint(BaseModel):
+    """What tells a file from another version of it, without reading all of it."""
+
+    bytes: int
+    crc32c: int  # of the first and the last MiB; of a folder's names, sizes and times
+
+
+class ArchiveBytes(BaseModel):
+    """The sizes of a video's archives."""
+
+    rgb: int
+    flow: int
+
+
+class VideoRecord(BaseModel):
+    """What is known of a video that is there whole.
 
     Attributes:
-        short_side: pixels; 0 keeps frames as they are.
-        fps: frames a second that are taken; None: every frame.
-        quality, flow_quality: of the JPEGs, 1 to 100 as libjpeg counts.
-        flow: a name in METHODS.
-        bound: pixels; flow beyond it is clipped.
-        stride: RGB frames a flow frame, 1 or 2.
-        dilation: flow frame k is the motion from RGB frame t = (k - 1) * stride + 1 to frame t + dilation.
+        source: of the video.
+        bytes: of its archives.
+        frames, flow_frames: how many there are.
+        width, height: of both, in pixels.
+        clipped: share of the flow beyond the bound.
+        times: seconds, of each frame; None for a folder of frames whose rate is not known.
+        notes: what was mended, and what may not be as it was meant.
     """
 
-    short_side: int = 256
-    fps: float | None = None
-    quality: int = 81
-    flow: str = "dis"
-    bound: float = 20.0
-    stride: int = 1
-    dilation: int = 1
-    flow_quality: int = 95
+    model_config = ConfigDict(frozen=True)
+
+    source: Fingerprint
+    bytes: ArchiveBytes
+    frames: int
+    flow_frames: int
+    width: int
+    height: int
+    clipped: float
+    times: list[float] | None
+    notes: list[str]
 
 
-@dataclass(frozen=True)
-class VideoTask:
+class VideoTask(NamedTuple):
     """A video, and where what becomes of it goes: <frames>/<participant>/{rgb_frames,flow_frames}/<video>.tar."""
 
     source: Path
@@ -53,6 +69,9 @@ class VideoTask:
     participant_id: str
     video_id: str
     options: ExtractOptions
+    num_threads: int = 1
+    counts: Path | None = None  # a file of int64 that tells how many frames of each video are done
+    slot: int = 0  # this video's place there
 
     @property
     def rgb(self) -> Path:
@@ -70,91 +89,87 @@ class VideoTask:
         return self.frames / self.participant_id / "extracted" / f"{self.video_id}.json"
 
 
-def read_record(task: VideoTask) -> dict[str, Any] | None:
+def open_source(path: Path, options: ExtractOptions) -> Movie | FrameFolder:
+    """The frames of a file, or those that lie in a folder."""
+    kind = FrameFolder if path.is_dir() else Movie
+    return kind(path, options.short_side, options.fps)
+
+
+def read_record(task: VideoTask) -> VideoRecord | None:
     """The record of a video that is there whole and was made of this very file (or the file is gone); else None."""
     try:
-        record = json.loads(task.record.read_text("utf-8"))
-        sizes = {"rgb": task.rgb.stat().st_size, "flow": task.flow.stat().st_size}
-        is_same = not task.source.exists() or record["source"] == describe_source(task.source)
-        return record if is_same and record["bytes"] == sizes else None
-    except (OSError, ValueError, KeyError, TypeError):
+        record = VideoRecord.model_validate_json(task.record.read_bytes())
+        sizes = ArchiveBytes(rgb=task.rgb.stat().st_size, flow=task.flow.stat().st_size)
+        is_same = not task.source.exists() or record.source == fingerprint(task.source)
+        return record if is_same and record.bytes == sizes else None
+    except (OSError, ValidationError):
         return None
 
 
-def describe_source(path: Path) -> dict[str, int]:
-    """What tells a file from another version of it, without reading all of it: its size, and its first and last MiB."""
+def fingerprint(path: Path) -> Fingerprint:
+    """What tells a file, or a folder's files, from another version."""
+    if path.is_dir():
+        entries = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in path.iterdir())
+        return Fingerprint(bytes=sum(entry[1] for entry in entries), crc32c=crc32c(repr(entries).encode()))
     with open(path, "rb") as file:
         first = file.read(MIB)
         size = file.seek(0, io.SEEK_END)
         file.seek(max(0, size - MIB))
-        return {"bytes": size, "crc32c": crc32c(file.read(MIB), crc32c(first))}
+        return Fingerprint(bytes=size, crc32c=crc32c(file.read(MIB), crc32c(first)))
 
 
-def extract_video(task: VideoTask) -> dict[str, Any] | VideoError:
+def extract_video(task: VideoTask) -> VideoRecord | VideoError:
     """Write the video's archives and then its record, each whole or not at all; returns the record or what is wrong."""
     for path in (task.rgb, task.flow, task.record):
         make_folder(path.parent)
     task.record.unlink(missing_ok=True)
-    found = Found()
+    source = open_source(task.source, task.options)
     try:
         with tar_writer(task.rgb) as rgb, tar_writer(task.flow) as flow:
-            streams = Streams(rgb, flow, task.options, found)
-            for frame in at_rate(read_frames(task.source, task.options.short_side), task.options.fps):
-                streams.add(frame)
+            streams = StreamWriter(rgb, flow, task)
+            for encoded in encode_frames(source.frames(), task.options, task.num_threads):
+                streams.add(encoded)
             streams.finish()
     except VideoError as error:
         return error
-    record = {
-        "source": describe_source(task.source),
-        "bytes": {"rgb": task.rgb.stat().st_size, "flow": task.flow.stat().st_size},
-        "frames": len(found.times),
-        "flow_frames": -(-len(found.times) // task.options.stride),
-        "width": found.width,
-        "height": found.height,
-        "clipped": round(float(np.mean(found.clipped)), 6),
-        "times": [round(time, 6) for time in found.times],
-    }
+    record = VideoRecord(
+        source=fingerprint(task.source),
+        bytes=ArchiveBytes(rgb=task.rgb.stat().st_size, flow=task.flow.stat().st_size),
+        frames=streams.num_frames,
+        flow_frames=streams.num_flow,
+        width=encoded.width,
+        height=encoded.height,
+        clipped=round(float(np.mean(streams.clipped)), 6),
+        times=None if source.seconds is None else [round(time, 6) for time in source.seconds],
+        notes=source.notes,
+    )
+    record = record.model_copy(update={"notes": [*record.notes, *doubts(record, task.options)]})
     with atomic_write(task.record, "w") as file:
-        json.dump(record, file)
+        file.write(record.model_dump_json())
     return record
 
 
-@dataclass
-class Found:
-    """What is found out about a video as it is read."""
+class StreamWriter:
+    """Writes both streams of a video as its frames come, one by one, and counts them."""
 
-    width: int = 0
-    height: int = 0
-    times: list[float] = field(default_factory=list)  # seconds, of each frame
-    clipped: list[float] = field(default_factory=list)  # share beyond the bound, of each flow frame
+    def __init__(self, rgb: "TarWriter", flow: "TarWriter", task: VideoTask) -> None:
+        self._rgb, self._flow, self._options = rgb, flow, task.options
+        self._counts = None if task.counts is None else np.memmap(task.counts, np.int64, "r+")
+        self._slot = task.slot
+        self._last: tuple[bytes, bytes] | None = None  # u and v of the last flow frame
+        self.num_frames = self.num_flow = 0
+        self.clipped: list[float] = []
 
-
-class Streams:
-    """Writes both streams of a video as its frames come, one by one."""
-
-    def __init__(self, rgb: "TarWriter", flow: "TarWriter", options: ExtractOptions, found: Found) -> None:
-        self._rgb, self._flow, self._options, self._found = rgb, flow, options, found
-        self._compute: FlowMethod = flow_method(options.flow)
-        self._recent: deque[Any] = deque(maxlen=options.dilation + 1)  # gray frames
-        self._last: list[bytes] = []  # u and v of the last flow frame
-        self._num_flow = 0
-
-    def add(self, frame: Frame) -> None:
+    def add(self, encoded: Encoded) -> None:
         """Write a frame, and the flow that ends in it."""
-        import cv2
-
-        found, options = self._found, self._options
-        found.times.append(frame.seconds)
-        found.height, found.width = frame.pixels.shape[:2]
-        number = len(found.times)
-        self._rgb.add(f"./frame_{number:010d}.jpg", encode_jpeg(frame.pixels[..., ::-1], options.quality))
-        self._recent.append(cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY))
-        begin = number - options.dilation
-        if begin >= 1 and (begin - 1) % options.stride == 0:
-            flow = self._compute(self._recent[0], self._recent[-1])
-            found.clipped.append(share_clipped(flow, options.bound))
-            self._last = [encode_jpeg(plane, options.flow_quality) for plane in quantise(flow, options.bound)]
-            self._write_flow()
+        self.num_frames += 1
+        self._rgb.add(f"./frame_{self.num_frames:010d}.jpg", encoded.rgb)
+        if encoded.flow is not None:
+            self._last = encoded.flow
+            self.clipped.append(encoded.clipped)
+            self._write_flow(encoded.flow)
+        if self._counts is not None:
+            self._counts[self._slot] = self.num_frames
 
     def finish(self) -> None:
         """Repeat the last flow frame where there is no frame to move to, as readers of EPIC's flow do.
@@ -164,25 +179,32 @@ class Streams:
         Raises:
             VideoError: the video is too short for any flow.
         """
-        count, options = len(self._found.times), self._options
-        if not self._last:
-            raise VideoError(f"has {count} frames; flow over --dilation {options.dilation} needs one more than that")
-        while self._num_flow < -(-count // options.stride):
-            self._write_flow()
+        if self._last is None:
+            raise VideoError(
+                f"has {self.num_frames} frames; flow over --dilation {self._options.dilation} needs one more than that"
+            )
+        while self.num_flow < -(-self.num_frames // self._options.stride):
+            self._write_flow(self._last)
 
-    def _write_flow(self) -> None:
-        self._num_flow += 1
-        for plane, jpeg in zip("uv", self._last, strict=True):
-            self._flow.add(f"./{plane}/frame_{self._num_flow:010d}.jpg", jpeg)
+    def _write_flow(self, planes: tuple[bytes, bytes]) -> None:
+        self.num_flow += 1
+        for plane, jpeg in zip("uv", planes, strict=True):
+            self._flow.add(f"./{plane}/frame_{self.num_flow:010d}.jpg", jpeg)
 
 
-def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
-    """A JPEG of pixels [H, W, 3] in BGR, or [H, W]."""
-    import cv2
-
-    done, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done
-    return bytes(data)
+def doubts(record: VideoRecord, options: ExtractOptions) -> list[str]:
+    """What of a video may not be as it was meant."""
+    found = []
+    steps = np.diff(record.times or [])
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    if options.fps is None and len(steps) and (steps.max() > VARIES * usual or steps.min() < usual / VARIES):
+        found.append(
+            f"{1000 * steps.min():.0f} to {1000 * steps.max():.0f} ms between frames, usually {1000 * usual:.0f}: "
+            f"its flow varies with them; --fps {1 / usual:.4g} would take frames at one rate"
+        )
+    if record.clipped > MUCH_CLIPPED:
+        found.append(f"{record.clipped:.1%} of its flow lies beyond --bound {options.bound:g}")
+    return found
 
 
 class TarWriter:

@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 
 from configs.epic import stride_of_id
 from configs.errors import ConfigError, UserError
+from configs.schema import SPLITS
 from preprocess.annotations import is_safe_id, wrong_rows
 
 UNITS = {"seconds": ("start", "stop"), "frames": ("start_frame", "stop_frame")}
-SPLITS = ("train", "val", "test")
 OWN_PARTICIPANT = "own"
 COLUMNS = f"""\
 file, label; start and stop (seconds, or h:m:s) or start_frame and stop_frame (from 1, both in the clip);
@@ -204,4 +204,4 @@ def _locate(root: Path, file: str) -> Located:
         return Located(None, f"is a link that leads outside {root}; allowed: files inside it")
     if not target.exists():
         return Located(target, "is missing")
-    return Located(target, None if target.is_file() else "is no plain file")
+    return Located(target, None if target.is_file() or target.is_dir() else "is neither a file nor a folder of frames")

@@ -22,12 +22,14 @@ from models import heads
 from pipeline import dali
 from tests.docs.markdown import ROOT, Command
 from tests.docs.project import make_project, run
+from tests.movies import moving, write_movie
 
 DOCUMENT = ROOT / "docs/troubleshooting.md"
 MESSAGES = re.findall(r"^### `(.*)`$", DOCUMENT.read_text("utf-8"), re.MULTILINE)
 OWN = "python preprocess/pack.py -c configs/xnorm.yaml data.preset=none data.frames=frames data.shards=own "
 TRAIN_OWN = "'data.annotations={train: [train.csv]}'"
 TRAIN = "python train.py -c configs/rgb.yaml "
+EXTRACT = "python preprocess/extract.py videos segments.csv -o clips"
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,22 @@ def damaged_checkpoint(place: Place) -> None:
     place.run("python train.py -c runs/rgb/config.yaml train.epochs=9 --resume", 1)
 
 
+def disordered(place: Place) -> None:
+    part = write_movie(place.folder / "part.ts", moving([(1, 0)], 40, 56), codec="libx264").read_bytes()
+    (place.folder / "videos/0.mp4").write_bytes(part * 9)
+    place.run(EXTRACT, 1)
+
+
+def one_folder_twice(place: Place) -> None:
+    place.run(EXTRACT, 0)
+    place.run(EXTRACT + " --bound 5", 1)
+
+
+def class_without_training(place: Place) -> None:
+    (place.folder / "segments.csv").write_text("file,label\n0.mp4,stir\n1.mp4,pour\n")
+    place.run(EXTRACT, 0)
+
+
 def of(command: str, code: int) -> Callable[[Place], None]:
     return lambda place: place.run(command, code)
 
@@ -233,6 +251,9 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "this run exists already": of(TRAIN, 2),
     "--resume needs the config": of(TRAIN + "--resume model.hidden_size=16", 2),
     "the gradient is not finite": diverged,
+    "has times in disorder": disordered,
+    "was made with other options": one_folder_twice,
+    "no training clips of": class_without_training,
     "was trained with another model": of(EVAL + "-c configs/rgb.yaml model.hidden_size=16", 2),
 }
 

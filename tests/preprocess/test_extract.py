@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,12 @@ from PIL import Image
 
 import eval as evaluation
 import train
+from configs.load import load_config
 from pipeline import inspect
 from pipeline.format import open_split
-from preprocess import extract, extract_job, extraction, pack
+from preprocess import extract, extract_job, pack
+from preprocess.encoding import ExtractOptions
+from preprocess.extraction import VideoTask
 from preprocess.frames import open_video
 from tests.movies import moving, turn, write_movie
 
@@ -226,7 +230,7 @@ def test_a_video_that_changed_or_whose_frames_did_is_done_again(
 
 
 def test_a_killed_run_leaves_no_half_video_and_the_next_one_finishes(movie: Path, run: Extract, tmp_path: Path) -> None:
-    write_movie(movie.with_name("later.mp4"), moving([(1, 0)] * 15))
+    write_movie(movie.with_name("later.mp4"), moving([(1, 0)] * 9))  # the smaller one
     rows = ["moves.mp4,x", "later.mp4,y"]
     (tmp_path / "segments.csv").write_text("\n".join(["file,label", *rows]))
     code = (
@@ -254,7 +258,7 @@ def test_other_options_are_refused_with_both_values(movie: Path, run: Extract, t
     assert "was made with other options: bound was 20.0, is 8.0, stride was 1, is 2; name" in capsys.readouterr().err
     assert archives(tmp_path / "own") == before
     marker = json.loads((tmp_path / "own/frames/extract.json").read_text())
-    assert marker["options"] == {**vars(extraction.ExtractOptions()), "short_side": 0}
+    assert marker["options"] == ExtractOptions(short_side=0).model_dump()
 
 
 def test_frames_of_another_kind_are_not_mixed_in(movie: Path, run: Extract, tmp_path: Path, capsys) -> None:
@@ -285,7 +289,7 @@ def test_all_that_is_bad_is_in_one_message_and_nothing_is_annotated(
     said = capsys.readouterr().err
     assert said.startswith("error: 6 videos or rows cannot be used:\n")
     for file, why in {
-        "cut.mp4": "is damaged at ",
+        "cut.mp4": "is cut off: ",
         "one.mp4": "has 1 frames; flow over --dilation 1 needs one more than that",
         "empty.mp4": "cannot be read as a video",
         "none.mp4": "is missing",
@@ -318,6 +322,113 @@ def test_a_rate_that_varies_is_said(run: Extract, tmp_path: Path, capsys) -> Non
     assert extract.main([str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own")]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "varies.mkv: 40 to 160 ms between frames, usually 40: its flow varies with them; --fps 25" in said
+
+
+def test_a_folder_of_frames_gets_the_flow_of_the_video_that_it_came_from(
+    movie: Path, run: Extract, tmp_path: Path, capsys
+) -> None:
+    folder = movie.with_name("frames")
+    folder.mkdir()
+    for number, pixels in enumerate(moving(STARTS), 1):
+        Image.fromarray(pixels).save(folder / f"img_{number:05d}.jpg", quality=95)
+    rows = ["moves.mp4,1,16,x", "frames,1,16,x"]
+    assert run(rows, "--ratio", "1", "0", "0", header="file,start_frame,stop_frame,label") == 0
+    expected = [(float(right), float(down)) for right, down in STARTS]
+    assert medians(read_flow(tmp_path / "own/frames", "frames")) == [*expected, expected[-1]]
+    with tarfile.open(tmp_path / "own/frames/own/rgb_frames/frames.tar") as archive:
+        stored = archive.extractfile("./frame_0000000003.jpg")
+        assert stored is not None
+        assert stored.read() == (folder / "img_00003.jpg").read_bytes()
+    before = archives(tmp_path / "own")
+    assert run(rows, "--ratio", "1", "0", "0", header="file,start_frame,stop_frame,label") == 0
+    assert archives(tmp_path / "own") == before
+    Image.fromarray(moving(STARTS)[0]).save(folder / "img_00016.jpg")
+    assert run(rows, "--ratio", "1", "0", "0", header="file,start_frame,stop_frame,label") == 0
+    assert archives(tmp_path / "own") != before
+
+
+def test_seconds_of_a_folder_of_frames_need_a_rate(movie: Path, run: Extract, tmp_path: Path, capsys) -> None:
+    folder = movie.with_name("frames")
+    folder.mkdir()
+    for number, pixels in enumerate(moving(STARTS), 1):
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    assert run(["frames,0.2,0.6,x"], header=TIMES) == 1
+    assert "a folder of frames has no seconds; count frames (start_frame, stop_frame), or say its --fps" in (
+        capsys.readouterr().err
+    )
+    shutil.rmtree(tmp_path / "own")
+    assert run(["frames,0.2,0.6,x"], "--fps", "10", header=TIMES) == 0
+    row = rows_of(tmp_path / "own/annotations/train.csv")[0]
+    assert (row["start_frame"], row["stop_frame"]) == ("3", "6")
+
+
+def test_a_failed_video_is_never_taken_for_a_done_one(run: Extract, tmp_path: Path, capsys) -> None:
+    (tmp_path / "videos").mkdir()
+    whole = write_movie(tmp_path / "whole.ts", moving([(1, 0)] * 1), codec="libx264").read_bytes()
+    (tmp_path / "videos/a.ts").write_bytes(whole * 9)  # restarts at every second frame
+    for _ in range(2):
+        assert run(["a.ts,x"]) == 1
+        assert "has times in disorder at 8 of 18 frames; give it new ones" in capsys.readouterr().err
+    assert not list((tmp_path / "own").rglob("*.tar"))
+    assert not list((tmp_path / "own").rglob("a.json"))
+
+
+def test_what_was_mended_is_said_and_kept(run: Extract, tmp_path: Path, capsys) -> None:
+    write_movie(tmp_path / "videos/a.avi", moving([(1, 0)] * 15), codec="libx264")
+    (tmp_path / "segments.csv").write_text("file,label\na.avi,x\n")
+    assert extract.main([str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own")]) == 0
+    said = "its presentation times run backwards or are missing; decoding times are taken"
+    assert f"note: a.avi: {said}" in " ".join(capsys.readouterr().out.split())
+    assert json.loads((tmp_path / "own/frames/own/extracted/a.json").read_text())["notes"] == [said]
+
+
+def test_a_numbering_goes_on_where_another_set_s_ended(movie: Path, run: Extract, tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text("id,key\n0,zoom\n1,cut\n")
+    assert run(["moves.mp4,cut", "moves.mp4,add"], "--classes", str(tmp_path / "classes.csv")) == 0
+    written = (tmp_path / "own/annotations/classes.csv").read_text()
+    assert written == "id,key\n0,zoom\n1,cut\n2,add\n"
+    rows = rows_of(tmp_path / "own/annotations/train.csv")
+    assert [(row["verb"], row["verb_class"]) for row in rows] == [("cut", "1"), ("add", "2")]
+    assert load_config(tmp_path / "own/config.yaml").model.num_classes == 3
+
+
+def test_what_may_be_wrong_with_labels_and_splits_is_said(movie: Path, tmp_path: Path, capsys) -> None:
+    shutil.copy(movie, movie.with_name("other.mp4"))
+    (tmp_path / "segments.csv").write_text("file,label\nmoves.mp4,Pour\nother.mp4,pour\n")
+    named = [str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own data")]
+    assert extract.main([*named, "--short-side", "0"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "note: 'Pour' and 'pour' are two classes; write them alike if they are one" in said
+    assert re.search(r"note: no training clips of [Pp]our: no video of it can be spared", said)
+    assert f"next: python preprocess/pack.py -c '{tmp_path}/own data/config.yaml'" in said
+
+
+def test_one_long_video_gets_all_cores_and_many_get_one_each(tmp_path: Path) -> None:
+    def threads(*sizes: int) -> list[int]:
+        files = [f"{n}.mp4" for n in range(len(sizes))]
+        todo = {file: VideoTask(Path(file), tmp_path, "own", file, ExtractOptions()) for file in files}
+        tasks = extract_job.share_out(todo, dict(zip(files, sizes, strict=True)), num_cores=8)
+        assert [sizes[files.index(file)] for file in tasks] == sorted(sizes, reverse=True)
+        assert [task.slot for task in tasks.values()] == list(range(len(sizes)))
+        return [tasks[file].num_threads for file in files]
+
+    assert threads(1000) == [8]
+    assert threads(*[100] * 20) == [1] * 20
+    assert threads(100, 700) == [1, 7]
+
+
+def test_progress_counts_frames_with_a_rate(
+    movie: Path, run: Extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    shutil.copy(movie, movie.with_name("more.mp4"))
+    monkeypatch.setattr(extract_job, "SMALL_JOB_BYTES", 0)
+    monkeypatch.setattr("configs.display.PLAIN_EVERY", 0.0)
+    (tmp_path / "segments.csv").write_text("file,label\nmoves.mp4,x\nmore.mp4,x\n")
+    named = [str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own"), "--workers", "2"]
+    assert extract.main([*named, "--short-side", "0"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"extract  32/32 frames  \d+\.\d frames/s  2/2 videos", said)
+    assert not list((tmp_path / "own").rglob(".frames*"))
 
 
 @pytest.mark.parametrize(
