@@ -1,7 +1,7 @@
 """A batch of clip pairs, and the one pass that lays decoded frames out as such."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -19,10 +19,11 @@ class Batch:
     Attributes:
         rgb: uint8 [B, 3, T, H, W], NDHWC in memory (channels_last_3d); None where RGB is not decoded.
         flow: uint8 [B, 2, T, H, W], a plane of u and a plane of v; None where flow is not decoded.
-        labels: int64 [B].
+        labels: int64 [B], of the first target.
         clips: int64 [B], positions in the loader's clip_ids.
         looks: int64 [B], which of the loader's looks at its clip each is; 0 in training.
         views: how each clip is seen.
+        targets: by name, int64 [B], -1 where unknown.
     """
 
     rgb: Tensor | None
@@ -31,6 +32,7 @@ class Batch:
     clips: Tensor
     looks: Tensor
     views: tuple[View, ...]
+    targets: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.views)
@@ -44,6 +46,7 @@ class Batch:
             labels=self.labels.to(device, non_blocking=True),
             clips=self.clips.to(device, non_blocking=True),
             looks=self.looks.to(device, non_blocking=True),
+            targets={name: classes.to(device, non_blocking=True) for name, classes in self.targets.items()},
         )
 
 

@@ -41,7 +41,9 @@ class ClipLoader:
     Attributes:
         options: what was asked for.
         clip_ids: the narration ids of the whole split; batch.clips are positions in it.
-        labels: int64 [N], their classes.
+        targets: by name, int64 [N], the clips' classes; -1 where unknown.
+        labels: int64 [N], those of the first target.
+        classes: by target, the names of its classes; None where the annotations had none.
         looks: the views and crops.
         packed_with: the options that the split was packed with, as its index has them.
         skipped: ids of the clips that on_corrupt="skip" has replaced, one entry a time.
@@ -57,12 +59,12 @@ class ClipLoader:
     ) -> None:
         sizes = {"batch_size": batch_size, "num_frames": num_frames, "crop_size": crop_size}
         given = self.options = LoaderOptions.of(sizes | options)
-        split = open_split(split_dir)
+        split = open_split(split_dir, given.name)
         self.split_dir = Path(split_dir)
         self.table = split.table
         self.packed_with: dict[str, Any] = split.index.options.model_dump()
         self.clip_ids = [clip_id.decode() for clip_id in split.table.clip_id.tolist()]
-        self.labels = split.labels
+        self.targets, self.classes, self.labels = split.targets, split.classes, split.labels
         self.device = _torch_device(given.device)
         self.looks = Looks(given.views, given.crops)
         self.skipped: list[str] = []
@@ -83,6 +85,7 @@ class ClipLoader:
     def from_config(cls, config: Config, split: str, **changes: Any) -> "ClipLoader":
         """The loader of a split as a config describes it, for one rank unless `changes` say otherwise."""
         options = {
+            "name": split,
             "batch_size": config.loader.batch_size,
             "seed": config.seed,
             "device": config.loader.device,
@@ -275,11 +278,15 @@ class ClipLoader:
         return Batch(
             rgb=streams.get("rgb"),
             flow=streams.get("flow"),
-            labels=torch.from_numpy(self.labels[clips]).to(self.device),
+            labels=self._of(clips, self.labels),
             clips=torch.from_numpy(clips).to(self.device),
             looks=torch.tensor([view.look for view in prepared.views]).to(self.device),
             views=prepared.views,
+            targets={name: self._of(clips, classes) for name, classes in self.targets.items()},
         )
+
+    def _of(self, clips: NDArray[np.int64], numbers: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(numbers[clips]).to(self.device)
 
     def _discard_all(self) -> None:
         while self._in_flight:

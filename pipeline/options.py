@@ -26,6 +26,7 @@ class LoaderOptions(Options):
         on_corrupt: "error", or "skip": train on the next clip of the order instead (never in evaluation).
         clips: positions in the split: epochs are made of these clips alone, as if there were no others; a clip is
             seen as in an epoch of all. None: the whole split.
+        name: the split that the folder has to hold, so that another one's files in it are noticed; None: any.
         views, crops: in evaluation, how many times each clip is looked at: see Looks. A batch then holds batch_size
             looks, `batch.looks` says which, and those at a clip follow one another.
     """
@@ -48,6 +49,7 @@ class LoaderOptions(Options):
     prefetch: PositiveInt = 2
     on_corrupt: Literal["error", "skip"] = "error"
     clips: SkipValidation[Sequence[int]] | None = None
+    name: str | None = None
     views: PositiveInt = 1
     crops: PositiveInt = 1
 

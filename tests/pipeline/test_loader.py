@@ -5,6 +5,7 @@ import gc
 import shutil
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import monotonic, sleep
@@ -15,13 +16,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from configs import load_config
 from configs.errors import UserError
+from pipeline import loader as loader_module
 from pipeline.batch import Batch
-from pipeline.format import ShardError, open_split
+from pipeline.format import ShardError, Target, open_split
 from pipeline.loader import ClipLoader
 from pipeline.prepare import Prepared
 from pipeline.sampler import Slot, View, epoch_order
-from tests.conftest import VIDEOS, Packer
+from tests.conftest import ROOT, VIDEOS, Packer
 from tests.trees import Video
 
 SMALL = {"batch_size": 2, "num_frames": 16, "crop_size": 48}
@@ -157,6 +160,37 @@ def test_one_stream_alone_is_the_same_pixels_without_the_other(split: Path, stre
             other = "flow" if stream == "rgb" else "rgb"
             assert getattr(batch, other) is None
             assert torch.equal(getattr(batch, stream), getattr(expected, stream))
+
+
+def test_every_target_of_a_clip_comes_with_it(split: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_split(split)
+    index = opened.index.model_copy(
+        update={"targets": (Target(name="verb"), Target(name="noun", classes=("cup", "lid")))}
+    )
+    targets = np.stack([np.arange(8) % 3, [0, 1, -1, 1, 0, -1, 1, 0]], axis=1)
+    two = replace(opened, index=index, table=replace(opened.table, targets=targets))
+    monkeypatch.setattr(loader_module, "open_split", lambda *_: two)
+    with ClipLoader(split, **SMALL) as loader:
+        assert loader.classes == {"verb": None, "noun": ("cup", "lid")}
+        for batch in loader:
+            batch = batch.to(torch.device("cpu"))
+            assert {name: found.dtype for name, found in batch.targets.items()} == dict.fromkeys(
+                ("verb", "noun"), torch.int64
+            )
+            assert torch.equal(batch.labels, batch.targets["verb"])
+            for column, (name, found) in enumerate(batch.targets.items()):
+                assert (
+                    found.tolist()
+                    == targets[batch.clips, column].tolist()
+                    == loader.targets[name][batch.clips].tolist()
+                )
+
+
+def test_a_single_target_is_the_label(split: Path) -> None:
+    with ClipLoader(split, **SMALL, name="train") as loader:
+        batch = next(iter(loader))
+    assert list(batch.targets) == ["label"]
+    assert torch.equal(batch.targets["label"], batch.labels)
 
 
 # Order, ranks, resuming
@@ -414,6 +448,15 @@ def test_evaluation_never_skips(damaged: Path) -> None:
 def test_a_split_without_an_index_is_not_a_split(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=r"pack\.py"):
         ClipLoader(tmp_path)
+
+
+def test_another_splits_files_are_refused_by_name(split: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(split, tmp_path / "val"))
+    ClipLoader(copy, **SMALL).close()  # without a name, any split is the right one
+    config = load_config(ROOT / "configs" / "xnorm.yaml", [f"data.shards={tmp_path}"])
+    for opening in (lambda: ClipLoader(copy, **SMALL, name="val"), lambda: ClipLoader.from_config(config, "val")):
+        with pytest.raises(ShardError, match=r"val: holds the split 'train', not 'val': its files were copied here"):
+            opening()
 
 
 def test_a_split_smaller_than_a_step_says_what_to_lower(split: Path) -> None:
