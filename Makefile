@@ -1,9 +1,10 @@
 # make demo | compare | test | check | lint | style | bench | pictures: each makes the environment first if it is missing or old.
 # VENV=path puts the environment elsewhere; EXTRA=cuda130 takes another build of DALI; PYTHON=python3.12 another Python.
-EXTRA ?= cuda110
+PYTHON ?= python3
+# DALI's build for CUDA 11 ends at Python 3.12; newer Pythons take that for CUDA 13.
+EXTRA ?= $(shell $(PYTHON) -c 'import sys; print("cuda110" if sys.version_info < (3, 13) else "cuda130")' 2>/dev/null)
 # DALI's builds own the same files, so each has an environment of its own.
 VENV ?= $(if $(filter cuda110,$(EXTRA)),.venv,.venv-$(EXTRA))
-PYTHON ?= python3
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
@@ -18,8 +19,8 @@ env: $(STAMP)
 
 # The environment matches as long as what it was made from does not change.
 $(STAMP): setup.cfg pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; Python 3.10 to 3.12 is needed" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 12) and f"error: {sys.executable} is Python {v[0]}.{v[1]}; DALI needs 3.10 to 3.12: make PYTHON=python3.12 ...")'
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; Python 3.10 to 3.14 is needed" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; newest = 12 if "$(EXTRA)" == "cuda110" else 14; sys.exit(not (3, 10) <= v <= (3, newest) and f"error: {sys.executable} is Python {v[0]}.{v[1]}; DALI (EXTRA=$(EXTRA)) needs 3.10 to 3.{newest}: make PYTHON=python3.{newest} ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA),dev]'
 	touch $@
