@@ -1,10 +1,10 @@
 """Write a small tree in EPIC's layout whose labels need both streams: real JPEGs, annotations, folders and .tar files.
 
     python preprocess/synth.py -o data/synth
+    python preprocess/synth.py --task binding -o data/binding
 
-A class is a pattern (only RGB shows it) and a motion (only flow shows it). Clips come in quartets: the four classes
-with all else alike, so in every video each RGB sequence stands under both motions and each flow sequence under both
-patterns. Whoever sees one stream only therefore misses half of the clips of every video, at the least.
+The tasks differ in what a fusion must be able to do: `additive` (add the streams' logits up), `xor` (let two global
+features interact), `binding` (let the streams meet at the same place). In all of them a stream alone cannot know.
 """
 
 import argparse
@@ -19,8 +19,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 if __name__ == "__main__":
@@ -33,10 +31,10 @@ from configs.display import Display
 from configs.errors import ConfigError, UserError, exit_code_of
 from configs.files import atomic_write, one_message
 from configs.schema import SPLITS
-from preprocess.scenes import CLASS_NAMES, CLASSES, Files, Scene, draw_video
+from preprocess.scenes import TASKS
+from preprocess.scenes.task import Files, LabelledScene, Task
 from preprocess.workers import Workers
 
-ONE_STREAM_CEILING = 0.5  # the best accuracy on any video for whoever sees RGB alone or flow alone
 MARKER = "synth.json"
 VERSION = 1  # of the bytes that the same options give
 SMALL = 64  # clips that are drawn before other processes would have started
@@ -46,20 +44,29 @@ SMALL = 64  # clips that are drawn before other processes would have started
 class SynthOptions:
     """All that decides the bytes of a tree; what is wrong is refused under the name of the command's option."""
 
-    seed: int = 0
-    videos: tuple[int, int, int] = (8, 2, 3)  # in train, val and test
-    clips: int = 16  # a video
-    frames: int = 16  # RGB frames a clip
+    task: str
+    seed: int
+    videos: tuple[int, int, int]  # in train, val and test
+    clips: int  # per video
+    frames: int  # RGB frames per clip
+
+    @property
+    def drawn(self) -> Task:
+        """The task itself."""
+        return TASKS[self.task]
 
     def __post_init__(self) -> None:
+        num_classes, stride = len(self.drawn.class_names), max(self.drawn.strides)
         if self.seed < 0:
             raise ConfigError(f"--seed: found {self.seed}; allowed: 0 and above")
         if min(self.videos) < 1:
             raise ConfigError(f"--videos: found {list(self.videos)}; allowed: at least one in each of {list(SPLITS)}")
-        if self.clips < 1 or self.clips % len(CLASSES):
-            raise ConfigError(f"--clips: found {self.clips}; allowed: 4, 8, 12, ..., as clips come in quartets")
-        if self.frames < 2 or self.frames % 2:
-            raise ConfigError(f"--frames: found {self.frames}; allowed: 2, 4, 6, ..., as two share a flow frame")
+        if self.clips < 1 or self.clips % num_classes:
+            allowed = f"multiples of {num_classes}, as each class comes equally often"
+            raise ConfigError(f"--clips: found {self.clips}; allowed: {allowed}")
+        if self.frames < stride or self.frames % stride:
+            allowed = f"multiples of {stride}, the RGB frames per flow frame"
+            raise ConfigError(f"--frames: found {self.frames}; allowed: {allowed}")
 
 
 @dataclass(frozen=True)
@@ -81,12 +88,9 @@ class Video:
         """PXX_YY or, of 2020's kind, PXX_1YY."""
         return f"{self.participant_id}_{'1' if self.stride == 1 else ''}{self.number % 2 + 1:02d}"
 
-    def clips(self) -> list[tuple[Scene, int]]:
+    def clips(self) -> list[LabelledScene]:
         """The scene and the label of each clip, in the order of the video."""
-        seed = self.options.seed
-        clips = [(Scene(seed, self.number, i // len(CLASSES)), i % len(CLASSES)) for i in range(self.options.clips)]
-        order = np.random.default_rng((seed, self.number, 0)).permutation(len(clips))
-        return [clips[position] for position in order]
+        return self.options.drawn.deal(self.options.seed, self.number, self.options.clips)
 
 
 @dataclass(frozen=True)
@@ -102,27 +106,33 @@ class SynthTree:
 def write_tree(
     root: Path,
     *,
+    task: str = "additive",
     seed: int = 0,
-    videos: tuple[int, int, int] = (8, 2, 3),
-    clips: int = 16,
-    frames: int = 16,
+    videos: tuple[int, int, int] | None = None,
+    clips: int | None = None,
+    frames: int | None = None,
     workers: int = 0,
 ) -> SynthTree:
     """Write the tree, or keep it where it is complete; what was interrupted is done again.
 
     Args:
         root: a new or empty folder, or one that holds this very tree, complete or not.
-        seed: another seed, other pictures.
-        videos: how many in train, val and test.
-        clips: clips a video, a multiple of 4.
-        frames: RGB frames a clip, an even number.
+        task: a key of TASKS.
+        seed: another seed, other frames.
+        videos: how many in train, val and test; None, here and below: as many as the task has unless asked otherwise.
+        clips: clips per video, a multiple of the number of classes.
+        frames: RGB frames per clip, a multiple of those per flow frame.
         workers: processes that draw; 0 means as many as there are cores.
 
     Raises:
         ConfigError: an option out of range.
         UserError: `root` holds something else, or cannot be written.
     """
-    root, options = Path(root), SynthOptions(seed, videos, clips, frames)
+    if task not in TASKS:
+        raise ConfigError(f"--task: found {task!r}; allowed: {', '.join(TASKS)}")
+    usual = TASKS[task]
+    options = SynthOptions(task, seed, videos or usual.videos, clips or usual.clips, frames or usual.frames)
+    root = Path(root)
     tree = _plan(root, options)
     with one_message(root):
         if not _is_complete(root, options):
@@ -132,10 +142,11 @@ def write_tree(
 
 
 def _plan(root: Path, options: SynthOptions) -> SynthTree:
-    """The tree's names. The last video of train and the last of test are of 2020's kind."""
+    """The tree's names. The last video of train and the last of test have a stride of their own."""
     splits = [split for split, count in zip(SPLITS, options.videos, strict=True) for _ in range(count)]
     newer = (options.videos[0] - 1, len(splits) - 1)
-    videos = [Video(number, split, 1 if number in newer else 2, options) for number, split in enumerate(splits)]
+    usual, last = options.drawn.strides
+    videos = [Video(number, split, last if number in newer else usual, options) for number, split in enumerate(splits)]
     folder = root / "annotations"
     return SynthTree(root, {split: folder / f"{split}.csv" for split in SPLITS}, folder / "verb_classes.csv", videos)
 
@@ -180,7 +191,7 @@ def _write(tree: SynthTree, workers: int) -> None:
 def _write_annotations(tree: SynthTree) -> None:
     """The CSVs in X-Norm's form; stop_frame is the clip's last frame."""
     tree.verb_classes.parent.mkdir()
-    _write_csv(tree.verb_classes, ("id", "key"), list(enumerate(CLASS_NAMES)))
+    _write_csv(tree.verb_classes, ("id", "key"), list(enumerate(tree.videos[0].options.drawn.class_names)))
     header = ("narration_id", "participant_id", "video_id", "start_frame", "stop_frame", "verb")
     for split, path in tree.annotations.items():
         _write_csv(path, header, [row for video in tree.videos if video.split == split for row in _rows(video)])
@@ -200,7 +211,7 @@ def _write_csv(path: Path, header: tuple[str, ...], rows: Sequence[tuple[object,
 
 
 def _write_video(root: Path, video: Video) -> None:
-    rgb, flow = draw_video(video.clips(), video.options.frames, video.stride)
+    rgb, flow = video.options.drawn.draw(video.clips(), video.options.frames, video.stride)
     for stream, files in (("rgb_frames", rgb), ("flow_frames", flow)):
         target = root / video.participant_id / stream / video.video_id
         if video.number % 2:
@@ -230,14 +241,17 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_parser(
         "synth.py",
         "Write a small tree in EPIC's layout whose labels need both streams.",
-        "python preprocess/synth.py -o data/synth --clips 8",
+        "python preprocess/synth.py --task binding -o data/binding",
     )
     parser.add_argument("-o", "--output", metavar="FOLDER", type=path_type, required=True, help="a new or empty folder")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
+    parser.add_argument("--task", choices=TASKS, default="additive", help="what a fusion must be able to do")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other frames")
     counts = ("TRAIN", "VAL", "TEST")
-    parser.add_argument("--videos", type=int, nargs=3, default=(8, 2, 3), metavar=counts, help="videos in each split")
-    parser.add_argument("--clips", type=int, default=16, help="clips a video, a multiple of 4")
-    parser.add_argument("--frames", type=int, default=16, help="RGB frames a clip, an even number")
+    parser.add_argument(
+        "--videos", type=int, nargs=3, metavar=counts, help="videos in each split (default: the task's)"
+    )
+    parser.add_argument("--clips", type=int, help="clips per video, as many of each class (default: the task's)")
+    parser.add_argument("--frames", type=int, help="RGB frames per clip (default: the task's)")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw; 0: as many as there are cores")
     return exit_code_of(partial(_run, parser.parse_args(argv)))
 
@@ -245,9 +259,10 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     options = vars(arguments)
     root, display = options.pop("output"), Display(options.pop("quiet"))
-    tree = write_tree(root, **options | {"videos": tuple(arguments.videos)})
+    tree = write_tree(root, **options | {"videos": arguments.videos and tuple(arguments.videos)})
     num_clips = sum(video.options.clips for video in tree.videos)
-    display.line(f"{root}: {len(tree.videos)} videos, {num_clips} clips of the classes {', '.join(CLASS_NAMES)}")
+    names = ", ".join(TASKS[arguments.task].class_names)
+    display.line(f"{root}: {len(tree.videos)} videos, {num_clips} clips of the classes {names}")
     return 0
 
 

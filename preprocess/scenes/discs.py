@@ -1,19 +1,23 @@
-"""What the synthetic videos show: discs whose pattern only RGB shows and whose motion only flow shows.
+"""The additive task: discs whose pattern only RGB shows and whose motion only flow shows; the class is both.
+
+Clips come in quartets: the four classes with all else alike, so in every video each RGB sequence stands under both
+motions and each flow sequence under both patterns. Whoever sees one stream alone therefore misses half of the clips of
+every video, at the least. Adding the streams' logits up is enough: any fusion can learn it.
 
 The places of the discs are drawn anew for each flow frame, so no order of RGB frames tells where a disc is going, and
 the same places serve both streams, so RGB and flow of one moment agree. Patterns and motions are all such as stay what
 they are in a mirror, and every crop of 64 pixels or more shows some of a disc.
 """
 
-import io
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from preprocess.scenes.task import ZERO_MOTION, Files, LabelledScene, Scene, Task, encode, file_name
 
 WIDTH, HEIGHT = 456, 256  # the size of EPIC's frames
 APPEARANCES = ("rows", "columns")  # stripes that lie, stripes that stand
@@ -28,34 +32,20 @@ COLUMN_IN_CELL = np.arange(CELL_WIDTH, dtype=np.float32).reshape(1, 1, 1, CELL_W
 PER_DISC = (GRID_ROWS, 1, GRID_COLUMNS, 1)  # broadcasts over a frame seen as [rows, CELL_HEIGHT, columns, CELL_WIDTH]
 
 EDGE = 6.0  # pixels over which a disc fades into its surroundings: small JPEGs
-ZERO_MOTION = 127.5
 JPEG_QUALITY = 60
 # Which random stream a draw comes from: RGB, flow and places know nothing of each other.
 RGB, FLOW, PLACES, SURROUNDINGS = range(4)
 
-Files = dict[str, bytes]  # name within a video -> a JPEG file
+
+def deal(seed: int, video: int, num_clips: int) -> list[LabelledScene]:
+    """Quartets of clips that share all but the class, in a random order."""
+    clips = [(Scene(seed, video, i // len(CLASSES)), i % len(CLASSES)) for i in range(num_clips)]
+    order = np.random.default_rng((seed, video, 0)).permutation(len(clips))
+    return [clips[position] for position in order]
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What the four clips of a quartet share: all that does not depend on the class."""
-
-    seed: int
-    video: int
-    quartet: int
-
-    def rng(self, stream: int, moment: int = 0) -> np.random.Generator:
-        """The random numbers of one stream at one moment."""
-        return np.random.default_rng((self.seed, self.video, self.quartet, stream, moment))
-
-
-def draw_video(
-    clips: Sequence[tuple[Scene, int]], length: int, stride: int
-) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Draw clips (scene, label), each of `length` RGB frames, one after the other.
-
-    Returns RGB's files, frame_*.jpg, and flow's, u/frame_*.jpg and v/frame_*.jpg.
-    """
+def draw_video(clips: Sequence[LabelledScene], length: int, stride: int) -> tuple[Files, Files]:
+    """Draw clips one after the other; see task.Draw."""
     rgb_of, flow_of = cache(_rgb_jpegs), cache(_flow_jpegs)  # a quartet needs each pattern and each motion twice
     moments = length // stride
     rgb: Files = {}
@@ -63,20 +53,20 @@ def draw_video(
     for position, (scene, label) in enumerate(clips):
         appearance, motion = CLASSES[label]
         for frame, jpeg in enumerate(rgb_of(scene, appearance, length, stride)):
-            rgb[_file_name(position * length + frame)] = jpeg
+            rgb[file_name(position * length + frame)] = jpeg
         for moment, (u, v) in enumerate(flow_of(scene, motion, moments)):
-            name = _file_name(position * moments + moment)
+            name = file_name(position * moments + moment)
             flow[f"u/{name}"], flow[f"v/{name}"] = u, v
     return rgb, flow
 
 
 def _rgb_jpegs(scene: Scene, appearance: int, length: int, stride: int) -> list[bytes]:
-    return [_jpeg(draw_rgb(scene, appearance, frame, moment=frame // stride)) for frame in range(length)]
+    return [encode(draw_rgb(scene, appearance, frame, moment=frame // stride), JPEG_QUALITY) for frame in range(length)]
 
 
 def _flow_jpegs(scene: Scene, motion: int, moments: int) -> list[tuple[bytes, bytes]]:
     planes = (draw_flow(scene, motion, moment) for moment in range(moments))
-    return [(_jpeg(u), _jpeg(v)) for u, v in planes]
+    return [(encode(u, JPEG_QUALITY), encode(v, JPEG_QUALITY)) for u, v in planes]
 
 
 def draw_rgb(scene: Scene, appearance: int, frame: int, moment: int) -> NDArray[np.uint8]:
@@ -121,16 +111,18 @@ def places(scene: Scene, moment: int) -> NDArray[np.float32]:
 def _background(scene: Scene) -> NDArray[np.float32]:
     """A soft pattern in the colours of the video: [HEIGHT, WIDTH, 3]."""
     video_color = np.random.default_rng((scene.seed, scene.video)).uniform(60, 200, 3)
-    spots = video_color + scene.rng(SURROUNDINGS).normal(0, 30, (GRID_ROWS, GRID_COLUMNS, 3))
+    spots = video_color + scene.rng(SURROUNDINGS, 0).normal(0, 30, (GRID_ROWS, GRID_COLUMNS, 3))
     coarse = Image.fromarray(spots.clip(0, 255).astype(np.uint8))
     return np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR), dtype=np.float32)
 
 
-def _jpeg(picture: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=JPEG_QUALITY)
-    return file.getvalue()
-
-
-def _file_name(index: int) -> str:
-    return f"frame_{index + 1:010d}.jpg"  # EPIC counts from 1
+ADDITIVE = Task(
+    class_names=CLASS_NAMES,
+    videos=(8, 2, 3),
+    clips=16,
+    frames=16,
+    strides=(2, 1),
+    one_stream=0.5,
+    deal=deal,
+    draw=draw_video,
+)

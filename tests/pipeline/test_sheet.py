@@ -11,7 +11,7 @@ from configs.files import atomic_write
 from pipeline.loader import ClipLoader
 from pipeline.sheet import Sheet, colour_flows, find_moving
 from preprocess import pack
-from preprocess.scenes import HEIGHT, WIDTH, places
+from preprocess.scenes.discs import HEIGHT, WIDTH, places
 from preprocess.synth import SynthTree, write_tree
 
 ROOT = Path(__file__).parents[2]

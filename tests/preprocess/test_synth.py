@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,13 @@ from PIL import Image
 from configs.errors import ConfigError, UserError
 from pipeline.format import open_split
 from preprocess import pack, synth
-from preprocess.scenes import CLASS_NAMES, CLASSES, Scene, draw_video
-from preprocess.synth import ONE_STREAM_CEILING, SynthTree, write_tree
+from preprocess.scenes.discs import ADDITIVE, CLASS_NAMES, CLASSES, draw_video
+from preprocess.scenes.task import Scene
+from preprocess.synth import SynthTree, write_tree
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"videos": (2, 1, 2), "clips": 8, "frames": 4}
-ONE = [(Scene(seed=0, video=0, quartet=0), 1)]
+ONE = [(Scene(seed=0, video=0, group=0), 1)]
 TINY = {"videos": (1, 1, 1), "clips": 4, "frames": 2}
 
 
@@ -106,14 +108,14 @@ def test_no_function_of_one_stream_passes_half_but_both_streams_decide(tree: Syn
     labels = [row["verb"] for row in rows]
     clips = [clip_files(tree, row) for row in rows]
     rgb, flow = [tuple(rgb) for rgb, _, _ in clips], [(*u, *v) for _, u, v in clips]
-    assert best_accuracy(rgb, labels) == ONE_STREAM_CEILING == 0.5
+    assert best_accuracy(rgb, labels) == ADDITIVE.one_stream == 0.5
     assert best_accuracy(flow, labels) == 0.5
     assert best_accuracy(list(zip(rgb, flow, strict=True)), labels) == 1
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_rgb_does_not_depend_on_motion_nor_flow_on_appearance(stride: int) -> None:
-    scenes = [Scene(seed=3, video=1, quartet=quartet) for quartet in range(4)]
+    scenes = [Scene(seed=3, video=1, group=group) for group in range(4)]
     labels = [0, 1, 2, 3]
     other_motion, other_appearance = ([CLASSES.index((a ^ x, m ^ y)) for a, m in CLASSES] for x, y in ((0, 1), (1, 0)))
     rgb, flow = draw_video(list(zip(scenes, labels, strict=True)), 4, stride)
@@ -215,7 +217,7 @@ def test_an_interrupted_tree_is_finished_to_the_same_bytes(tmp_path: Path, monke
         return draw_video(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(synth, "draw_video", draw_one)
+        patch.setitem(synth.TASKS, "additive", replace(ADDITIVE, draw=draw_one))
         with pytest.raises(KeyboardInterrupt):
             write_tree(tmp_path / "cut", **TINY)
     (tmp_path / "cut" / "P01" / "rgb_frames" / "P01_101" / "frame_0000000003.jpg").write_bytes(b"half a pict")
@@ -249,8 +251,8 @@ def test_a_tree_of_other_options_is_refused_with_both_named(tmp_path: Path) -> N
     [
         ("seed", -1, r"--seed: found -1; allowed: 0 and above"),
         ("videos", (2, 0, 1), r"--videos: found \[2, 0, 1\]; allowed: at least one"),
-        ("clips", 6, r"--clips: found 6; allowed: 4, 8, 12"),
-        ("frames", 5, r"--frames: found 5; allowed: 2, 4, 6"),
+        ("clips", 6, r"--clips: found 6; allowed: multiples of 4"),
+        ("frames", 5, r"--frames: found 5; allowed: multiples of 2"),
     ],
 )
 def test_options_out_of_range_are_refused(tmp_path: Path, option: str, value: object, message: str) -> None:
