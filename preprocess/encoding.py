@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -46,19 +46,29 @@ class Encoded(NamedTuple):
 
     width: int
     height: int
-    rgb: bytes
-    flow: tuple[bytes, bytes] | None  # u and v; None where no flow frame ends
+    rgb: bytes  # empty where it was not wanted
+    flow: tuple[bytes, bytes] | None  # u and v; None where no flow frame ends, or none that was wanted
     clipped: float  # share of that flow beyond the bound
+
+
+class Wanted(NamedTuple):
+    """Which of a video's frames are to be encoded: numbers of RGB frames, from 1."""
+
+    rgb: Container[int]
+    flow: Container[int]  # in which the flow ends
 
 
 class _Job(NamedTuple):
     frame: Frame
+    is_wanted: bool
     pair: tuple[Gray, Gray] | None  # from which to which the flow goes
 
 
-def encode_frames(frames: Iterable[Frame], options: ExtractOptions, num_threads: int = 1) -> Iterator[Encoded]:
+def encode_frames(
+    frames: Iterable[Frame], options: ExtractOptions, num_threads: int = 1, wanted: Wanted | None = None
+) -> Iterator[Encoded]:
     """Yield what is stored of each frame, in order; the bytes do not depend on the number of threads."""
-    return map_in_order(_Encoder(options), _pair(frames, options), num_threads)
+    return map_in_order(_Encoder(options), _pair(frames, options, wanted), num_threads)
 
 
 def map_in_order(work: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> Iterator[Result]:
@@ -76,7 +86,7 @@ def map_in_order(work: Callable[[Item], Result], items: Iterable[Item], num_thre
             yield waiting.popleft().result()
 
 
-def _pair(frames: Iterable[Frame], options: ExtractOptions) -> Iterator[_Job]:
+def _pair(frames: Iterable[Frame], options: ExtractOptions, wanted: Wanted | None) -> Iterator[_Job]:
     """Join each frame to the one that flow comes from to it."""
     import cv2  # of the extra `extract`
 
@@ -84,8 +94,8 @@ def _pair(frames: Iterable[Frame], options: ExtractOptions) -> Iterator[_Job]:
     for number, frame in enumerate(frames, 1):
         recent.append(cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY))
         begin = number - options.dilation
-        has_flow = begin >= 1 and (begin - 1) % options.stride == 0
-        yield _Job(frame, (recent[0], recent[-1]) if has_flow else None)
+        has_flow = begin >= 1 and (begin - 1) % options.stride == 0 and (wanted is None or number in wanted.flow)
+        yield _Job(frame, wanted is None or number in wanted.rgb, (recent[0], recent[-1]) if has_flow else None)
 
 
 class _Encoder:
@@ -98,7 +108,7 @@ class _Encoder:
     def __call__(self, job: _Job) -> Encoded:
         options, (pixels, jpeg) = self._options, job.frame
         height, width = pixels.shape[:2]
-        rgb = jpeg or encode_jpeg(pixels[..., ::-1], options.quality)
+        rgb = (jpeg or encode_jpeg(pixels[..., ::-1], options.quality)) if job.is_wanted else b""
         if job.pair is None:
             return Encoded(width, height, rgb, None, 0.0)
         flow = self._method()(*job.pair)

@@ -25,7 +25,7 @@ class FrameFolder:
     Attributes:
         path, short_side: as for Movie.
         fps: frames per second at which they were taken; None: not known.
-        seconds: when each was taken; None where their rate is not known.
+        seconds: when each was taken; None where their rate is not known. Known, as num_frames, once times are read.
         notes: what may not be as it was meant.
     """
 
@@ -33,7 +33,13 @@ class FrameFolder:
     short_side: int = 0
     fps: float | None = None
     seconds: list[float] | None = field(default=None, init=False)
+    num_frames: int = field(default=0, init=False)
     notes: list[str] = field(default_factory=list, init=False)
+
+    def read_times(self) -> None:
+        """Find out how many images there are, and when they were taken; raises what frames() does."""
+        self.num_frames = len(self._names())
+        self.seconds = None if self.fps is None else [number / self.fps for number in range(self.num_frames)]
 
     def frames(self) -> Iterator[Frame]:
         """Yield the images; a JPEG that needs no change keeps its file's bytes.
@@ -41,10 +47,9 @@ class FrameFolder:
         Raises:
             VideoError: there are none, numbers are missing between, an image cannot be read, or has another size.
         """
-        names = self._names()
-        self.seconds = None if self.fps is None else [number / self.fps for number in range(len(names))]
+        self.read_times()
         first = None
-        for name in names:
+        for name in self._names():
             image = self._open(name)
             first = first or image.size
             if image.size != first:

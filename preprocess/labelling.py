@@ -69,10 +69,11 @@ def label(
         video = video_id_of(segment.file)
         clip_id = f"{video}_{counts[segment.file]}"
         counts[segment.file] += 1
-        if segment.file not in records:
+        record = records.get(segment.file)
+        if record is None:
             continue
         try:
-            span = frame_span(segment, table.unit, records[segment.file])
+            span = frame_span(segment, table.unit, record.times, record.frames)
         except SegmentError as error:
             wrong.append(f"{table.path}:{segment.line}: {segment.file}: {error}")
         else:
@@ -183,8 +184,8 @@ def _exchanges(
                 yield file, None
 
 
-def frame_span(segment: Segment, unit: str, record: VideoRecord) -> tuple[int, int]:
-    """The first and last frame of a segment, from 1, both in it.
+def frame_span(segment: Segment, unit: str, times: Sequence[float] | None, num_frames: int) -> tuple[int, int]:
+    """The first and last frame of a segment, from 1, both in it, of a video whose frames are shown at `times`.
 
     In seconds these are the frames that appear from its start on and before its stop, by the frames' own times, which
     holds where the rate varies, too. Where none does, it is the one that is shown when it starts.
@@ -193,12 +194,11 @@ def frame_span(segment: Segment, unit: str, record: VideoRecord) -> tuple[int, i
         SegmentError: it lies after the video's end or before its first frame, or times are asked of what has none.
     """
     start_name, stop_name = UNITS[unit]
-    times = record.times
     if unit == "frames" or (segment.start is None and segment.stop is None):
-        first, last = int(segment.start or 1), int(segment.stop or record.frames)
-        if last > record.frames or first > last:
-            name, found = (stop_name, last) if last > record.frames else (start_name, first)
-            raise SegmentError(f"{name}: found {found}; the video has {record.frames} frames")
+        first, last = int(segment.start or 1), int(segment.stop or num_frames)
+        if last > num_frames or first > last:
+            name, found = (stop_name, last) if last > num_frames else (start_name, first)
+            raise SegmentError(f"{name}: found {found}; the video has {num_frames} frames")
         return first, last
     if times is None:
         raise SegmentError(

@@ -57,6 +57,22 @@ class Movie:
     seconds: list[float] = field(default_factory=list, init=False)
     notes: list[str] = field(default_factory=list, init=False)
 
+    _repeats: list[int] | None = field(default=None, init=False)  # how often each of the file's frames is taken
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames are taken, once their times are known."""
+        return len(self.seconds)
+
+    def read_times(self) -> None:
+        """Find out when the frames are shown, without their pixels; raises what frames() does."""
+        for _ in self._decode():
+            pass
+        if self.fps is not None:
+            moments, shown = at_rate(self.seconds, self.fps)
+            self._repeats = np.bincount(shown, minlength=len(self.seconds)).tolist()
+            self.seconds = moments
+
     def frames(self) -> Iterator[Frame]:
         """Yield the frames, turned and mirrored as the file says.
 
@@ -67,11 +83,11 @@ class Movie:
         if self.fps is None:
             yield from (Frame(_upright(frame, size)) for frame, size in self._decode())
             return
-        for _ in self._decode():  # when the frames are shown must be known before the first is taken
-            pass
-        moments, shown = at_rate(self.seconds, self.fps)
-        repeats = np.bincount(shown, minlength=len(self.seconds)).tolist()
-        for count, (frame, size) in zip(repeats, self._decode(), strict=True):
+        if self._repeats is None:  # when the frames are shown must be known before the first is taken
+            self.read_times()
+        assert self._repeats is not None
+        moments = self.seconds
+        for count, (frame, size) in zip(self._repeats, self._decode(), strict=True):
             if count:
                 yield from [Frame(_upright(frame, size))] * count
         self.seconds = moments

@@ -21,16 +21,16 @@ from preprocess.segments import Segment, Table
 TIMES = [0.0, 0.04, 0.08, 0.12, 0.16]  # the fifth frame is shown until 0.2
 
 
-def record(times: list[float] | None = TIMES, frames: int = 5) -> VideoRecord:
+def record() -> VideoRecord:
     return VideoRecord(
         source=Fingerprint(bytes=1, crc32c=0),
         bytes=ArchiveBytes(rgb=1, flow=1),
-        frames=frames if times is None else len(times),
+        frames=5,
         flow_frames=5,
         width=96,
         height=64,
         clipped=0.0,
-        times=times,
+        times=TIMES,
         notes=[],
     )
 
@@ -52,23 +52,23 @@ def segment(start: float | None, stop: float | None, name: str = "x", file: str 
 def test_seconds_take_the_frames_that_appear_from_start_to_before_stop(
     start: float | None, stop: float | None, expected: tuple[int, int]
 ) -> None:
-    assert frame_span(segment(start, stop), "seconds", record()) == expected
+    assert frame_span(segment(start, stop), "seconds", TIMES, 5) == expected
 
 
 def test_segments_that_follow_one_another_share_no_frame() -> None:
     times = [n * 1001 / 30000 for n in range(90)]
     cuts = [0, 0.5, 1.1, 1.73, 2.9]
-    spans = [frame_span(segment(*pair), "seconds", record(times)) for pair in pairwise(cuts)]
+    spans = [frame_span(segment(*pair), "seconds", times, 90) for pair in pairwise(cuts)]
     assert all(before[1] + 1 == after[0] for before, after in pairwise(spans))
 
 
 def test_seconds_follow_a_rate_that_varies() -> None:
-    assert frame_span(segment(0.5, 1.0), "seconds", record([0.0, 0.1, 0.6, 0.9, 1.0])) == (3, 4)
+    assert frame_span(segment(0.5, 1.0), "seconds", [0.0, 0.1, 0.6, 0.9, 1.0], 5) == (3, 4)
 
 
 def test_frames_are_taken_as_they_are() -> None:
-    assert frame_span(segment(2, 4), "frames", record()) == (2, 4)
-    assert frame_span(segment(None, None), "frames", record()) == (1, 5)
+    assert frame_span(segment(2, 4), "frames", TIMES, 5) == (2, 4)
+    assert frame_span(segment(None, None), "frames", TIMES, 5) == (1, 5)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_frames_are_taken_as_they_are() -> None:
 )
 def test_what_lies_behind_the_end_is_refused(start: float, stop: float | None, unit: str, message: str) -> None:
     with pytest.raises(SegmentError, match=message):
-        frame_span(segment(start, stop), unit, record())
+        frame_span(segment(start, stop), unit, TIMES, 5)
 
 
 def test_numbers_are_labels_and_names_are_numbered_by_the_alphabet() -> None:
@@ -114,17 +114,17 @@ def test_clips_of_a_video_are_numbered_whatever_becomes_of_others() -> None:
 
 
 def test_a_video_whose_picture_begins_late_has_no_frames_before() -> None:
-    late = record([0.5, 0.54, 0.58])
-    assert frame_span(segment(0.2, 0.56), "seconds", late) == (1, 2)
+    late = [0.5, 0.54, 0.58]
+    assert frame_span(segment(0.2, 0.56), "seconds", late, 3) == (1, 2)
     with pytest.raises(SegmentError, match=r"stop: found 0\.4 s; the video's first frame is shown at 0\.50 s"):
-        frame_span(segment(0, 0.4), "seconds", late)
+        frame_span(segment(0, 0.4), "seconds", late, 3)
 
 
 def test_a_folder_without_a_rate_has_frames_but_no_seconds() -> None:
-    assert frame_span(segment(None, None), "seconds", record(None)) == (1, 5)
-    assert frame_span(segment(2, 4), "frames", record(None)) == (2, 4)
+    assert frame_span(segment(None, None), "seconds", None, 5) == (1, 5)
+    assert frame_span(segment(2, 4), "frames", None, 5) == (2, 4)
     with pytest.raises(SegmentError, match="a folder of frames has no seconds; count frames"):
-        frame_span(segment(0.1, 0.2), "seconds", record(None))
+        frame_span(segment(0.1, 0.2), "seconds", None, 5)
 
 
 @pytest.mark.parametrize("seed", range(40))
