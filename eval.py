@@ -23,21 +23,25 @@ from engine.agreement import require_agreement, shared_facts
 from engine.checkpoint import config_differences, plain_config
 from engine.comparison import compare
 from engine.comparison_report import comparison_table, write_comparison
-from engine.epic import check_exportable, write_epic
+from engine.epic import check_exportable
 from engine.evaluation import Evaluation, evaluate
 from engine.loaders import check_split, open_loader
-from engine.reports import write_reports
+from engine.reports import scored_checkpoint, write_reports
 from engine.session import Session, open_session
 from models import FusionModel, build_model
 from models.checkpoint import load_published, load_state, read_checkpoint
 from pipeline.sampler import ONE_LOOK, Looks
 
+BEST = "best.pt"  # whose scores have the plain folder names
 AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone: evaluation looks the same without them
 
 NOTES = """\
 Writes metrics.json, predictions.csv (a line a clip; scores are the softmax of the logits), per_class.csv, confusion.csv
 and confusion.png. A checkpoint of the published code, {"model": state_dict}, is read as well. With several processes
 the predictions are the same.
+
+They stand beside the checkpoint in a folder named as the split: test for best.pt, test-last for last.pt. Where -o names
+a folder with the scores of another checkpoint, they are replaced, and that is said.
 
 --views 10 --crops 3 looks at each clip 30 times, ten samples in time by three crops along the longer side, averages the
 logits, takes about 30 times as long, and writes into a folder named test-10x3.
@@ -68,13 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         config = load_config(arguments.config, arguments.overrides)
         looks = Looks(arguments.views, arguments.crops)
-        folder = arguments.output or arguments.checkpoint.parent / _folder_name(arguments.split, looks)
+        folder = arguments.output or _folder(arguments.checkpoint, arguments.split, looks)
         if arguments.export:
             check_exportable(config.model.num_classes)
         with open_session(config, arguments.quiet) as session:
-            evaluation = run(config, session, arguments.checkpoint, arguments.split, folder, looks)
-            if arguments.export and session.world.is_main:
-                write_epic(evaluation, folder)
+            run(config, session, arguments.checkpoint, arguments.split, folder, looks, bool(arguments.export))
         return 0
 
     return exit_code_of(work)
@@ -89,12 +91,21 @@ def _compare(folders: Sequence[Path], output: Path | None, display: Display) -> 
     display.line(f"written to {folder}/comparison.md, .csv, .png")
 
 
-def _folder_name(split: str, looks: Looks) -> str:
-    return split if looks == ONE_LOOK else f"{split}-{looks.views}x{looks.crops}"
+def _folder(checkpoint: Path, split: str, looks: Looks) -> Path:
+    """test of best.pt, test-last of last.pt, test-10x3: scores of one never take the place of another's."""
+    other = [] if checkpoint.name == BEST else [checkpoint.stem]
+    views = [] if looks == ONE_LOOK else [f"{looks.views}x{looks.crops}"]
+    return checkpoint.parent / "-".join([split, *other, *views])
 
 
 def run(
-    config: Config, session: Session, checkpoint: Path, split: str, folder: Path, looks: Looks = ONE_LOOK
+    config: Config,
+    session: Session,
+    checkpoint: Path,
+    split: str,
+    folder: Path,
+    looks: Looks = ONE_LOOK,
+    epic: bool = False,
 ) -> Evaluation:
     """Score `split` with the weights in `checkpoint`, print the metrics and write all into `folder`."""
     check_split(config, split)
@@ -103,7 +114,10 @@ def run(
     with open_loader(config, split, model, session, looks=looks) as loader:
         evaluation = evaluate(model, loader, config.model.num_classes, session, split)
     if session.world.is_main:
-        write_reports(evaluation, folder)
+        before = scored_checkpoint(folder)
+        if before not in (None, checkpoint.name):
+            session.display.line(f"note: the scores that were in {folder}, of {before}, are replaced")
+        write_reports(evaluation, folder, checkpoint.name, epic)
     session.display.table(_table(evaluation, f"{checkpoint} on {split}"))
     session.display.line(f"written to {folder}")
     return evaluation

@@ -17,7 +17,9 @@ Create = Callable[..., IO[Any]]  # (name, mode="wb")
 def atomic_files(folder: Path) -> Iterator[Create]:
     """Lend a function that opens new files; they take their names in `folder` together, once all are on the disk.
 
-    When the body raises, or the disk is full, nothing of them is left, and what stood under their names stays.
+    When the body raises, or the disk is full, nothing of them is left, and what stood under their names stays. The
+    first one is removed before the others take their names, and comes last: where it is, all are of one writing, even
+    if the process was killed between two of them.
 
     Raises:
         UserError: the system refuses to write there.
@@ -54,7 +56,9 @@ def _together(folder: Path) -> Iterator[Create]:
             file.flush()
             os.fsync(file.fileno())
             file.close()
-        for scratch, path, _ in opened:
+        if len(opened) > 1:
+            opened[0][1].unlink(missing_ok=True)
+        for scratch, path, _ in reversed(opened):
             os.replace(scratch, path)
     except BaseException:
         for scratch, _, file in opened:

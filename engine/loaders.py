@@ -11,6 +11,8 @@ from models.fusion import FusionModel
 from pipeline.loader import ClipLoader
 from pipeline.sampler import ONE_LOOK, Looks
 
+LEAST_SEEN = 1 / 3  # of a frame, or it is said
+
 
 def check_split(config: Config, split: str) -> None:
     """Refuse a split that the config does not name.
@@ -81,8 +83,26 @@ def _note_differences(config: Config, loader: ClipLoader, session: Session, trai
             f"note: clip.temporal=jitter has no effect: {loader.split_dir} stores no more than clip.num_frames="
             f"{stored} frames a clip; pack with data.frames_per_clip=all"
         )
+    if not train:
+        _note_small_window(config, loader, session)
     if loader.looks.views > 1 and stored <= config.clip.num_frames:
         session.display.line(
             f"note: --views {loader.looks.views} sees the same frames over and over: {loader.split_dir} stores no more "
             f"than clip.num_frames={config.clip.num_frames} frames a clip; pack with data.frames_per_clip=all"
+        )
+
+
+def _note_small_window(config: Config, loader: ClipLoader, session: Session) -> None:
+    """Say when scoring would see less than a third of the frames, counted in area."""
+    height, width = (int(np.median(side)) for side in (loader.table.height, loader.table.width))
+    short, crop = min(height, width), config.clip.crop_size
+    is_scaled = tuple(config.clip.scale) != (1, 1)
+    side = short * sum(config.clip.scale) / 2 if is_scaled else min(crop, short)
+    along = min(max(height, width), side * loader.looks.crops)  # crops lie side by side, at the most
+    seen = side * along / (height * width)
+    if seen < LEAST_SEEN:
+        session.display.line(
+            f"note: {loader.split_dir}: scoring sees {seen:.0%} of a frame, {side:.0f} x {side:.0f} of {width} x "
+            f"{height} pixels; pack smaller frames (extract.py --short-side 256), or set clip.scale=[0.8,1.0], which "
+            "scales a larger window down"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from configs.files import atomic_files, make_folder
+from engine.epic import EPIC_FILE, write_epic
 from engine.evaluation import Evaluation
 from engine.pictures import draw_confusion
 
@@ -24,13 +25,16 @@ def summarize(evaluation: Evaluation) -> dict[str, float | None]:
     }
 
 
-def write_reports(evaluation: Evaluation, folder: Path) -> None:
+def write_reports(evaluation: Evaluation, folder: Path, checkpoint: str = "best.pt", epic: bool = False) -> None:
     """Write metrics.json, predictions.csv, per_class.csv, confusion.csv and confusion.png into `folder`.
+
+    `checkpoint` is the file whose weights were scored. `epic` adds epic.pt, for the challenge's own code. Where
+    metrics.json is, all of them are of one scoring.
 
     Raises:
         UserError: the folder cannot be written to.
     """
-    about = {"clips": len(evaluation.labels), **asdict(evaluation.looks)}
+    about = {"checkpoint": checkpoint, "clips": len(evaluation.labels), **asdict(evaluation.looks)}
     make_folder(folder)
     with atomic_files(folder) as create:  # together: scores of one evaluation never stand beside those of another
         write_json(create("metrics.json", "w"), summarize(evaluation) | about)
@@ -38,6 +42,19 @@ def write_reports(evaluation: Evaluation, folder: Path) -> None:
         _write_per_class(evaluation, create("per_class.csv", "w"))
         _write_confusion(evaluation, create("confusion.csv", "w"))
         draw_confusion(evaluation.metrics, create("confusion.png"))
+        if epic:
+            write_epic(evaluation, create(EPIC_FILE))
+
+
+def scored_checkpoint(folder: Path) -> str | None:
+    """Whose scores are in `folder`: the name of a checkpoint, or None where there are none."""
+    path = folder / "metrics.json"
+    try:
+        return str(json.loads(path.read_text("utf-8")).get("checkpoint", "another version"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return "a damaged metrics.json"
 
 
 def write_json(file: IO[str], content: dict[str, Any]) -> None:

@@ -142,7 +142,7 @@ def test_a_checkpoint_of_another_model_is_refused_with_both_values(arguments: Ma
 def test_clips_seen_otherwise_than_in_training_are_noted(arguments: MakeArguments, best: Path, tmp_path: Path, capsys):
     scoring = [*command(arguments, best, "--split", "val"), "-o", str(tmp_path / "scores")]
     assert evaluation.main([*scoring, "clip.mirror=0"]) == 0
-    assert "note:" not in capsys.readouterr().out
+    assert "not seen as in training" not in capsys.readouterr().out
     assert evaluation.main([*scoring, "clip.crop_size=48"]) == 0
     assert "not seen as in training: clip.crop_size: was 32, is 48" in capsys.readouterr().out
 
@@ -238,3 +238,31 @@ def test_mistakes_end_with_one_message(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert message in error
+
+
+def test_scores_of_another_checkpoint_never_take_the_place_of_the_best_ones_in_silence(
+    arguments: MakeArguments, best: Path, capsys
+):
+    assert evaluation.main(command(arguments, best, "--split", "test")) == 0
+    before = (best.parent / "test" / "predictions.csv").read_bytes()
+    last = best.parent / "last.pt"
+    last.write_bytes(best.read_bytes())
+    assert evaluation.main(command(arguments, last, "--split", "test")) == 0
+    assert (best.parent / "test" / "predictions.csv").read_bytes() == before
+    assert json.loads((best.parent / "test-last" / "metrics.json").read_text())["checkpoint"] == "last.pt"
+    assert "are replaced" not in capsys.readouterr().out
+    assert evaluation.main(command(arguments, last, "--split", "test", "-o", str(best.parent / "test"))) == 0
+    assert f"note: the scores that were in {best.parent / 'test'}, of best.pt, are replaced" in capsys.readouterr().out
+    (best.parent / "test" / "metrics.json").write_text("[")
+    assert evaluation.main(command(arguments, best, "--split", "test")) == 0
+    assert "of a damaged metrics.json, are replaced" in capsys.readouterr().out
+
+
+def test_scoring_that_sees_a_small_part_of_the_frame_is_noted(arguments: MakeArguments, best: Path, capsys):
+    scoring = command(arguments, best, "--split", "test")
+    assert evaluation.main(scoring) == 0  # 32 x 32 of 96 x 64 is a sixth
+    assert "test: scoring sees 17% of a frame, 32 x 32 of 96 x 64 pixels; pack smaller" in capsys.readouterr().out
+    assert evaluation.main([*scoring, "--crops", "3"]) == 0  # 96 x 32
+    assert evaluation.main([*scoring, "clip.scale=[0.9,1.0]"]) == 0
+    assert evaluation.main([*scoring, "clip.crop_size=48"]) == 0
+    assert "scoring sees" not in capsys.readouterr().out

@@ -19,6 +19,7 @@ import torch
 
 import eval as evaluation
 import train
+from engine import reports as reporting
 from engine.step import Stepper
 from pipeline import inspect, profile
 from preprocess import job, pack
@@ -231,7 +232,7 @@ def _reading(folder: Path, data: Sequence[str]) -> Iterator[tuple[Command, int]]
 
     reports = ("metrics.json", "predictions.csv", "per_class.csv", "confusion.csv", "confusion.png")
     kinds: tuple[tuple[str, Callable[[Path], Work], tuple[str, ...], Any, str], ...] = (
-        ("evaluation", scoring, reports, evaluation, "write_epic"),
+        ("evaluation", scoring, reports, reporting, "draw_confusion"),
         ("comparison", comparing, ("comparison.md", "comparison.csv", "comparison.png"), None, ""),
         ("profile", profiling, ("profile.png",), profile, "_show"),
         ("inspection", inspecting, ("sheet.png",), inspect, "save_sheets"),

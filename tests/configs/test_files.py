@@ -112,3 +112,21 @@ def test_scratch_files_of_dead_processes_are_removed_and_nothing_else(tmp_path: 
     remove_scratch(tmp_path)
     remove_scratch(tmp_path / "nowhere")
     assert contents(tmp_path).keys() == {"a.tmp", ".hidden"}
+
+
+def test_a_group_that_is_stopped_between_two_names_lacks_its_first_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_group(tmp_path, a="before", b="before", c="before")
+    real, renamed = os.replace, []
+
+    def replace(source: Path, target: Path) -> None:
+        if renamed:
+            raise KeyboardInterrupt
+        renamed.append(target)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        write_group(tmp_path, a="now", b="now", c="now")
+    assert contents(tmp_path) == {"b": "before", "c": "now"}
