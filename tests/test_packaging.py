@@ -99,7 +99,7 @@ def test_an_installed_command_finds_the_configs_and_packs(scripts: Path, tmp_pat
 def test_a_config_that_is_nowhere_names_those_that_there_are(scripts: Path, tmp_path: Path) -> None:
     refused = outside(tmp_path, scripts / "xnorm-pack", "-c", "configs/xnrm.yaml")
     assert refused.returncode == 2
-    assert "the project's own: configs/demo.yaml, configs/early.yaml" in refused.stderr
+    assert "the project's own: configs/demo-binding.yaml, configs/demo.yaml, " in refused.stderr
 
 
 def test_every_dependency_has_its_reason_in_the_readme() -> None:
