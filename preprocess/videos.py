@@ -40,7 +40,7 @@ class Frame(NamedTuple):
 
 @dataclass
 class Movie:
-    """The first video stream of a file; what the file refers to beside itself is not opened.
+    """The video stream of a file; what the file refers to beside itself is not opened.
 
     Attributes:
         path: the file.
@@ -95,7 +95,7 @@ class Movie:
     def estimate_count(self) -> int:
         """About how many frames there will be, by what the file's header says; 0 where it does not say."""
         with _opened(self.path) as container:
-            stream = container.streams.video[0] if container.streams.video else None
+            stream = container.streams.best("video")
             length = (container.duration or 0) / MICROSECONDS
             rate = self.fps or (float(stream.average_rate or 0) if stream else 0.0)
             return int((stream.frames if stream and self.fps is None else 0) or length * rate)
@@ -107,9 +107,9 @@ class Movie:
         stamps: list[Stamp] = []
         size = None
         with _opened(self.path) as container:
-            if not container.streams.video:
+            stream = container.streams.best("video")  # as ffmpeg chooses: no cover picture
+            if stream is None:
                 raise VideoError("has no video stream")
-            stream = container.streams.video[0]
             try:
                 for frame in container.decode(stream):
                     base = float(frame.time_base)

@@ -44,7 +44,7 @@ def test_decoding_times_count_where_there_are_no_others_and_begin_where_the_stre
 
 def test_without_any_times_the_rate_counts() -> None:
     assert mended([None] * 4) == [0, 0.1, 0.2, 0.3]
-    assert said([None] * 4) == ["it has no times; 10 frames/s are its codec's own"]
+    assert said([None] * 4) == ["it has no times; 10 frames/s are taken, its codec's own rate"]
 
 
 def test_a_missing_time_is_an_interval_after_the_one_before() -> None:
