@@ -193,7 +193,7 @@ def _tasks(table: Table, found: Mapping[str, Located], frames: Path, options: Ex
 
 
 def _num_bytes(source: Path) -> int:
-    return sum(path.stat().st_size for path in source.iterdir()) if source.is_dir() else source.stat().st_size
+    return sum(path.lstat().st_size for path in source.iterdir()) if source.is_dir() else source.stat().st_size
 
 
 def _say_what_is_there(records: Records, todo: Mapping[str, VideoTask], display: Display) -> None:

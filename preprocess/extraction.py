@@ -109,7 +109,8 @@ def read_record(task: VideoTask) -> VideoRecord | None:
 def fingerprint(path: Path) -> Fingerprint:
     """What tells a file, or a folder's files, from another version."""
     if path.is_dir():
-        entries = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in path.iterdir())
+        found = ((entry.name, entry.lstat()) for entry in path.iterdir())
+        entries = sorted((name, status.st_size, status.st_mtime_ns) for name, status in found)
         return Fingerprint(bytes=sum(entry[1] for entry in entries), crc32c=crc32c(repr(entries).encode()))
     with open(path, "rb") as file:
         first = file.read(MIB)

@@ -64,8 +64,11 @@ class FrameFolder:
 
     def _names(self) -> list[str]:
         """The images' names, by number."""
-        with os.scandir(self.path) as entries:
-            files = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        try:
+            with os.scandir(self.path) as entries:
+                files = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        except OSError as error:
+            raise VideoError(f"cannot be listed ({error.strerror})") from None
         found = [match for name in files if name.lower().endswith(ENDINGS) and (match := _NAME.fullmatch(name))]
         kinds = sorted({match[1] for match in found})
         if len(kinds) != 1:

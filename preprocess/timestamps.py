@@ -82,7 +82,9 @@ def _choose_clock(stamps: Sequence[Stamp], facts: Facts) -> tuple[Seconds, list[
     pts, dts = np.array(stamps, np.float64).T  # None becomes NaN
     start = facts.stream_start if facts.start is None else facts.start
     if np.isnan(pts).all() and np.isnan(dts).all():
-        return np.arange(len(pts)) / facts.rate, [f"it has no times; {facts.rate:.5g} frames/s are taken, its codec's own rate"]
+        return np.arange(len(pts)) / facts.rate, [
+            f"it has no times; {facts.rate:.5g} frames/s are taken, its codec's own rate"
+        ]
     if _num_faults(pts) <= _num_faults(dts):
         clock = _fill(pts, facts.rate)
         return clock - (clock[0] if start is None else start), []

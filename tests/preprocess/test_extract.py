@@ -331,6 +331,7 @@ def test_a_folder_of_frames_gets_the_flow_of_the_video_that_it_came_from(
     folder.mkdir()
     for number, pixels in enumerate(moving(STARTS), 1):
         Image.fromarray(pixels).save(folder / f"img_{number:05d}.jpg", quality=95)
+    (folder / "0.jpg").symlink_to("nowhere")  # is passed over
     rows = ["moves.mp4,1,16,x", "frames,1,16,x"]
     assert run(rows, "--ratio", "1", "0", "0", header="file,start_frame,stop_frame,label") == 0
     expected = [(float(right), float(down)) for right, down in STARTS]
