@@ -10,6 +10,7 @@ from rich.table import Table
 
 UNBOUND = 10_000  # characters
 PLAIN_EVERY = 30.0  # seconds between plain lines within a task, so that a log file stays readable
+PLAIN_OFTEN = 3.0  # within one that would else be silent
 
 
 class Display:
@@ -28,7 +29,7 @@ class Display:
         self._task: TaskID | None = None
         self._description, self._unit = "", ""
         self._done = self._total = 0.0
-        self._printed = time.monotonic()
+        self._printed, self._every = time.monotonic(), PLAIN_EVERY
 
     def __enter__(self) -> "Display":
         if self._live:
@@ -39,8 +40,11 @@ class Display:
         if self._live:
             self._progress.stop()
 
-    def begin(self, description: str, total: float, done: float = 0, unit: str = "batches") -> None:
+    def begin(
+        self, description: str, total: float, done: float = 0, unit: str = "batches", every: float | None = None
+    ) -> None:
         """Start a task of `total` units, `done` of which are behind us; it takes the place of the one before."""
+        self._every = PLAIN_EVERY if every is None else every
         self._description, self._total, self._done, self._unit = description, total, done, unit
         if self._live:
             if self._task is not None:
@@ -59,8 +63,14 @@ class Display:
         self._done = self._done if done is None else done
         if self._task is not None:
             self._progress.update(self._task, completed=self._done, text=text)
-        elif time.monotonic() - self._printed > PLAIN_EVERY:
+        elif time.monotonic() - self._printed > self._every:
             self.line(f"{self._description}  {self._done:.0f}/{self._total:.0f} {self._unit}  {text}".rstrip())
+
+    def tick(self, finished: int | None) -> None:
+        """Move on by a unit when one is finished, and show in any case that it goes on."""
+        if finished is not None:
+            self.advance()
+        self.update()
 
     def table(self, table: Table) -> None:
         """Print a table in its full width, beyond the right edge rather than cut."""

@@ -1,4 +1,4 @@
-"""Keeps those apart who would write into one folder, and lets those in together who share the work out."""
+"""Folder lock: one writer per folder."""
 
 import errno
 import fcntl
@@ -16,32 +16,31 @@ PATIENCE_SECONDS = 0.5  # for those who hold it just to take it away
 
 
 @contextmanager
-def locked(folder: Path, shared: bool = False) -> Iterator[None]:
-    """Hold a folder's lock, alone or together with others who share it; it goes with the process that holds it.
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock; it goes with the process that holds it.
 
     It works between machines as far as their file system's locks do; where it has none, a warning says so.
 
     Raises:
-        UserError: somebody holds it who does not share it.
+        UserError: somebody else holds it.
     """
     path = folder / ".lock"
-    descriptor = _hold(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    descriptor = _hold(path)
     try:
         yield
     finally:
-        with suppress(OSError):  # others share it, and the last of them takes it along
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError):  # a disk that failed meanwhile keeps a file that holds nobody up
             path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
-def _hold(path: Path, kind: int) -> int:
+def _hold(path: Path) -> int:
     """Open and lock a file, whose descriptor is returned."""
     end = time.monotonic() + PATIENCE_SECONDS
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Else its last holder took the file with it, between our two calls.
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor

@@ -46,7 +46,7 @@ class ClusterWorkers(Workers):
             executor.shutdown(wait=not failed)  # else what waits is called off
         self._client.close()
 
-    def _loss(self, error: Exception) -> str | None:
+    def _explain_failure(self, error: Exception) -> str | None:
         from distributed import KilledWorker
         from distributed.comm import CommClosedError
 

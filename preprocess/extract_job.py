@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from configs.display import Display
+from configs.display import PLAIN_OFTEN, Display
 from configs.errors import UserError
 from configs.files import atomic_write, make_folder, remove_scratch
 from configs.lock import locked
@@ -85,22 +85,14 @@ def extract_videos(
 
 def _extract(todo: Mapping[str, VideoTask], num_workers: int, display: Display) -> dict[str, VideoRecord | VideoError]:
     """The videos' records, or what is wrong with them, in the order in which the videos are named."""
-    results: dict[str, VideoRecord | VideoError] = {}
     sizes = {file: _num_bytes(task.source) for file, task in todo.items()}
     is_small = sum(sizes.values()) < SMALL_JOB_BYTES
     with Workers(num_workers, fewer="--workers 1") as workers, _frame_counts(todo) as counts:
         tasks = share_out(todo, sizes, workers.count)
-        expected = np.zeros(len(counts), np.int64)
-        for counted in workers.run(_expected_frames, list(tasks.values()), is_small):
-            if counted is not None:
-                expected[counted[0]] = counted[1]
-        progress = _Progress(counts, expected, display)
-        for done in workers.run(extract_video, list(tasks.values()), is_small):
-            if done is not None:
-                results[list(tasks)[done[0]]] = done[1]
-                progress.finish(done[0])
-            progress.update()
-    return {file: results[file] for file in todo}
+        expected = workers.map(_expected_frames, list(tasks.values()), is_small)
+        progress = _Progress(counts, np.array(expected, np.int64), display)
+        found = dict(zip(tasks, workers.map(extract_video, list(tasks.values()), is_small, progress.tick), strict=True))
+    return {file: found[file] for file in todo}
 
 
 def share_out(todo: Mapping[str, VideoTask], sizes: Mapping[str, int], num_cores: int) -> dict[str, VideoTask]:
@@ -141,14 +133,12 @@ class _Progress:
         self._counts, self._expected, self._display = counts, expected, display
         self._begun = time.monotonic()
         self._is_done = np.zeros(len(counts), bool)
-        display.begin("extract", int(expected.sum()), unit="frames")
+        display.begin("extract", int(expected.sum()), unit="frames", every=PLAIN_OFTEN)
 
-    def finish(self, slot: int) -> None:
-        """Note that a video has come to its end, with however many frames."""
-        self._is_done[slot] = True
-
-    def update(self) -> None:
-        """Show where the videos are."""
+    def tick(self, finished: int | None) -> None:
+        """Show where the videos are, once one has come to its end, with however many frames, and now and then."""
+        if finished is not None:
+            self._is_done[finished] = True
         rate = self._counts.sum() / max(1e-9, time.monotonic() - self._begun)
         reached = np.where(self._is_done, self._expected, np.minimum(self._counts, self._expected)).sum()
         text = f"{rate:.1f} frames/s  {self._is_done.sum()}/{len(self._is_done)} videos"

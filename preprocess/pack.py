@@ -19,10 +19,9 @@ from configs.errors import UserError, exit_code_of
 from configs.load import load_config
 from configs.schema import DataSection
 from preprocess.annotations import Clip, read_split
-from preprocess.assignment import FINISH, WHOLE, Assignment, parse_slice
 from preprocess.cluster import ClusterWorkers
 from preprocess.codec import count_pictures
-from preprocess.job import pack_split, plan_split
+from preprocess.job import SplitPacker
 from preprocess.presets import select
 from preprocess.report import show_outcome, show_plan
 from preprocess.verify import verify_split
@@ -39,8 +38,6 @@ python preprocess/pack.py -c configs/xnorm.yaml data.frames=/data/epic data.work
 python preprocess/pack.py -c configs/xnorm.yaml --verify
 python preprocess/pack.py 'data.annotations={train: [a.csv, b.csv], val: [c.csv]}' data.preset=none
 python preprocess/pack.py -c configs/xnorm.yaml --scheduler tcp://host:8786
-python preprocess/pack.py -c configs/xnorm.yaml --slice 3/8
-python preprocess/pack.py -c configs/xnorm.yaml --finish
 """
 
 
@@ -56,10 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--plan", action="store_true", help="say what there is and what would be packed; write nothing")
     modes.add_argument("--verify", action="store_true", help="re-read every record and list what is wrong")
-    modes.add_argument(
-        "--slice", type=parse_slice, metavar="i/n", help="write every n-th shard from the i-th on (default: all)"
-    )
-    modes.add_argument("--finish", action="store_true", help="join the shards that slices wrote to complete splits")
     parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
@@ -82,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 return _verify(data, workers, display)
             if arguments.plan:
                 return _plan(data, workers, display)
-            return _pack(data, workers, display, arguments.slice or (FINISH if arguments.finish else WHOLE))
+            return _pack(data, workers, display)
 
 
 def read_splits(data: DataSection, display: Display) -> dict[str, list[Clip]]:
@@ -114,11 +107,11 @@ def _warn_of_leaks(splits: dict[str, list[Clip]], display: Display) -> None:
             display.line(f"warning: {len(shared)} clips are in both {one} and {other}, {min(shared)} among them")
 
 
-def _pack(data: DataSection, workers: Workers, display: Display, assignment: Assignment) -> int:
+def _pack(data: DataSection, workers: Workers, display: Display) -> int:
     failed = []
     for split, clips in read_splits(data, display).items():
         try:
-            show_outcome(split, pack_split(split, clips, data, workers, display, assignment), display)
+            show_outcome(split, SplitPacker(split, clips, data, workers, display).pack(), display)
         except UserError as error:  # the other splits can still be packed
             failed.append(str(error))
     if failed:
@@ -128,7 +121,7 @@ def _pack(data: DataSection, workers: Workers, display: Display, assignment: Ass
 
 def _plan(data: DataSection, workers: Workers, display: Display) -> int:
     splits = read_splits(data, display)
-    plans = {split: plan_split(split, clips, data, workers, display) for split, clips in splits.items()}
+    plans = {split: SplitPacker(split, clips, data, workers, display).plan() for split, clips in splits.items()}
     show_plan(splits, plans, data, display)
     return 0
 

@@ -1,6 +1,7 @@
 """Which files each clip stores and which shard each clip goes to: fixed before a byte is read."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.epic import flow_index, stride_of_id
+from configs.errors import listed
 from pipeline.format import MAX_PAYLOAD, PLANES, STREAMS, VERSION, channels_of, planes_of
 from pipeline.format import Stream as StoredStream
 from preprocess.annotations import Clip
@@ -166,6 +168,18 @@ def _refuse_gaps(stream: Stream, name: str, first: int, last: int) -> None:
         raise SourceError(stream.source.name(which), why)
 
 
+def bad_clips_message(split: str, problems: Sequence[Problem], num_clips: int) -> str:
+    """All that is wrong, a line a file, with the clips that need it."""
+    files: dict[tuple[str, str], list[str]] = {}
+    for problem in problems:
+        files.setdefault((problem.file, problem.why), []).append(problem.clip_id)
+    lines = [f"clip{'s' * (len(ids) > 1)} {listed(ids)}: {file} {why}" for (file, why), ids in files.items()]
+    num_bad = len({problem.clip_id for problem in problems})
+    head = f"{split}: {num_bad} of {num_clips} clips cannot be packed:"
+    end = "mend the files and run the same command again, or set data.on_bad_clip=skip to leave these clips out"
+    return "\n  ".join([head, *lines, end])
+
+
 def cut_shards(clips: Iterable[PlannedClip], shard_bytes: int) -> list[list[PlannedClip]]:
     """Cut clips into shards of at most about `shard_bytes`, in order; a clip larger than that has one of its own."""
     shards: list[list[PlannedClip]] = []
@@ -179,11 +193,31 @@ def cut_shards(clips: Iterable[PlannedClip], shard_bytes: int) -> list[list[Plan
     return shards
 
 
+def tar_bytes(task: VideoTask) -> int:
+    """Bytes of a video's .tar files, whose headers have to be read."""
+    return sum(os.stat(path).st_size for path in _paths(task.root, task.clips[0], task.streams, ".tar"))
+
+
+def _paths(root: str, clip: Clip, streams: Iterable[StoredStream], suffix: str) -> list[str]:
+    paths = (f"{root}/{clip.participant_id}/{s.name}_frames/{clip.video_id}{suffix}" for s in streams)
+    return [path for path in paths if os.path.exists(path)]
+
+
 def shard_digest(clips: Sequence[PlannedClip], options: str) -> str:
     """Names all that decides a shard's bytes but the pictures themselves; equal digests need no second packing."""
     digest = hashlib.sha256(f"{VERSION} {options}".encode())
     for planned in clips:
         digest.update(repr((*planned.clip[:5], *planned.clip.targets)).encode())
+        for array in (planned.numbers, planned.sizes):
+            digest.update(array.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def frames_digest(clips: Iterable[PlannedClip]) -> str:
+    """Names the frames of a split by their numbers and sizes, wherever they lie and however they are packed."""
+    digest = hashlib.sha256()
+    for planned in clips:
+        digest.update(planned.clip.clip_id.encode())
         for array in (planned.numbers, planned.sizes):
             digest.update(array.astype("<i8").tobytes())
     return digest.hexdigest()

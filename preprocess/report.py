@@ -10,8 +10,8 @@ from configs.schema import DataSection
 from pipeline.format import PLANES
 from preprocess.annotations import Clip
 from preprocess.codec import count_pictures
-from preprocess.job import Outcome, SplitPlan, bad_clips_message
-from preprocess.plan import VideoPlan
+from preprocess.job import Outcome, SplitPlan
+from preprocess.plan import VideoPlan, bad_clips_message
 
 Clips = Mapping[str, Sequence[Clip]]  # by split
 Plans = Mapping[str, SplitPlan]  # by split
@@ -101,12 +101,9 @@ def _video_cells(video: VideoPlan) -> tuple[str, ...]:
 def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
     """One paragraph a split: what is there now, and what it took."""
     index = outcome.index
-    if index is None:
-        what = f"this slice is complete, {_shards(outcome.num_shards)}; once all are, --finish joins them"
-    else:
-        size = _size(sum(shard.bytes for shard in index.shards))
-        pictures = f"{index.num_clips:,} clips, {count_pictures(index)}"
-        what = f"{pictures}, {size} in {_shards(len(index.shards))}"
+    size = _size(sum(shard.bytes for shard in index.shards))
+    shards = f"{len(index.shards)} shard{'' if len(index.shards) == 1 else 's'}"
+    what = f"{index.num_clips:,} clips, {count_pictures(index)}, {size} in {shards}"
     if outcome.was_complete:
         display.line(f"{split}: {what}; complete, kept as it is")
     else:
@@ -118,10 +115,6 @@ def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
         display.line(
             f"{split}: frames that stand behind their video's last flow frame, and use that: {outcome.num_clamped:,}"
         )
-    if index is not None and index.left_out:
+    if index.left_out:
         num_bad = len({problem.clip_id for problem in index.left_out})
         display.line(f"{split}: left out {num_bad} bad clips, listed under left_out in index.json")
-
-
-def _shards(number: int) -> str:
-    return f"{number} shard{'' if number == 1 else 's'}"

@@ -184,8 +184,7 @@ def _write(tree: SynthTree, workers: int) -> None:
     _write_annotations(tree)
     num_clips = sum(video.options.clips for video in tree.videos)
     with Workers(workers) as pool:
-        for _ in pool.run(partial(_write_video, tree.frames), tree.videos, is_small=num_clips <= SMALL):
-            pass
+        pool.map(partial(_write_video, tree.frames), tree.videos, num_clips <= SMALL)
 
 
 def _write_annotations(tree: SynthTree) -> None:

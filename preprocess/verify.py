@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from crc32c import crc32c
 
-from configs.display import Display
+from configs.display import PLAIN_OFTEN, Display
 from pipeline.format import (
     ID_FEATURES,
     NUMBER_FEATURES,
@@ -54,15 +54,9 @@ def verify_split(folder: Path, workers: Workers, display: Display) -> tuple[Spli
         crc, table = split.index.shards[number].crc32c, split.table.cut(int(begin), int(end))
         tasks.append(VerifyTask(path, crc, table, split.codec, tuple(split.classes)))
     is_small = sum(shard.bytes for shard in split.index.shards) < SMALL_JOB_BYTES
-    display.begin(f"{folder.name}: re-reading", len(tasks), unit="shards")
-    found: dict[int, list[str]] = {}
-    for done in workers.run(verify_shard, tasks, is_small):
-        if done is not None:
-            found[done[0]] = done[1]
-            display.advance()
-        num_wrong = len(wrong) + sum(map(len, found.values()))
-        display.update(f"{num_wrong} things wrong" if num_wrong else "nothing wrong so far")
-    return split, wrong + [line for number in sorted(found) for line in found[number]]
+    display.begin(f"{folder.name}: re-reading", len(tasks), unit="shards", every=PLAIN_OFTEN)
+    found = workers.map(verify_shard, tasks, is_small, display.tick)
+    return split, wrong + [line for lines in found for line in lines]
 
 
 def _check_counts(split: Split) -> list[str]:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,8 +17,10 @@ from configs.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Numbered = TypeVar("Numbered")
 
 POLL_SECONDS = 0.5
+TASKS_PER_PROCESS = 4  # under way or waiting for it
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -29,7 +32,7 @@ def num_cores() -> int:
 class Workers:
     """Up to `count` processes of this machine; `fewer` is how a user asks for just one.
 
-    Whatever is an Executor can do the tasks: a subclass says how it is started and stopped, and what its losses mean.
+    Runs tasks on any Executor: a subclass says how it is started and stopped, and how a lost worker is reported.
     """
 
     def __init__(self, count: int = 0, fewer: str = "data.workers=1") -> None:
@@ -45,23 +48,35 @@ class Workers:
     ) -> None:
         self._stop(self._executor, failed=kind is not None)
 
-    def run(
-        self, work: Callable[[Task], Result], tasks: Sequence[Task], is_small: bool
-    ) -> Iterator[tuple[int, Result] | None]:
-        """Yield (position, result) as tasks end, and None now and then while none does.
+    def map(
+        self,
+        work: Callable[[Task], Result],
+        tasks: Sequence[Task],
+        is_small: bool,
+        on_progress: Callable[[int | None], object] = lambda _: None,
+    ) -> list[Result]:
+        """Do all tasks; return their results in the order of the tasks.
 
-        A small job is done in this process, where it is over before another would have started.
+        A small job is done in this process, where it is over before another would have started. `on_progress` is given
+        the position of each task that ends, and None now and then while none does.
 
         Raises:
             UserError: a task's own, or that the process which did it was lost.
         """
-        if is_small:
-            yield from ((position, work(task)) for position, task in enumerate(tasks))
-            return
+        results: dict[int, Result] = {}
+        here = ((position, work(task)) for position, task in enumerate(tasks))
+        for done in here if is_small else self._run(work, tasks):
+            if done is not None:
+                results[done[0]] = done[1]
+            on_progress(None if done is None else done[0])
+        return [results[position] for position in range(len(tasks))]
+
+    def _run(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result] | None]:
+        """Yield (position, result) as tasks end in other processes, and None now and then while none does."""
         try:
             yield from self._run_elsewhere(work, tasks)
         except Exception as error:
-            message = self._loss(error)
+            message = self._explain_failure(error)
             if message is None:
                 raise
             raise UserError(message) from None
@@ -69,17 +84,23 @@ class Workers:
     def _run_elsewhere(
         self, work: Callable[[Task], Result], tasks: Sequence[Task]
     ) -> Iterator[tuple[int, Result] | None]:
+        """Keep a few tasks for each process under way: what is handed out all at once costs files and memory."""
         with _stops_waiting():
             if self._executor is None:  # started when it is first needed
                 self._executor = self._start()
-            waiting = {self._executor.submit(work, task): position for position, task in enumerate(tasks)}
+            executor, todo = self._executor, deque(enumerate(tasks))
+            waiting = {executor.submit(work, task): number for number, task in _take(todo, self._most_under_way())}
         while waiting:
             done, _ = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
             for future in done:
                 yield waiting.pop(future), future.result()
+                waiting |= {executor.submit(work, task): number for number, task in _take(todo, 1)}
             if not done:
                 self._check()
                 yield None
+
+    def _most_under_way(self) -> int:
+        return TASKS_PER_PROCESS * self.count
 
     def _start(self) -> Executor:
         context = multiprocessing.get_context("spawn")
@@ -96,7 +117,7 @@ class Workers:
                 process.terminate()
         executor.shutdown(wait=True, cancel_futures=True)
 
-    def _loss(self, error: Exception) -> str | None:
+    def _explain_failure(self, error: Exception) -> str | None:
         """What to tell a user of an error that is none of the task's own, or None."""
         if not isinstance(error, BrokenProcessPool):
             return None
@@ -109,6 +130,11 @@ class Workers:
             "a worker process died (killed by hand or for want of memory); what was finished is kept: "
             f"run the same command again, with fewer processes ({self._fewer}) if it was memory"
         )
+
+
+def _take(todo: deque[Numbered], most: int) -> list[Numbered]:
+    """The first tasks of those to do, which are taken from there."""
+    return [todo.popleft() for _ in range(min(most, len(todo)))]
 
 
 @contextmanager

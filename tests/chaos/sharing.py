@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -97,18 +96,6 @@ def _kill_in_the_middle(packing: Packing, shards: str, found: Cluster) -> str:
     return said
 
 
-def slices(packing: Packing, random: np.random.Generator, tally: Tally) -> None:
-    """Slices in random numbers and order, some at the same time."""
-    shards, count = packing.new(), int(random.integers(2, 6))
-    order = random.permutation(count) + 1
-    with ThreadPoolExecutor(2) as pool:
-        codes = [done.returncode for done in pool.map(lambda n: packing.run(shards, "--slice", f"{n}/{count}"), order)]
-    done = packing.run(shards, "--finish")
-    good = not any(codes) and done.returncode == 0
-    outcome = packing.compare(shards) if good else (done.stderr[-400:], False)
-    tally.note("`--slice i/n`, 2 to 5 slices in random order, two at a time, then `--finish`", *outcome)
-
-
 def main() -> int:
     """Run all of it; the exit code says whether everything ended as it must."""
     parser = fault_parser("sharing", "Let machines that pack together die.")
@@ -120,8 +107,6 @@ def main() -> int:
         for _ in range(arguments.kills):
             worker_dies(packing, random, tally)
         scheduler_dies(packing, tally)
-        for _ in range(arguments.kills):
-            slices(packing, random, tally)
     return tally.finish("sharing", arguments.write)
 
 

@@ -22,6 +22,8 @@ from pipeline.format import (
     STREAMS,
     ClipFields,
     FrameTable,
+    Inputs,
+    PackOptions,
     ShardError,
     Target,
     encode_example,
@@ -118,7 +120,8 @@ def write_split(folder: Path, num_clips: int = 3) -> Path:
     crc = shards.stored_crc(record)
     table = make_table(num_clips, np.array(records), crc, offset=offsets, size=sizes, crc=crcs)
     summary = {"name": "00000.tfrecord", "bytes": position, "crc32c": 1, "clips": num_clips}
-    parts.finish(folder, [(table, summary)], {"split": "train"}, [Target(name="label")])
+    wanted = parts.Wanted("train", PackOptions(), "", None, BOTH, (Target(name="label"),))
+    parts.finish(folder, [(table, summary)], wanted, Inputs(), [])
     return folder
 
 

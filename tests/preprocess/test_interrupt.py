@@ -75,7 +75,7 @@ def test_stopped_while_its_processes_start_it_says_one_line(packing: Packing, tm
 
 def test_a_process_that_dies_is_one_message() -> None:
     with pytest.raises(UserError, match=r"a worker process died .*data\.workers=1"), Workers(1) as workers:
-        list(workers.run(os._exit, [3], is_small=False))
+        workers.map(os._exit, [3], is_small=False)
 
 
 def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(tmp_path: Path) -> None:

@@ -432,7 +432,7 @@ def pack_targets(tree: Tree, targets: tuple[Target, ...], labels: tuple[tuple[in
     clips = [Labelled(f"P01_01_{n}", "P01", "P01_01", 1, 20, n) for n in range(2)]
     data = load_config(tree.folder / "config.yaml", tree.arguments()[2:]).data
     with Workers(1) as workers:
-        return job.pack_split("train", clips, data, workers, Display(quiet=True), targets=targets)
+        return job.SplitPacker("train", clips, data, workers, Display(quiet=True), targets).pack()
 
 
 def test_every_target_of_a_clip_is_stored_with_the_names_of_its_classes(tree: Tree) -> None:

@@ -1,6 +1,6 @@
 """The pace of writing, worked out by hand."""
 
-from preprocess.progress import pace
+from preprocess.job import pace
 
 
 def test_rate_and_time_left_follow_from_the_share_that_is_written() -> None:
