@@ -32,6 +32,7 @@ from preprocess.plan import (
     PlannedClip,
     Problem,
     VideoPlan,
+    are_unchanged,
     bad_clips_message,
     clips_digest,
     cut_shards,
@@ -154,7 +155,7 @@ class SplitPacker:
         if not (self.folder / INDEX_NAME).exists():
             return None
         index = read_index(self.folder)
-        differing = self.wanted.differences(index, self.data.frames.is_dir())
+        differing = self.wanted.differences(index, self.data.frames.is_dir()) or self._changed_frames(index)
         if differing:
             way_out = f"remove {self.folder} to pack it anew, or set data.shards to another folder"
             raise UserError(f"{self.folder}: complete, but packed otherwise: {', '.join(differing)}; {way_out}")
@@ -169,6 +170,20 @@ class SplitPacker:
             self.display.line(f"{self.split}: not complete any more, packing it again ({error})")
             return None
         return index
+
+    def _changed_frames(self, index: Index) -> list[str]:
+        """How the frames differ from those that were packed, as far as all are (still) there."""
+        since = (self.folder / INDEX_NAME).stat().st_mtime
+        if index.inputs.num_files is None or are_unchanged(str(self.data.frames), self.clips, self.streams, since):
+            return []
+        plan = self.plan()
+        if {problem.clip_id for problem in plan.problems} - {problem.clip_id for problem in index.left_out}:
+            return []
+        was, now = index.inputs, self._inputs(plan)
+        if was.frames == now.frames:
+            return []
+        counts = (f"{found.num_files:,} files of {found.num_bytes:,} bytes" for found in (was, now))
+        return [f"its frames were other ones: {' then, '.join(counts)} now (data.frames)"]
 
     def _inputs(self, plan: SplitPlan) -> Inputs:
         return Inputs(

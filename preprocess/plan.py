@@ -198,6 +198,15 @@ def tar_bytes(task: VideoTask) -> int:
     return sum(os.stat(path).st_size for path in _paths(task.root, task.clips[0], task.streams, ".tar"))
 
 
+def are_unchanged(root: str, clips: Iterable[Clip], streams: Sequence[StoredStream], since: float) -> bool:
+    """Whether all frames lie in .tar files that nobody has touched since, so that nothing need be looked at."""
+    videos = {(clip.participant_id, clip.video_id): clip for clip in clips}
+    tars = [_paths(root, clip, streams, ".tar") for clip in videos.values()]
+    folders = any(_paths(root, clip, streams, "") for clip in videos.values())
+    whole = all(len(found) == len(streams) for found in tars)
+    return not folders and whole and all(os.stat(path).st_ctime < since for found in tars for path in found)
+
+
 def _paths(root: str, clip: Clip, streams: Iterable[StoredStream], suffix: str) -> list[str]:
     paths = (f"{root}/{clip.participant_id}/{s.name}_frames/{clip.video_id}{suffix}" for s in streams)
     return [path for path in paths if os.path.exists(path)]

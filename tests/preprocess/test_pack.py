@@ -1,8 +1,10 @@
 """Packing from frames on the disk to a split: what is stored, what is refused, what is kept."""
 
 import csv
+import errno
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 from tfrecord.reader import tfrecord_loader
 
+from configs import lock
 from configs.display import Display
 from configs.errors import UserError
 from configs.load import load_config
@@ -465,3 +468,56 @@ def test_other_names_of_classes_are_another_packing(tree: Tree) -> None:
 def test_a_target_cannot_have_the_name_of_another_feature(name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         Target(name=name)
+
+
+def test_complete_shards_are_held_to_the_frames_that_are_there(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tree.pack() == 0
+    before = tree.bytes()
+    assert tree.pack("data.check=header") == 0  # says nothing of the frames
+    shutil.rmtree(tree.folder / "frames/P03")
+    assert tree.pack() == 0  # removed to make room: there is nothing to hold them to
+    write_video(tree.folder / "frames", VIDEOS[2])
+    assert tree.pack() == 0
+    write_picture(tree.frame(number=5), quality=95)
+    assert tree.pack() == 0  # the fifth is none of the 16 that are stored
+    frame = tree.frame(number=1)
+    size = frame.stat().st_size
+    write_picture(frame, quality=95)
+    capsys.readouterr()
+    assert tree.pack() == 1
+    error = capsys.readouterr().err
+    found = re.search(
+        r"its frames were other ones: 288 files of ([\d,]+) bytes then, 288 files of ([\d,]+) bytes", error
+    )
+    assert found is not None
+    then, now = (int(count.replace(",", "")) for count in found.groups())
+    assert now - then == frame.stat().st_size - size
+    assert tree.bytes() == before
+
+
+def test_a_tar_that_nobody_has_touched_is_not_indexed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = Tree(tmp_path, [VIDEOS[1]])
+    assert tree.pack() == 0
+    monkeypatch.setattr(job, "plan_video", lambda task: pytest.fail("looked at the frames"))
+    assert tree.pack() == 0
+    monkeypatch.undo()
+    write_video(tree.folder / "frames", VIDEOS[1], seed=1)
+    assert tree.pack() == 1
+
+
+def test_complete_shards_on_a_disk_that_cannot_be_written_are_kept(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tree.pack() == 0
+    (tree.split / "00007.part.npz").touch()  # left by an end between index and clean-up
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(tree.split))
+
+    monkeypatch.setattr(job, "make_folder", refuse)
+    monkeypatch.setattr(lock.os, "open", refuse)
+    assert tree.pack() == 0
+    assert "complete, kept as it is" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert tree.pack() == 0
+    assert not (tree.split / "00007.part.npz").exists()
