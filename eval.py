@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from configs import Config, ConfigError, UserError, load_config
@@ -20,12 +21,13 @@ from configs.command import add_config, at_least, command_parser, path_type
 from configs.display import Display
 from configs.errors import exit_code_of
 from engine.agreement import require_agreement, shared_facts
-from engine.checkpoint import config_differences, plain_config
+from engine.checkpoint import State, config_differences, plain_config
 from engine.comparison import compare
 from engine.comparison_report import comparison_table, write_comparison
 from engine.epic import check_exportable
 from engine.evaluation import Evaluation, evaluate
 from engine.loaders import check_split, open_loader
+from engine.provenance import class_names, source_differences, trained_classes
 from engine.reports import scored_checkpoint, write_reports
 from engine.session import Session, open_session
 from models import FusionModel, build_model
@@ -110,9 +112,17 @@ def run(
     """Score `split` with the weights in `checkpoint`, print the metrics and write all into `folder`."""
     check_split(config, split)
     require_agreement(session.world, lambda: shared_facts([config], [split], [checkpoint]))
-    model = session.placement.place(_load_model(config, checkpoint, session.display))
-    with open_loader(config, split, model, session, looks=looks) as loader:
-        evaluation = evaluate(model, loader, config.model.num_classes, session, split)
+    state = _read(checkpoint)
+    model = session.placement.place(_load_model(config, checkpoint, state, session.display))
+    trained = trained_classes(state.get("data"))
+    with open_loader(config, split, model, session, looks=looks, classes=trained) as loader:
+        made = source_differences(state.get("data"), loader)
+        if made:
+            session.display.line(f"note: these frames were not made as in training: {'; '.join(made)}")
+        target = next(iter(loader.classes))
+        names = trained.get(target) or loader.classes[target]
+        classes = class_names(names, config.model.num_classes) if names else None
+        evaluation = evaluate(model, loader, config.model.num_classes, session, split, classes)
     if session.world.is_main:
         before = scored_checkpoint(folder)
         if before not in (None, checkpoint.name):
@@ -123,11 +133,15 @@ def run(
     return evaluation
 
 
-def _load_model(config: Config, checkpoint: Path, display: Display) -> FusionModel:
-    """Build the config's model with a checkpoint's weights, train.py's or the published code's."""
+def _read(checkpoint: Path) -> State:
     state = read_checkpoint(checkpoint)
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise UserError(f"{checkpoint}: not a checkpoint: expected a dict with the weights under 'model'")
+    return state
+
+
+def _load_model(config: Config, checkpoint: Path, state: State, display: Display) -> FusionModel:
+    """Build the config's model with a checkpoint's weights, train.py's or the published code's."""
     model = build_model(**config.model.model_dump() | {"pretrained": None})
     if "config" not in state:
         load_published(model, state["model"], str(checkpoint))
@@ -153,10 +167,13 @@ def _table(evaluation: Evaluation, title: str) -> Table:
     table = Table(title=title, caption=summary)
     for column in ("label", "clips", "correct", "accuracy"):
         table.add_column(column, justify="right")
+    if evaluation.classes:
+        table.add_column("name")
     clips, correct = metrics.confusion.sum(dim=1).tolist(), metrics.confusion.diagonal().tolist()
     for label, accuracy in enumerate(metrics.per_class):
         share = "-" if accuracy is None else f"{accuracy:.1%}"
-        table.add_row(str(label), str(clips[label]), str(correct[label]), share)
+        name = [escape(evaluation.classes[label])] if evaluation.classes else []
+        table.add_row(str(label), str(clips[label]), str(correct[label]), share, *name)
     return table
 
 

@@ -28,13 +28,19 @@ class Evaluation:
     clips_per_s: float
     looks: Looks
     metrics: Metrics
+    classes: Sequence[str] | None = None  # their names, where the data have them [C]
 
 
 @torch.inference_mode()
 def evaluate(
-    model: FusionModel, loader: ClipLoader, num_classes: int, session: Session, description: str
+    model: FusionModel,
+    loader: ClipLoader,
+    num_classes: int,
+    session: Session,
+    description: str,
+    classes: Sequence[str] | None = None,
 ) -> Evaluation:
-    """Score `loader`'s clips by `model`, in eval mode, with a bar of this `description`.
+    """Score `loader`'s clips by `model`, in eval mode, with a bar of this `description`; `classes` have these names.
 
     Where the loader looks at a clip several times, its logits are averaged; each look has a place of its own until
     then, so the mean does not depend on how looks were shared out between batches and ranks.
@@ -72,7 +78,7 @@ def evaluate(
     rate, loss = num_clips / (time.perf_counter() - started), float(loss_sum) / (num_clips * per_clip)
     labels = torch.as_tensor(loader.labels)
     metrics = compute_metrics(logits, labels)
-    return Evaluation(loader.clip_ids, labels, logits, loss, rate, loader.looks, metrics)
+    return Evaluation(loader.clip_ids, labels, logits, loss, rate, loader.looks, metrics, classes)
 
 
 def _check_scored_once(clip_ids: Sequence[str], times_scored: Tensor) -> None:

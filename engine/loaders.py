@@ -1,11 +1,12 @@
 """The loader of a split, as the config and the model describe it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from configs.errors import ConfigError, UserError
 from configs.schema import Config
+from engine.provenance import Names, adopt_classes
 from engine.session import Session
 from models.fusion import FusionModel
 from pipeline.loader import ClipLoader
@@ -33,10 +34,12 @@ def open_loader(
     train: bool = False,
     clips: Sequence[int] | None = None,
     looks: Looks = ONE_LOOK,
+    classes: Mapping[str, Names] | None = None,
 ) -> ClipLoader:
     """Open `split`, decoding the streams that `model` looks at: for training, or to score each clip once.
 
-    `clips` are positions in the split; without them, it is all of it. `looks` at each clip are scored.
+    `clips` are positions in the split; without them, it is all of it. `looks` at each clip are scored. `classes` are
+    the names that the model was trained with, by target; clips get the numbers of these.
 
     Raises:
         UserError: the split is missing or damaged, or has labels that the model has no class for.
@@ -57,6 +60,11 @@ def open_loader(
         crops=looks.crops,
     )
     _note_differences(config, loader, session, train)
+    moved = adopt_classes(loader, classes or {})
+    if moved:
+        session.display.line(
+            f"note: {loader.split_dir} numbers {moved} of its classes otherwise; matched by their names"
+        )
     highest = int(loader.labels.argmax())
     if loader.labels[highest] >= config.model.num_classes:
         raise UserError(

@@ -1,5 +1,6 @@
 """The pictures of a run: the clips that it sees and the confusion matrix. What draws takes a second to import."""
 
+from collections.abc import Sequence
 from typing import IO, Any
 
 import torch
@@ -12,6 +13,7 @@ from pipeline.loader import ClipLoader
 NUM_CLIPS = 4  # on a contact sheet
 MOST_NUMBERED = 24  # classes whose cells have room for numbers
 LARGEST = 12.0  # inches
+LONGEST_NAME = 24  # letters of a class at an axis
 
 
 def draw_clips(loader: ClipLoader, batch: Batch, file: IO[bytes]) -> None:
@@ -23,8 +25,11 @@ def draw_clips(loader: ClipLoader, batch: Batch, file: IO[bytes]) -> None:
     draw_sheets(sheets).save(file, format="PNG", compress_level=1)  # quickly: training waits
 
 
-def draw_confusion(metrics: Metrics, file: IO[bytes]) -> None:
-    """Write a PNG of the confusion matrix: rows are labels, and the colours shares of each label's clips."""
+def draw_confusion(metrics: Metrics, file: IO[bytes], names: Sequence[str] | None = None) -> None:
+    """Write a PNG of the confusion matrix: rows are labels, and the colours shares of each label's clips.
+
+    With `names` [C], they stand at the axes.
+    """
     from matplotlib.figure import Figure  # Figure alone needs no display
 
     confusion = metrics.confusion
@@ -36,6 +41,10 @@ def draw_confusion(metrics: Metrics, file: IO[bytes]) -> None:
     axes.set(xlabel="prediction", ylabel="label", title=f"top-1 {metrics.top1:.1%}")
     if len(confusion) <= MOST_NUMBERED:
         _number_cells(axes, confusion, shares)
+        if names:
+            short = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
+            axes.set_xticks(range(len(short)), short, rotation=90)
+            axes.set_yticks(range(len(short)), short)
     figure.colorbar(image, label="share of the label's clips")
     figure.savefig(file, format="png", dpi=120)
 

@@ -41,7 +41,7 @@ def write_reports(evaluation: Evaluation, folder: Path, checkpoint: str = "best.
         _write_predictions(evaluation, create("predictions.csv", "w"))
         _write_per_class(evaluation, create("per_class.csv", "w"))
         _write_confusion(evaluation, create("confusion.csv", "w"))
-        draw_confusion(evaluation.metrics, create("confusion.png"))
+        draw_confusion(evaluation.metrics, create("confusion.png"), evaluation.classes)
         if epic:
             write_epic(evaluation, create(EPIC_FILE))
 
@@ -74,9 +74,20 @@ def _write_predictions(evaluation: Evaluation, file: IO[str]) -> None:
     """One line a clip in the split's order; the scores are probabilities, the softmax of the logits."""
     scores = evaluation.logits.double().softmax(dim=1)
     predictions = evaluation.logits.argmax(dim=1).tolist()
-    header = ["clip_id", "label", "prediction", *(f"score_{label}" for label in range(scores.shape[1]))]
+    names = evaluation.classes
+    header = ["clip_id", "label", "prediction", *(["label_name", "prediction_name"] if names else [])]
     clips = zip(evaluation.clip_ids, evaluation.labels.tolist(), predictions, scores.tolist(), strict=True)
-    write_csv(file, header, ([*clip, *(f"{score:.9g}" for score in row)] for *clip, row in clips))
+    rows = (
+        [
+            clip,
+            label,
+            prediction,
+            *([names[label], names[prediction]] if names else []),
+            *(f"{each:.9g}" for each in row),
+        ]
+        for clip, label, prediction, row in clips
+    )
+    write_csv(file, [*header, *(f"score_{label}" for label in range(scores.shape[1]))], rows)
 
 
 def _write_per_class(evaluation: Evaluation, file: IO[str]) -> None:
@@ -84,8 +95,10 @@ def _write_per_class(evaluation: Evaluation, file: IO[str]) -> None:
     num_clips = metrics.confusion.sum(dim=1).tolist()
     num_predicted = metrics.confusion.sum(dim=0).tolist()
     correct = metrics.confusion.diagonal().tolist()
-    columns = zip(range(len(correct)), num_clips, num_predicted, correct, metrics.per_class, strict=True)
-    write_csv(file, ["label", "clips", "predicted", "correct", "accuracy"], columns)
+    rows = zip(range(len(correct)), num_clips, num_predicted, correct, metrics.per_class, strict=True)
+    names = evaluation.classes
+    header = ["label", "clips", "predicted", "correct", "accuracy", *(["name"] if names else [])]
+    write_csv(file, header, ([*row, *([names[row[0]]] if names else [])] for row in rows))
 
 
 def _write_confusion(evaluation: Evaluation, file: IO[str]) -> None:

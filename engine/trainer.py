@@ -14,6 +14,7 @@ from engine.fit import ShortTraining
 from engine.interrupt import InterruptionError
 from engine.meter import Meter, describe, means
 from engine.pictures import draw_clips, draw_confusion
+from engine.provenance import class_names, describe_data
 from engine.reports import summarize
 from engine.runlog import RunLog
 from engine.session import Session
@@ -149,7 +150,10 @@ class Trainer:
             InterruptionError: a signal came on the way.
         """
         self.session.world.broadcast_buffers(self.model)
-        return evaluate(self.model, loader, self.config.model.num_classes, self.session, description)
+        num_classes = self.config.model.num_classes
+        names = next(iter(self.train_loader.classes.values()))
+        classes = class_names(names, num_classes) if names else None
+        return evaluate(self.model, loader, num_classes, self.session, description, classes)
 
     def end_epoch(self, validation: Evaluation) -> None:
         """Draw the conclusions of a validation: the best weights, the log, the learning rate, last.pt."""
@@ -159,11 +163,14 @@ class Trainer:
         if accuracy > counters.best_accuracy:
             counters.best_accuracy, counters.best_epoch = accuracy, counters.epoch
             counters.best_mean_class = validation.metrics.mean_class
-            self.run.save_best({"model": self.model.state_dict(), "epoch": counters.epoch, "top1": accuracy})
+            about = {"epoch": counters.epoch, "top1": accuracy, "data": describe_data(self.train_loader)}
+            self.run.save_best({"model": self.model.state_dict(), **about})
         train, where = means(self.meter.epoch), {"epoch": counters.epoch, "step": counters.step}
         self.run.log("epoch", {**where, **self.state_of_run(), **train})
         self.run.log("val", {**where, **summarize(validation)})
-        self.run.show("val/confusion", partial(draw_confusion, validation.metrics), counters.step)
+        self.run.show(
+            "val/confusion", partial(draw_confusion, validation.metrics, names=validation.classes), counters.step
+        )
         self.scheduler.step(accuracy)
         self.save()
         best = " (best)" if counters.best_epoch == counters.epoch else ""
@@ -233,6 +240,7 @@ class Trainer:
             "stepper": self.stepper.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "loader": self.train_loader.state_dict(),
+            "data": describe_data(self.train_loader),
             "meter": self.meter.state_dict(),
             "counters": asdict(self.counters) | {"seconds": self.seconds, "peak_memory": self.peak_memory},
         }

@@ -65,6 +65,7 @@ class ClipLoader:
         self.packed_with: dict[str, Any] = split.index.options.model_dump()
         self.clip_ids = [clip_id.decode() for clip_id in split.table.clip_id.tolist()]
         self.targets, self.classes, self.labels = split.targets, split.classes, split.labels
+        self.source = split.source  # how frames and flow were made, where that is on record
         self.device = _torch_device(given.device)
         self.looks = Looks(given.views, given.crops)
         self.skipped: list[str] = []

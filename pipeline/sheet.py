@@ -40,7 +40,7 @@ class Sheet:
 
     clip_id: str
     video_id: str
-    label: int
+    label: str  # of the first target: its name, or its number
     view: View
     height: int
     width: int
@@ -63,7 +63,7 @@ class Sheet:
         return cls(
             clip_id=loader.clip_ids[view.clip],
             video_id=table.video_id[view.clip].decode(),
-            label=int(batch.labels[position]),
+            label=_label(loader, int(batch.labels[position])),
             view=view,
             height=int(table.height[view.clip]),
             width=int(table.width[view.clip]),
@@ -148,3 +148,9 @@ def _decode_one(stored: Stored) -> NDArray[np.uint8]:
         pixels = stored.pixels()
         return pixels[..., 0] if pixels.shape[2] == 1 else pixels
     return np.asarray(Image.open(io.BytesIO(stored.tobytes())))
+
+
+def _label(loader: ClipLoader, label: int) -> str:
+    """The class of a clip: its number, and its name where it has one."""
+    names = next(iter(loader.classes.values()))
+    return str(label) if names is None or label < 0 else f"{label} ({names[label]})"

@@ -56,6 +56,7 @@ class FakeLoader:
         self.delay, self.device, self.epoch = delay, device, 0
         self.skipped: list[str] = []
         self.looks = ONE_LOOK
+        self.classes, self.targets, self.source = {"label": None}, {"label": self.labels}, None
 
     def __len__(self) -> int:
         return len(self.order) // 2
