@@ -8,6 +8,7 @@ if __name__ == "__main__":
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 
 import torch
 
@@ -19,7 +20,7 @@ from engine.checkpoint import load_checkpoint
 from engine.distributed import local_size
 from engine.evaluation import Evaluation
 from engine.interrupt import InterruptionError
-from engine.loaders import check_split, open_loader
+from engine.loaders import open_loader
 from engine.memory import warn_of_shortage
 from engine.reports import summarize, write_reports
 from engine.runlog import RunLog
@@ -27,19 +28,23 @@ from engine.session import Session, open_session
 from engine.summary import summarize_run
 from engine.trainer import Trainer
 from models import build_model
+from pipeline.loader import ClipLoader
 
+ALWAYS, AUTO = "always", "auto"  # of --resume
 NOTES = """\
 Writes runs/<name>/: config.yaml, metrics.jsonl (a line a log), tensorboard/, best.pt (highest validation accuracy),
-last.pt (to resume from), test/ (the best one's predictions and tables), summary.json. A first SIGTERM or Ctrl-C saves
-last.pt after the step under way and ends the run; a second one ends it at once. --resume goes on, and leaves alone
-what is finished; of several seeds it starts those that have not begun. seeds=[0,1,2] trains three runs:
-<name>-seed0, <name>-seed1, <name>-seed2. With several processes, loader.batch_size is that of all together;
+last.pt (to resume from), test/ (the best one's predictions and tables), summary.json. A first SIGTERM or Ctrl-C, a
+SIGUSR1, SIGUSR2 or SIGHUP saves last.pt after the step under way and ends the run; a second SIGTERM or Ctrl-C ends it
+at once. --resume goes on, and leaves alone what is finished; of several seeds it starts those that have not begun.
+--resume auto starts or goes on, whatever is there. seeds=[0,1,2] trains three runs, <name>-seed0 and so on. With
+several processes, loader.batch_size is that of all together;
 when one of them dies the job ends, and torchrun --max-restarts=N lets it go on from last.pt by itself.
 """
 EXAMPLES = """\
 python train.py -c configs/xnorm.yaml name=xnorm-seed1 seed=1 loader.batch_size=16
 python train.py -c configs/xnorm.yaml seeds=[0,1,2]
 python train.py -c configs/xnorm.yaml --resume
+python train.py -c configs/xnorm.yaml --resume train.epochs=80
 torchrun --nproc_per_node=8 train.py -c configs/xnorm.yaml
 """
 
@@ -50,10 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         configs = load_config(arguments.config, arguments.overrides).each_seed()
-        with open_session(configs[0], arguments.quiet) as session:
+        with open_session(configs[0], arguments.quiet) as session, ExitStack() as held:
             logs = [RunLog(config, writes=session.world.is_main) for config in configs]
+
+            def lock() -> None:
+                for log in logs:
+                    held.enter_context(log.locked())
+
+            session.world.together(lock)
             splits = list(configs[0].data.annotations.splits())
-            checkpoints = [log.last for log in logs]
+            checkpoints = [path for log in logs for path in (log.last, log.previous)]
             require_agreement(session.world, lambda: shared_facts(configs, splits, checkpoints))
             begun = _begun(logs, arguments.resume, session.world.job.restarted)
             session.world.job.note_begun()
@@ -66,16 +77,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code_of(work)
 
 
-def _begun(logs: Sequence[RunLog], resume: bool, restarted: bool) -> list[bool]:
+def _begun(logs: Sequence[RunLog], resume: str | None, restarted: bool) -> list[bool]:
     """Return for each run whether it goes on, rather than starts; all are looked at before the first one writes.
 
-    A restarted job goes on with what it began itself, however far that was.
+    A restarted job goes on with what it began itself, however far that was; `--resume auto` with what anyone did.
 
     Raises:
         ConfigError: a run exists and must not, or none does and one must, or one began with another config.
     """
-    begun = [(resume or restarted) and log.exists for log in logs]
-    if resume and not restarted and not any(begun):
+    begun = [(resume is not None or restarted) and log.exists for log in logs]
+    if resume == ALWAYS and not restarted and not any(begun):
         begun = [True] * len(logs)  # so that the first of them says what is wrong
     for log, goes_on in zip(logs, begun, strict=True):
         log.check(goes_on)
@@ -91,41 +102,43 @@ def _run_interruptible(config: Config, session: Session, log: RunLog, resume: bo
 
 def run(config: Config, session: Session, log: RunLog, resume: bool) -> None:
     """Train, validate, stop early, test the best."""
-    for split in ("train", "val"):
-        check_split(config, split)
-    state = log.check(resume)
     if resume and log.finished:
         session.display.line(f"{log.folder}: finished already")
         return
+    state = log.load() if resume else None
     torch.manual_seed(config.seed)
     # A resumed run has its weights in last.pt; the files of pretrained ones may be gone.
     model = build_model(**config.model.model_dump() | ({"pretrained": None} if state else {}))
     model = session.placement.place(model)
     if session.world.is_main and session.placement.device.type == "cpu":
         warn_of_shortage(model, config.clip, session.world.share(config.loader.batch_size), local_size())
-    with (
-        open_loader(config, "train", model, session, train=True) as train_loader,
-        open_loader(config, "val", model, session) as val_loader,
-    ):
-        trainer = Trainer(config, model, train_loader, val_loader, session, log)
-        if state:
-            trainer.load_state_dict(state)
-        session.world.barrier()  # all have looked at the folder before one writes there
-        session.world.together(lambda: log.open(state))
-        trainer.train()
-    test = _test_best(config, trainer, session, log)
-    log.summarize(summarize_run(trainer, test))
+    has_test = "test" in config.data.annotations.splits()
+    with open_loader(config, "test", model, session) if has_test else nullcontext() as test_loader:
+        with (
+            open_loader(config, "train", model, session, train=True) as train_loader,
+            open_loader(config, "val", model, session) as val_loader,
+        ):
+            loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
+            splits = {name: loader.checksum for name, loader in loaders.items() if loader is not None}
+            log.check_splits(splits, state)
+            trainer = Trainer(config, model, train_loader, val_loader, session, log)
+            if state:
+                trainer.load_state_dict(state)
+            best_epoch = log.best_epoch() if state else 0
+            session.world.barrier()  # all have looked at the folder before one writes there
+            session.world.together(lambda: log.open(state, splits))
+            trainer.check_best(best_epoch)
+            trainer.train()
+        session.world.barrier()  # best.pt is complete
+        test = None if test_loader is None else _test_best(trainer, test_loader, session, log)
+    log.summarize(summarize_run(trainer, test, splits))
     session.display.line(f"{log.folder}: best val accuracy {trainer.counters.best_accuracy:.3f}")
 
 
-def _test_best(config: Config, trainer: Trainer, session: Session, log: RunLog) -> Evaluation | None:
-    """Score the test split, where there is one, with the best weights."""
-    session.world.barrier()  # best.pt is complete
-    if "test" not in config.data.annotations.splits():
-        return None
+def _test_best(trainer: Trainer, loader: ClipLoader, session: Session, log: RunLog) -> Evaluation:
+    """Score the test split with the best weights."""
     trainer.model.load_state_dict(load_checkpoint(log.best)["model"])
-    with open_loader(config, "test", trainer.model, session) as loader:
-        test = trainer.score(loader, "test")
+    test = trainer.score(loader, "test")
     log.log("test", {"epoch": trainer.counters.best_epoch, "step": trainer.counters.step, **summarize(test)})
     if session.world.is_main:
         write_reports(test, log.folder / "test")
@@ -143,8 +156,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         notes=NOTES,
     )
     add_config(parser, default=None, required=True)
-    parser.add_argument("--resume", action="store_true", help="go on with the run that runs/<name>/last.pt is of")
-    return parser.parse_intermixed_args(argv)
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=ALWAYS,
+        metavar=AUTO,
+        help=f"go on with the run that runs/<name>/last.pt is of; {AUTO}: or start it where there is none",
+    )
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.resume not in (None, ALWAYS, AUTO):  # `--resume key=value`: an override, of which load_config() judges
+        arguments.overrides.insert(0, arguments.resume)
+        arguments.resume = ALWAYS
+    return arguments
 
 
 if __name__ == "__main__":

@@ -29,19 +29,21 @@ def atomic_files(folder: Path) -> Iterator[Create]:
 
 
 @contextmanager
-def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_write(path: Path, mode: str = "wb", previous: Path | None = None) -> Iterator[IO[Any]]:
     """Open a new file that takes its name once it is on the disk; see atomic_files().
+
+    What stood there until then takes the name `previous`, if that is given.
 
     Raises:
         UserError: the system refuses to write there.
     """
     path = Path(path)
-    with one_message(path), _together(path.parent) as create:
+    with one_message(path), _together(path.parent, previous) as create:
         yield create(path.name, mode)
 
 
 @contextmanager
-def _together(folder: Path) -> Iterator[Create]:
+def _together(folder: Path, previous: Path | None = None) -> Iterator[Create]:
     opened: list[tuple[Path, Path, IO[Any]]] = []  # scratch file, the name it is to take, the file
 
     def create(name: str, mode: str = "wb") -> IO[Any]:
@@ -59,6 +61,8 @@ def _together(folder: Path) -> Iterator[Create]:
         if len(opened) > 1:
             opened[0][1].unlink(missing_ok=True)
         for scratch, path, _ in reversed(opened):
+            if previous is not None and path.exists():
+                os.replace(path, previous)
             os.replace(scratch, path)
     except BaseException:
         for scratch, _, file in opened:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.files import one_message
 
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # what file systems say that have none
 PATIENCE_SECONDS = 0.5  # for those who hold it just to take it away
@@ -22,10 +23,11 @@ def locked(folder: Path) -> Iterator[None]:
     It works between machines as far as their file system's locks do; where it has none, a warning says so.
 
     Raises:
-        UserError: somebody else holds it.
+        UserError: somebody else holds it, or the folder cannot be written to.
     """
     path = folder / ".lock"
-    descriptor = _hold(path)
+    with one_message(folder):
+        descriptor = _hold(path)
     try:
         yield
     finally:

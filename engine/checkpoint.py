@@ -13,14 +13,24 @@ from models.checkpoint import read_checkpoint
 
 State = dict[str, Any]
 
+# What changes no number of a run: what things are called and where they lie, how fast it goes, how often it writes. A
+# run may go on with others, and runs that differ in these alone are compared. What shards hold has its own checksums.
+NEUTRAL_KEYS = (
+    *("name", "runs", "data.frames", "data.annotations", "data.shards", "data.workers", "data.check", "data.shard_mib"),
+    *("loader.num_threads", "loader.prefetch"),
+    *("train.log_every", "train.checkpoint_every", "train.tensorboard", "train.timeout"),
+)
 
-def save_checkpoint(path: Path, state: State | list[State]) -> None:
+
+def save_checkpoint(path: Path, state: State | list[State], previous: Path | None = None) -> None:
     """Write `state` (dicts and lists of tensors, numbers, strings, None) to `path`; it is on the disk on return.
+
+    The checkpoint that stood there takes the name `previous`, if that is given.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written to; what was at `path` stays.
     """
-    with atomic_write(path) as file:
+    with atomic_write(path, previous=previous) as file:
         try:
             torch.save(state, file)
         except RuntimeError as error:  # that torch cannot end a file which the disk has refused, and nothing of why

@@ -9,15 +9,10 @@ from typing import Any
 
 from configs.errors import UserError
 from configs.methods import METHODS
-from engine.checkpoint import State, changed_values
-from engine.records import SUMMARY, Parameters, Summary, read_config, read_summary
+from engine.checkpoint import NEUTRAL_KEYS, State, changed_values
+from engine.records import SUMMARY, Parameters, Summary, is_over, read_config, read_summary
 
-# What makes no other setting of a run: how it is called, where things lie, how often it writes, and its model.
-NO_SETTING = (
-    *("name", "seed", "seeds", "runs", "model"),
-    *("data.frames", "data.shards", "data.workers", "data.check", "data.shard_mib"),
-    *("loader.num_threads", "loader.prefetch", "train.checkpoint_every", "train.log_every", "train.timeout"),
-)
+NO_SETTING = (*NEUTRAL_KEYS, "seed", "seeds", "model")  # a row is a model over its seeds
 
 
 @dataclass(frozen=True)
@@ -119,14 +114,17 @@ def compare(folders: Iterable[Path]) -> Comparison:
 
 
 def read_run(folder: Path) -> Run | None:
-    """Read a run's folder; None where it is not finished, or no run.
+    """Read a run's folder; None where it is not finished, goes on for more epochs, or is no run.
 
     Raises:
         UserError: its files are damaged, or are of a version that lacks what is compared.
     """
     if not (folder / SUMMARY).is_file():
         return None
-    return Run(folder, read_config(folder), read_summary(folder))
+    config, summary = read_config(folder), read_summary(folder)
+    if not is_over(summary.epochs, summary.best_epoch, config["train"]):
+        return None
+    return Run(folder, config, summary)
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:

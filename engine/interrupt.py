@@ -1,11 +1,12 @@
-"""SIGTERM and SIGINT as a request to stop at the next step, with everything saved."""
+"""Signals as a request to stop at the next step, with everything saved."""
 
 import signal
 from types import FrameType, TracebackType
 
 from configs.errors import UserError
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ENDING = (signal.SIGTERM, signal.SIGINT)
+NOTICES = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)  # of a batch queue that will kill, of a terminal that is gone
 
 
 class InterruptionError(UserError):
@@ -21,7 +22,10 @@ class InterruptionError(UserError):
 
 
 class StopRequest:
-    """While entered, remembers the first signal instead of dying from it; a second one ends the process at once."""
+    """While entered, remembers a signal instead of dying from it; a second SIGTERM or SIGINT ends the process at once.
+
+    What is ignored stays so, as SIGHUP under nohup.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -30,7 +34,8 @@ class StopRequest:
         return self.number is not None
 
     def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        notices = [number for number in NOTICES if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._remember) for number in (*ENDING, *notices)}
         return self
 
     def __exit__(
@@ -41,5 +46,5 @@ class StopRequest:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        for each in SIGNALS:
+        for each in ENDING:
             signal.signal(each, signal.SIG_DFL)

@@ -1,6 +1,7 @@
 """What a run's folder says of it: its config and summary, which may be damaged or of another version."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,10 +28,12 @@ class Parameters(BaseModel):
 
 
 class Summary(BaseModel):
-    """What comparing runs needs of summary.json."""
+    """What comparing runs, and going on with one, needs of summary.json."""
 
     val: Accuracy
     test: Accuracy | None
+    epochs: int
+    best_epoch: int
     parameters: Parameters
     gflops_per_clip: float
     clips_per_s: float
@@ -59,6 +62,11 @@ class _Config(BaseModel):
 
 
 Record = TypeVar("Record", bound=BaseModel)
+
+
+def is_over(epoch: int, best_epoch: int, train: Mapping[str, Any]) -> bool:
+    """Whether all epochs of a `train` section are done, or the last `stop_patience` of them brought nothing better."""
+    return bool(epoch >= train["epochs"] or epoch - best_epoch >= train["stop_patience"])
 
 
 def read_config(folder: Path) -> dict[str, Any]:

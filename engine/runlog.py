@@ -3,34 +3,28 @@
 import json
 import math
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, UserError
 from configs.files import append, atomic_write, make_folder, one_message, remove_scratch
+from configs.lock import locked
 from configs.schema import Config
-from engine.checkpoint import State, config_differences, load_checkpoint, plain_config, save_checkpoint
+from engine.checkpoint import NEUTRAL_KEYS, State, config_differences, load_checkpoint, plain_config, save_checkpoint
 from engine.curves import Curves
 from engine.history import draw_history
-from engine.records import read_config
+from engine.records import is_over, read_config, read_summary
 from engine.reports import write_json
 
-# What a resumed run may change: none of these says what is learned from which clip.
-FREE_KEYS = (
-    "runs",
-    "data.shards",  # the loader itself refuses other clips
-    "data.workers",
-    "loader.num_threads",
-    "loader.prefetch",
-    "train.epochs",
-    "train.checkpoint_every",
-    "train.timeout",
-    "train.tensorboard",
-)
+# What a run may go on with beside: how long it is trained. What is learned from which clip until then stays the same.
+MAY_CHANGE = (*NEUTRAL_KEYS, "train.epochs", "train.stop_patience")
+VERSION = 2  # of last.pt
 Record = dict[str, Any]
 
 
@@ -42,6 +36,8 @@ class RunLog:
         self._config = plain_config(config)
         self._writes = writes
         self._num_lines = 0
+        self._splits: dict[str, int] = {}
+        self._from_previous = False
         self._curves: Curves | None = None
 
     @property
@@ -55,13 +51,18 @@ class RunLog:
         return self.folder / "last.pt"
 
     @property
+    def previous(self) -> Path:
+        """The one before last.pt, for when that is damaged."""
+        return self.folder / "last.prev.pt"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object a line, one line a log."""
         return self.folder / "metrics.jsonl"
 
     @property
     def summary(self) -> Path:
-        """What the run came to; there only once it is finished."""
+        """What the run came to, when it was last finished."""
         return self.folder / "summary.json"
 
     @property
@@ -71,42 +72,123 @@ class RunLog:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is over, with as many epochs as are wanted now."""
+        """Whether the run is over, with as many epochs and as much patience as are wanted now."""
         if not self.summary.exists():
             return False
-        before = read_config(self.folder)
-        return bool(before["train"]["epochs"] == self._config["train"]["epochs"])
+        summary = read_summary(self.folder)
+        return is_over(summary.epochs, summary.best_epoch, self._config["train"])
 
-    def check(self, resume: bool) -> State | None:
-        """Return what to resume from; None to start at the beginning.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder; one that nothing was written into is removed again.
 
         Raises:
-            ConfigError: the folder is there and must not be, or the other way round, or its config is another one.
+            UserError: another process works there.
+        """
+        if not self._writes:
+            yield
+            return
+        make_folder(self.folder)
+        try:
+            with locked(self.folder):
+                yield
+        finally:
+            with suppress(OSError):  # it is not empty
+                self.folder.rmdir()
+
+    def check(self, resume: bool) -> None:
+        """Look at the folder alone, before anything is loaded.
+
+        Raises:
+            ConfigError: the folder is there and must not be, or the other way round, its config is another one, more
+                epochs are trained than are wanted, or what it would go on from is missing.
         """
         if not resume:
             if self.exists:
                 raise ConfigError(
                     f"{self.folder}: this run exists already; go on with it by --resume, or choose another name=..."
                 )
-            return None
+            return
         if not (self.folder / "config.yaml").is_file():
             raise ConfigError(f"{self.folder}: there is no run to resume here; leave out --resume to start it")
-        state = load_checkpoint(self.last) if self.last.exists() else None  # none: killed before its first checkpoint
-        before = state["config"] if state else read_config(self.folder)
-        changed = config_differences(before, self._config, FREE_KEYS)
+        self._check_config(read_config(self.folder))
+        records = self._records()
+        validated = max((record["epoch"] for record in records if record.get("kind") == "val"), default=0)
+        if validated > self._config["train"]["epochs"]:
+            wanted = self._config["train"]["epochs"]
+            raise ConfigError(
+                f"{self.folder}: train.epochs: found {wanted}, but {validated} epochs are trained already; "
+                f"allowed: {validated} and more"
+            )
+        begun = max((record.get("epoch", 0) for record in records), default=0)
+        if not (self.last.exists() or self.previous.exists() or self.finished) and (begun > 1 or self.best.exists()):
+            raise ConfigError(
+                f"{self.last}: missing, so that this run, which was in epoch {begun}, cannot go on; "
+                "put it back, or start another run by name=..."
+            )
+
+    def load(self) -> State | None:
+        """Return what to go on from: last.pt, or the one before where it is damaged; None before the first of them.
+
+        Raises:
+            UserError: neither can be read, or they are another version's or another config's.
+        """
+        if not (self.last.exists() or self.previous.exists()):
+            return None
+        try:
+            state = load_checkpoint(self.last)
+        except UserError as error:
+            if not self.previous.exists():
+                raise
+            state = load_checkpoint(self.previous)
+            self._from_previous = True
+            warnings.warn(f"{error}; going on from the one before, {self.previous}", stacklevel=1)
+        if state.get("version") != VERSION:
+            raise UserError(
+                f"{self.last}: of another version of train.py, which would go on otherwise; "
+                "let that one finish the run, or start another by name=..."
+            )
+        self._check_config(state["config"])
+        return state
+
+    def check_splits(self, splits: dict[str, int], state: State | None) -> None:
+        """Refuse splits, by their checksums, that are not those that the run began with.
+
+        Raises:
+            UserError: with their names.
+        """
+        before = state["splits"] if state else {}
+        changed = [name for name, checksum in splits.items() if before.get(name, checksum) != checksum]
+        if changed:
+            raise UserError(
+                f"{self.folder}: the shards of {' and '.join(changed)} are not those that this run began with; "
+                "put those back (data.shards), or start another run by name=..."
+            )
+
+    def best_epoch(self) -> int:
+        """The epoch that best.pt is of; 0: there is none that can be read."""
+        try:
+            return int(load_checkpoint(self.best)["epoch"])
+        except (UserError, KeyError):
+            return 0
+
+    def _check_config(self, before: Mapping[str, Any]) -> None:
+        changed = config_differences(before, self._config, MAY_CHANGE)
         if changed:
             raise ConfigError(
                 f"{self.folder}: --resume needs the config that the run began with; {'; '.join(changed)}; "
                 "undo that, or start another run by name=..."
             )
-        return state
 
-    def open(self, state: State | None) -> None:
+    def open(self, state: State | None, splits: dict[str, int]) -> None:
         """Begin to write: into a new folder, or behind what was logged up to `state`.
+
+        `splits` are the checksums of all that is trained and scored on.
 
         Raises:
             UserError: the folder cannot be written to.
         """
+        self._splits = splits
         if not self._writes:
             return
         make_folder(self.folder)
@@ -115,8 +197,9 @@ class RunLog:
         with atomic_write(self.folder / "config.yaml", "w") as file:
             yaml.safe_dump(self._config, file, sort_keys=False)
         with one_message(self.folder):
-            self._num_lines = self._truncate(state["metrics_lines"] if state else 0)
-            self.summary.unlink(missing_ok=True)  # of the run as it was before it went on
+            if self._from_previous:
+                os.replace(self.previous, self.last)
+            self._num_lines = self._keep_lines(state["metrics_lines"] if state else 0)
         if self._config["train"]["tensorboard"]:
             first_step = state["counters"]["step"] + 1 if state else 1
             self._curves = Curves(self.folder / "tensorboard", first_step)
@@ -140,10 +223,11 @@ class RunLog:
             self._curves.show(name, file.getvalue(), step)
 
     def save_last(self, state: State) -> None:
-        """Replace last.pt; a run resumed from it drops the lines logged after now."""
+        """Replace last.pt, and keep the one before; a run resumed from it drops the lines logged after now."""
         if self._writes:
             self._sync_metrics()
-            save_checkpoint(self.last, {**state, "config": self._config, "metrics_lines": self._num_lines})
+            about = {"version": VERSION, "config": self._config, "splits": self._splits}
+            save_checkpoint(self.last, {**state, **about, "metrics_lines": self._num_lines}, previous=self.previous)
 
     def save_best(self, state: State) -> None:
         """Replace best.pt."""
@@ -158,12 +242,22 @@ class RunLog:
         with atomic_write(self.summary, "w") as file:
             write_json(file, summary)
 
-    def _truncate(self, num_lines: int) -> int:
-        """Keep the first `num_lines` lines of metrics.jsonl; return how many there are."""
-        lines = self.metrics.read_bytes().splitlines(keepends=True)[:num_lines] if self.metrics.exists() else []
-        with atomic_write(self.metrics) as file:
-            file.writelines(lines)
-        return len(lines)
+    def _records(self) -> list[Record]:
+        """The lines of metrics.jsonl that are whole: power that fails can cut the last one off in its middle."""
+        records = []
+        for line in self.metrics.read_bytes().splitlines() if self.metrics.exists() else []:
+            with suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict):
+                    records.append(record)
+        return records
+
+    def _keep_lines(self, num_lines: int) -> int:
+        """Keep the first `num_lines` lines of metrics.jsonl, of those that are whole; return how many there are."""
+        records = self._records()[:num_lines]
+        with atomic_write(self.metrics, "w") as file:
+            file.writelines(f"{json.dumps(record)}\n" for record in records)
+        return len(records)
 
     def _sync_metrics(self) -> None:
         """Put the lines on the disk before a checkpoint counts them."""

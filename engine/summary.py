@@ -6,19 +6,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from configs.schema import Config
 from engine.device import Placement
 from engine.evaluation import Evaluation
 from engine.flops import count_flops
 from engine.meter import means
 from engine.reports import summarize
 from engine.trainer import Trainer
-from pipeline.format import open_split
 from pipeline.machine import describe_machine
 
 
-def summarize_run(trainer: Trainer, test: Evaluation | None) -> dict[str, Any]:
-    """Sum a finished run up; `test` is None where there is no test split."""
+def summarize_run(trainer: Trainer, test: Evaluation | None, splits: dict[str, int]) -> dict[str, Any]:
+    """Sum a finished run up; `test` is None where there is no test split, `splits` are their checksums."""
     config, counters, placement = trainer.config, trainer.counters, trainer.session.placement
     training = means(trainer.meter.run)
     peak_memory = trainer.peak_memory  # before counting operations, which takes memory itself
@@ -42,14 +40,9 @@ def summarize_run(trainer: Trainer, test: Evaluation | None) -> dict[str, Any]:
         "precision": placement.precision,
         "processes": trainer.session.world.size,
         "skipped_clips": counters.skipped,
-        "splits": {name: split_checksum(config, name) for name in config.data.annotations.splits()},
+        "splits": splits,
         "versions": describe_machine(),
     }
-
-
-def split_checksum(config: Config, split: str) -> int:
-    """Return the number that tells this packed split from all others."""
-    return open_split(config.data.shards / split).index.checksum
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

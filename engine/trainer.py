@@ -1,12 +1,14 @@
 """The training loop: epochs, validation, and the state from which a stopped run goes on as if it never had stopped."""
 
 import time
+import warnings
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from configs.errors import UserError
 from configs.schema import Config
 from engine.checkpoint import State
 from engine.evaluation import Evaluation, evaluate
@@ -15,6 +17,7 @@ from engine.interrupt import InterruptionError
 from engine.meter import Meter, describe, means
 from engine.pictures import draw_clips, draw_confusion
 from engine.provenance import class_names, describe_data
+from engine.records import is_over
 from engine.reports import summarize
 from engine.runlog import RunLog
 from engine.session import Session
@@ -71,9 +74,8 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or the last `stop_patience` of them brought nothing better."""
-        since_best = self.counters.epoch - self.counters.best_epoch
-        return self.counters.epoch >= self.settings.epochs or since_best >= self.settings.stop_patience
+        """Whether all epochs are done, or the last ones brought nothing better."""
+        return is_over(self.counters.epoch, self.counters.best_epoch, self.settings.model_dump())
 
     @property
     def seconds(self) -> float:
@@ -96,6 +98,13 @@ class Trainer:
             if self.train_loader.epoch == self.counters.epoch:  # else it was stopped while it validated
                 self.train_epoch()
             self.end_epoch(self.validate())
+        counters = self.counters
+        if counters.epoch < self.settings.epochs:
+            self.session.display.line(
+                f"stopped early after epoch {counters.epoch}: {self.settings.stop_patience} epochs "
+                f"(train.stop_patience) brought no val accuracy above {counters.best_accuracy:.3f}, of epoch "
+                f"{counters.best_epoch}"
+            )
 
     def train_epoch(self) -> None:
         """Train on the clips of this epoch that are left."""
@@ -160,11 +169,10 @@ class Trainer:
         counters, accuracy = self.counters, validation.metrics.top1
         counters.epoch += 1
         counters.batches = 0
-        if accuracy > counters.best_accuracy:
+        is_best = accuracy > counters.best_accuracy
+        if is_best:
             counters.best_accuracy, counters.best_epoch = accuracy, counters.epoch
             counters.best_mean_class = validation.metrics.mean_class
-            about = {"epoch": counters.epoch, "top1": accuracy, "data": describe_data(self.train_loader)}
-            self.run.save_best({"model": self.model.state_dict(), **about})
         train, where = means(self.meter.epoch), {"epoch": counters.epoch, "step": counters.step}
         self.run.log("epoch", {**where, **self.state_of_run(), **train})
         self.run.log("val", {**where, **summarize(validation)})
@@ -173,7 +181,9 @@ class Trainer:
         )
         self.scheduler.step(accuracy)
         self.save()
-        best = " (best)" if counters.best_epoch == counters.epoch else ""
+        if is_best:  # after last.pt, from which check_best() can make it anew
+            self.save_best()
+        best = " (best)" if is_best else ""
         text = f"{self.title(counters.epoch)}  {describe(train)}  val accuracy {accuracy:.3f}{best}"
         self.session.display.line(text)
 
@@ -222,6 +232,31 @@ class Trainer:
         """Write last.pt."""
         self.flush()
         self.run.save_last(self.state_dict())
+
+    def save_best(self) -> None:
+        """Write best.pt, of the epoch that has just been validated."""
+        counters = self.counters
+        about = {"epoch": counters.best_epoch, "top1": counters.best_accuracy, "data": describe_data(self.train_loader)}
+        self.run.save_best({"model": self.model.state_dict(), **about})
+
+    def check_best(self, found: int) -> None:
+        """Hold best.pt, which is of epoch `found` (0: missing or damaged), to what a resumed run's counters say.
+
+        Raises:
+            UserError: it is of another epoch, and none is left to find a better one.
+        """
+        counters = self.counters
+        if found == counters.best_epoch or not counters.best_epoch:
+            return
+        if counters.best_epoch == counters.epoch and counters.batches == 0:  # killed between last.pt and best.pt
+            self.save_best()
+            return
+        what = f"is of epoch {found}" if found else "cannot be read"
+        text = f"{self.run.best}: {what}, but the best epoch was {counters.best_epoch}"
+        if self.finished:
+            raise UserError(f"{text}, and none is left to train; put that file back, or raise train.epochs")
+        warnings.warn(f"{text}, whose weights are lost; the best of the epochs to come is kept instead", stacklevel=1)
+        counters.best_accuracy, counters.best_epoch = -1.0, counters.epoch
 
     def stop_if_asked(self) -> None:
         """Save, and leave by an InterruptionError, when a rank has had a signal."""

@@ -46,6 +46,7 @@ class ClipLoader:
         classes: by target, the names of its classes; None where the annotations had none.
         looks: the views and crops.
         packed_with: the options that the split was packed with, as its index has them.
+        checksum: the number that tells this packed split from all others.
         skipped: ids of the clips that on_corrupt="skip" has replaced, one entry a time.
         schedule, preparer, decoders, prefetch: the parts that a batch goes through, for those who measure them.
 
@@ -63,6 +64,7 @@ class ClipLoader:
         self.split_dir = Path(split_dir)
         self.table = split.table
         self.packed_with: dict[str, Any] = split.index.options.model_dump()
+        self.checksum = split.index.checksum
         self.clip_ids = [clip_id.decode() for clip_id in split.table.clip_id.tolist()]
         self.targets, self.classes, self.labels = split.targets, split.classes, split.labels
         self.source = split.source  # how frames and flow were made, where that is on record
@@ -72,7 +74,7 @@ class ClipLoader:
         self.schedule = _schedule(given, len(self.clip_ids), self.looks)
         self._check_size()
         views = ViewOptions(**{field.name: getattr(given, field.name) for field in fields(ViewOptions)})
-        self._identity = _identity(split.index.checksum, self.schedule, views, self.looks)
+        self._identity = _identity(self.checksum, self.schedule, views, self.looks)
         self.preparer = Preparer(ClipReader(split, given.streams), views, self.schedule, self.looks)
         self._skips_corrupt = given.train and given.on_corrupt == "skip"
         self.prefetch = given.prefetch

@@ -154,8 +154,9 @@ def _stops_waiting() -> Iterator[None]:
 
 
 def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and end as soon as it does, however it does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave Ctrl-C, and what a batch queue sends to all of a job, to the parent; end as soon as it does."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)  # see _stops_waiting
     parent = multiprocessing.parent_process()
     assert parent is not None

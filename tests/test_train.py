@@ -1,5 +1,6 @@
 """The command train.py, through the real shards, loader and models."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -16,10 +17,12 @@ import torch
 
 import train
 from configs import load_config
+from configs.lock import locked
 from engine.checkpoint import load_checkpoint
 from engine.step import Stepper
 from engine.trainer import Trainer
 from pipeline.format import open_split
+from preprocess import pack
 from tests import estimating, runs
 from tests.runs import MakeArguments, difference, metrics
 
@@ -62,8 +65,12 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+class KilledError(Exception):
+    """Stands for what ends a process in the middle of its work."""
+
+
 def crash() -> None:
-    raise MemoryError("killed")
+    raise KilledError
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +116,7 @@ def test_resume_after_a_crash_equals_never_stopping(
     every = "train.checkpoint_every=4"
     with monkeypatch.context() as patch:
         patch.setattr(Stepper, "step", after_calls(step, crash, Stepper.step))
-        with pytest.raises(MemoryError):
+        with pytest.raises(KilledError):
             train.main([*arguments(), every])
     assert train.main([*arguments(), every, "--resume"]) == 0
     assert_same_run(never_stopped, tmp_path / "runs" / "xnorm")
@@ -162,6 +169,117 @@ def test_a_finished_run_is_left_alone_unless_it_gets_more_epochs(arguments: Make
     assert summary.read_bytes() == before
     assert train.main([*arguments(*LIGHT, "train.epochs=2"), "--resume"]) == 0
     assert json.loads(summary.read_text())["epochs"] == 2
+
+
+# What a run must not be begun or gone on with
+
+
+@pytest.fixture
+def own_shards(data: list[str], tmp_path: Path) -> Path:
+    """A copy of the packed splits."""
+    packed = Path(next(value for value in data if value.startswith("data.shards=")).split("=", 1)[1])
+    return shutil.copytree(packed, tmp_path / "shards")
+
+
+def test_a_missing_test_split_is_said_before_the_first_step(
+    arguments: MakeArguments, own_shards: Path, tmp_path: Path, capsys
+):
+    shutil.rmtree(own_shards / "test")
+    assert train.main(arguments(*LIGHT, f"data.shards={own_shards}")) == 1
+    assert f"{own_shards / 'test'}: no index.json here" in capsys.readouterr().err
+    assert not (tmp_path / "runs/xnorm").exists()
+
+
+def test_a_split_that_is_another_ones_files_is_refused_by_name(arguments: MakeArguments, own_shards: Path, capsys):
+    shutil.rmtree(own_shards / "val")
+    shutil.copytree(own_shards / "train", own_shards / "val")
+    assert train.main(arguments(*LIGHT, f"data.shards={own_shards}")) == 1
+    assert f"{own_shards / 'val'}: holds the split 'train', not 'val'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_split_that_was_packed_anew_is_not_gone_on_with(
+    arguments: MakeArguments, data: list[str], own_shards: Path, tmp_path: Path, capsys
+):
+    changed = arguments(*LIGHT, f"data.shards={own_shards}")
+    assert train.main([*changed, "--quiet"]) == 0
+    shutil.rmtree(own_shards / "val")
+    named = next(item for item in data if item.startswith("data.annotations"))
+    rows = Path(named[named.index("val: [") + 6 : named.index("], test")]).read_text().splitlines(keepends=True)
+    (tmp_path / "half.csv").write_text("".join(rows[: len(rows) // 2 + 1]))
+    only = [item for item in data if not item.startswith(("data.annotations", "data.shards"))]
+    where = (f"data.annotations={{val: [{tmp_path / 'half.csv'}]}}", f"data.shards={own_shards}")
+    assert pack.main(["-c", str(runs.CONFIG), *only, *where, "--quiet"]) == 0
+    assert train.main([*changed, "train.epochs=2", "--resume"]) == 1
+    assert "the shards of val are not those that this run began with" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_changes_no_number_may_change_on_resume_and_fewer_epochs_may_not(
+    arguments: MakeArguments, own_shards: Path, tmp_path: Path, capsys
+):
+    assert train.main(arguments(*LIGHT, "--quiet")) == 0
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "runs/xnorm").rename(tmp_path / "moved/4711")
+    moved = (f"runs={tmp_path / 'moved'}", "name=4711", "data.frames=/elsewhere", f"data.shards={own_shards}")
+    faster = ("loader.num_threads=2", "data.workers=3", "train.log_every=1", "train.checkpoint_every=1")
+    more = ("train.epochs=4", "train.stop_patience=1", "--quiet")
+    assert train.main([*arguments(*LIGHT, *moved, *faster, *more), "--resume"]) == 0
+    summary = json.loads((tmp_path / "moved/4711/summary.json").read_text())
+    assert (summary["name"], summary["stopped_early"]) == ("4711", summary["epochs"] < 4)
+    assert summary["epochs"] >= 2
+    assert train.main([*arguments(*LIGHT, *moved), "--resume"]) == 2
+    assert f"train.epochs: found 1, but {summary['epochs']} epochs are trained already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_early_stop_says_why_and_more_patience_goes_on(
+    arguments: MakeArguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    real = Trainer.validate
+    monkeypatch.setattr(
+        Trainer,
+        "validate",
+        lambda self: dataclasses.replace(result := real(self), metrics=dataclasses.replace(result.metrics, top1=0.5)),
+    )
+    patient = arguments(*LIGHT[::2], "train.epochs=3")
+    assert train.main([*patient, "train.stop_patience=1"]) == 0
+    assert "stopped early after epoch 2: 1 epochs (train.stop_patience) brought no val" in capsys.readouterr().out
+    assert train.main([*patient, "train.stop_patience=2", "--resume", "--quiet"]) == 0
+    summary = json.loads((tmp_path / "runs/xnorm/summary.json").read_text())
+    assert (summary["epochs"], summary["stopped_early"]) == (3, False)
+
+
+@pytest.mark.parametrize("words", [("--resume", "auto"), ("--resume=auto",)])
+def test_resume_auto_starts_goes_on_and_leaves_alone(
+    words: tuple[str, ...], arguments: MakeArguments, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    steps: list[int] = []
+    monkeypatch.setattr(Stepper, "step", counted(steps, Stepper.step))
+    command = [*arguments(*LIGHT), *words]
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "step", after_calls(2, terminate, Stepper.step))
+        assert train.main(command) == 128 + signal.SIGTERM
+    assert train.main(command) == 0
+    assert train.main(command) == 0
+    assert steps == [0, 1, 2]
+    assert "runs/xnorm: finished already" in capsys.readouterr().out
+
+
+def test_overrides_may_follow_resume(arguments: MakeArguments, tmp_path: Path, capsys):
+    assert train.main([*arguments(*LIGHT), "--resume", "seed=3"]) == 2
+    assert f"{tmp_path / 'runs/xnorm'}: there is no run to resume here" in capsys.readouterr().err
+    assert train.main([*arguments(*LIGHT), "--resume", "seed"]) == 2
+    assert "'seed': overrides are written section.key=value" in capsys.readouterr().err
+
+
+def test_a_second_process_in_the_folder_is_refused(arguments: MakeArguments, tmp_path: Path, capsys):
+    assert train.main([*arguments(*LIGHT), "--quiet"]) == 0
+    before = (tmp_path / "runs/xnorm/last.pt").read_bytes()
+    with locked(tmp_path / "runs/xnorm"):
+        assert train.main([*arguments(*LIGHT, "train.epochs=2"), "--resume"]) == 1
+    assert "runs/xnorm: another process is writing here" in capsys.readouterr().err
+    assert (tmp_path / "runs/xnorm/last.pt").read_bytes() == before
 
 
 # Several seeds
@@ -218,7 +336,7 @@ def test_a_sweep_that_has_not_begun_is_not_resumed(arguments: MakeArguments, cap
 
 def test_a_run_folder_has_all_that_is_promised(never_stopped: Path):
     names = {path.name for path in never_stopped.iterdir()}
-    files = {"config.yaml", "metrics.jsonl", "best.pt", "last.pt", "summary.json", "curves.png"}
+    files = {"config.yaml", "metrics.jsonl", "best.pt", "last.pt", "last.prev.pt", "summary.json", "curves.png"}
     assert names == files | {"tensorboard", "test"}
     summary = json.loads((never_stopped / "summary.json").read_text())
     assert summary["test"]["top1"] == json.loads((never_stopped / "test" / "metrics.json").read_text())["top1"]
@@ -322,7 +440,7 @@ def test_clips_that_were_left_out_are_counted_and_named(
     resumed = [*damaged, "name=resumed", "loader.on_corrupt=skip", "--quiet"]
     with monkeypatch.context() as patch:  # killed behind the last step: the clip was left out before the checkpoint
         patch.setattr(Trainer, "validate", lambda self: crash())
-        with pytest.raises(MemoryError):
+        with pytest.raises(KilledError):
             train.main(resumed)
     assert train.main([*resumed, "--resume"]) == 0
     assert difference(tmp_path / "runs" / "skips", tmp_path / "runs" / "resumed") is None

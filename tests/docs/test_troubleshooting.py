@@ -16,6 +16,7 @@ from configs import UserError
 from configs.lock import locked
 from engine import memory
 from engine.agreement import require_agreement
+from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.distributed import World
 from engine.step import Stepper
 from models import heads
@@ -189,9 +190,10 @@ def no_room(place: Place) -> None:
 
 
 def damaged_checkpoint(place: Place) -> None:
-    with open(place.folder / "runs/rgb/last.pt", "r+b") as file:
-        file.seek(100_000)
-        file.write(b"\xff" * 8)
+    for path in (place.folder / "runs/rgb").glob("last*.pt"):
+        with open(path, "r+b") as file:
+            file.seek(100_000)
+            file.write(b"\xff" * 8)
     place.run("python train.py -c runs/rgb/config.yaml train.epochs=9 --resume", 1)
 
 
@@ -209,6 +211,27 @@ def one_folder_twice(place: Place) -> None:
 def class_without_training(place: Place) -> None:
     (place.folder / "segments.csv").write_text("file,label\n0.mp4,stir\n1.mp4,pour\n")
     place.run(EXTRACT, 0)
+
+
+RESUME = "python train.py -c runs/rgb/config.yaml --resume "
+
+
+def fewer_epochs(place: Place) -> None:
+    place.run(RESUME + "train.epochs=2", 0)
+    place.run(RESUME + "train.epochs=1", 2)
+
+
+def lost_checkpoints(place: Place) -> None:
+    for name in ("last.pt", "last.prev.pt", "summary.json"):
+        (place.folder / "runs/rgb" / name).unlink(missing_ok=True)
+    place.run(RESUME, 2)
+
+
+def packed_anew(place: Place) -> None:
+    last = place.folder / "runs/rgb/last.pt"
+    state = load_checkpoint(last)
+    save_checkpoint(last, {**state, "splits": {**state["splits"], "val": 1}})
+    place.run(RESUME + "train.epochs=9", 1)
 
 
 def of(command: str, code: int) -> Callable[[Place], None]:
@@ -250,6 +273,9 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "cannot share equally": unequal_shares,
     "this run exists already": of(TRAIN, 2),
     "--resume needs the config": of(TRAIN + "--resume model.hidden_size=16", 2),
+    "epochs are trained already": fewer_epochs,
+    "missing, so that this run": lost_checkpoints,
+    "are not those that this run began with": packed_anew,
     "the gradient is not finite": diverged,
     "has times in disorder": disordered,
     "was made with other options": one_folder_twice,

@@ -94,7 +94,7 @@ def trainer(config: MakeConfig, session: Session) -> MakeTrainer:
         torch.manual_seed(0)
         model = session.placement.place(TinyModel())
         log = RunLog(settings, writes=True)
-        log.open(None)
+        log.open(None, {})
         train_loader = cast(ClipLoader, loader or FakeLoader())
         return Trainer(settings, model, train_loader, cast(ClipLoader, FakeLoader()), session, log)
 

@@ -39,8 +39,9 @@ def run(config: MakeConfig, tmp_path: Path) -> MakeRun:
     def make(name: str, *overrides: str, **changes: Any) -> Path:
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(plain_config(config(f"name={name}", *overrides))))
-        summary = copy.deepcopy(SUMMARY)
+        settings = config(f"name={name}", *overrides)
+        (folder / "config.yaml").write_text(yaml.safe_dump(plain_config(settings)))
+        summary = copy.deepcopy(SUMMARY) | {"epochs": settings.train.epochs, "best_epoch": settings.train.epochs}
         for key, value in changes.items():
             summary[key] = {**summary[key], **value} if isinstance(value, dict) else value
         (folder / "summary.json").write_text(json.dumps(summary))
@@ -86,6 +87,17 @@ def test_without_a_test_split_it_is_validation_and_says_so(run: MakeRun, tmp_pat
     (folder / "summary.json").write_text(json.dumps(summary))
     (row,) = rows([folder], tmp_path)
     assert (row["split"], row["accuracy_mean"], row["mean_class_mean"]) == ("val", "0.9", "0.8")
+
+
+def test_a_run_that_goes_on_for_more_epochs_is_not_finished(run: MakeRun):
+    folders = [
+        run("a"),
+        run("b", "train.epochs=9", epochs=2),
+        run("c", "train.epochs=9", "seed=1", epochs=8, best_epoch=0),
+    ]
+    comparison = compare(folders)
+    assert comparison.notes[-1] == f"not finished, left out: {folders[1]}"
+    assert [row.name for row in comparison.rows] == ["a", "c"]  # c was stopped early, with patience for eight
 
 
 def test_methods_and_options_are_rows_of_one_setting(run: MakeRun, tmp_path: Path):

@@ -37,8 +37,13 @@ def lines(trainer: Trainer, kind: str) -> list[dict[str, Any]]:
 def test_training_stops_after_so_many_epochs_without_a_better_one(trainer: MakeTrainer, monkeypatch):
     small = trainer("train.epochs=9", "train.stop_patience=2")
     scripted(small, [0.1, 0.3, 0.3, 0.2, 0.9], monkeypatch)
+    said: list[str] = []
+    monkeypatch.setattr(small.session.display, "line", said.append)
     small.train()
     assert (small.counters.epoch, small.counters.best_epoch, small.counters.best_accuracy) == (4, 2, 0.3)
+    assert said[-1] == (
+        "stopped early after epoch 4: 2 epochs (train.stop_patience) brought no val accuracy above 0.300, of epoch 2"
+    )
 
 
 def test_the_rate_drops_after_more_than_lr_patience_epochs_without_a_better_one(trainer: MakeTrainer, monkeypatch):
@@ -61,6 +66,37 @@ def test_best_is_the_checkpoint_of_the_highest_validation_accuracy(trainer: Make
     assert (best["epoch"], best["top1"]) == (2, 0.6)
     assert torch.equal(best["model"]["linear.weight"], weights[1])
     assert not torch.equal(weights[1], weights[2])
+
+
+@pytest.mark.parametrize("found", [0, 1])  # best.pt: none yet, that of an epoch before
+def test_killed_between_last_pt_and_best_pt_a_run_makes_best_pt_anew(trainer: MakeTrainer, monkeypatch, found: int):
+    small = trainer("train.epochs=2")
+    scripted(small, [0.2, 0.6], monkeypatch)
+    small.train()
+    weights = {name: value.clone() for name, value in small.model.state_dict().items()}
+    small.run.best.unlink()
+    small.check_best(found)
+    best = load_checkpoint(small.run.best)
+    assert (best["epoch"], best["top1"]) == (2, 0.6)
+    torch.testing.assert_close(best["model"], weights, rtol=0, atol=0)
+
+
+def test_a_best_pt_of_another_epoch_is_noticed_and_the_epochs_to_come_decide(trainer: MakeTrainer, monkeypatch):
+    small = trainer("train.epochs=3")
+    scripted(small, [0.6, 0.2, 0.3], monkeypatch)
+    small.settings = small.settings.model_copy(update={"epochs": 2})
+    small.train()
+    with pytest.raises(
+        UserError, match=r"best.pt: is of epoch 2, but the best epoch was 1, and none is left to train;"
+    ):
+        small.check_best(2)
+    small.settings = small.settings.model_copy(update={"epochs": 3})
+    small.check_best(1)  # as it must be: nothing happens
+    assert small.counters.best_accuracy == 0.6
+    with pytest.warns(match=r"best.pt: cannot be read, but the best epoch was 1, whose weights are lost; the best of"):
+        small.check_best(0)
+    small.train()
+    assert (load_checkpoint(small.run.best)["epoch"], small.counters.best_epoch) == (3, 3)
 
 
 def test_the_whole_gradient_is_clipped_and_logged_as_it_was(trainer: MakeTrainer):
