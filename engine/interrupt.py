@@ -16,9 +16,10 @@ class InterruptionError(UserError):
     is_shared = True
 
     def __init__(self, number: int | None, hint: str = "") -> None:
-        self.number = number or signal.SIGTERM  # None: it was another rank that had the signal
-        super().__init__(f"stopped by {signal.Signals(self.number).name}" + (f"; {hint}" if hint else ""))
-        self.exit_code = 128 + self.number  # as shells report it: 143 for SIGTERM, 130 for Ctrl-C
+        self.number = number  # None: it was another rank that had the signal
+        what = signal.Signals(number).name if number else "a signal to another process"
+        super().__init__(f"stopped by {what}" + (f"; {hint}" if hint else ""))
+        self.exit_code = 128 + (number or signal.SIGTERM)  # as shells report it: 143 for SIGTERM, 130 for Ctrl-C
 
 
 class StopRequest:

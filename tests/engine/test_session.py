@@ -1,11 +1,14 @@
 """What surrounds a command's work."""
 
+import os
+import signal
 import warnings
 
 import pytest
 
 from engine import session
 from engine.distributed import World
+from engine.interrupt import ENDING, NOTICES, InterruptionError, StopRequest
 from engine.session import open_session
 
 
@@ -25,3 +28,28 @@ def test_a_warning_is_one_line_of_the_first_process(config, monkeypatch, capsys,
     with open_session(config(), quiet=True):
         warnings.warn("the heads disagree", stacklevel=1)
     assert capsys.readouterr().err == printed
+
+
+@pytest.mark.parametrize("number", [*ENDING, *NOTICES])
+def test_a_signal_is_a_request_to_stop_with_its_own_exit_code(number):
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop.number == number
+        if number in NOTICES:  # a queue may send it twice
+            os.kill(os.getpid(), number)
+        else:
+            assert signal.getsignal(number) is signal.SIG_DFL
+    assert signal.getsignal(number) is before
+    assert InterruptionError(stop.number).exit_code == 128 + number
+
+
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, before)
