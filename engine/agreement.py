@@ -10,7 +10,7 @@ from configs.errors import ConfigError, UserError, listed
 from configs.schema import Config
 from engine.checkpoint import changed_values, plain_config
 from engine.distributed import World
-from engine.summary import split_checksum
+from pipeline.format import read_index
 
 # Where things lie and what a machine can do, which may differ between machines; what is in the files may not.
 OF_A_MACHINE = (
@@ -31,7 +31,9 @@ def shared_facts(configs: Sequence[Config], splits: Iterable[str], checkpoints: 
     config = configs[0]
     facts: Facts = {key: value for key, value, _ in changed_values(plain_config(config), {}, OF_A_MACHINE)}
     facts["seeds"] = [each.seed for each in configs]
-    facts |= {f"the packed {split} split": f"checksum {split_checksum(config, split)}" for split in splits}
+    facts |= {
+        f"the packed {split} split": f"checksum {read_index(config.data.shards / split).checksum}" for split in splits
+    }
     return facts | {f"the file {path.name}": _checksum(path) for path in checkpoints}
 
 

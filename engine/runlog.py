@@ -80,7 +80,7 @@ class RunLog:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out of the folder; one that nothing was written into is removed again.
+        """Keep other processes out of the folder; if it is new and nothing is written there, it goes again.
 
         Raises:
             UserError: another process works there.
@@ -88,13 +88,15 @@ class RunLog:
         if not self._writes:
             yield
             return
+        new = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         make_folder(self.folder)
         try:
             with locked(self.folder):
                 yield
         finally:
             with suppress(OSError):  # it is not empty
-                self.folder.rmdir()
+                for folder in new:
+                    folder.rmdir()
 
     def check(self, resume: bool) -> None:
         """Look at the folder alone, before anything is loaded.
