@@ -86,6 +86,7 @@ class LoaderSection(Options):
     batch_size: PositiveInt = Field(description="clips a step over all ranks together")
     num_threads: PositiveInt = Field(description="decoding threads a process")
     device: Literal["auto", "cpu", "cuda"] = Field(description="where JPEGs are decoded; auto: where the model is")
+    decoder: Literal["auto", "dali", "turbojpeg"] = Field(description="what decodes; auto: DALI on a GPU, else a pool")
     prefetch: PositiveInt = Field(description="batches decoded ahead")
     on_corrupt: Literal["error", "skip"] = Field(description="stop at a corrupt clip, or train on the next instead")
 

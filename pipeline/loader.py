@@ -82,7 +82,7 @@ class ClipLoader:
         self._in_flight: deque[Prepared] = deque()
         self._ahead: Iterator[Slot] = iter(())
         specs = {stream: self._spec(stream, split.codec) for stream in given.streams}
-        self.decoders = open_decoders(specs, self.device, given.num_threads, given.prefetch)
+        self.decoders = open_decoders(specs, self.device, given.num_threads, given.prefetch, given.decoder)
 
     @classmethod
     def from_config(cls, config: Config, split: str, **changes: Any) -> "ClipLoader":
@@ -92,6 +92,7 @@ class ClipLoader:
             "batch_size": config.loader.batch_size,
             "seed": config.seed,
             "device": config.loader.device,
+            "decoder": config.loader.decoder,
             "num_threads": config.loader.num_threads,
             "prefetch": config.loader.prefetch,
             "on_corrupt": config.loader.on_corrupt,

@@ -19,6 +19,8 @@ class LoaderOptions(Options):
         num_frames: T; the stored frames of a clip are sampled evenly, or jittered (`temporal`).
         crop_size: H = W, pixels.
         device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one: where frames are decoded.
+        decoder: "dali"; "turbojpeg", a pool of threads on the CPU; or "auto": DALI on a GPU, the pool on a CPU. Both
+            give the same pixels; where windows are resized or colours change, within one level.
         num_threads: decoding threads, shared out between the streams (at least one each).
         streams: which streams are decoded; the other one is None in the batches and its bytes are not read.
         rescale_flow: where a window is resized, scale the flow's values with it.
@@ -37,6 +39,7 @@ class LoaderOptions(Options):
     train: bool = True
     seed: Seed = 0
     device: str = Field("cpu", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    decoder: Literal["auto", "dali", "turbojpeg"] = "auto"
     num_threads: PositiveInt = 2
     rank: int = Field(0, ge=0)
     world_size: PositiveInt = 1

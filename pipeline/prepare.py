@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.decoders.base import FrameError
 from pipeline.format import ShardError
-from pipeline.reader import ClipReader, Stored
+from pipeline.reader import ClipReader, RawFrame, Stored
 from pipeline.sampler import ONE_LOOK, Looks, Slot, View, ViewOptions, draw_view
 from pipeline.schedule import Schedule
 
@@ -75,7 +75,9 @@ class Preparer:
         plane, position = divmod(error.index, len(views) * num_frames)
         view = views[position // num_frames]
         frame, column = int(view.frames[position % num_frames]), self.reader.columns[stream][plane]
-        return self.reader.corrupt_frame(view.clip, frame, column, error)
+        if isinstance(prepared.stored[stream][error.index], RawFrame):  # which cannot fail but by its CRC
+            return self.reader.corrupt_frame(view.clip, frame, column, error)
+        return self.reader.broken_frame(view.clip, frame, column, error)
 
     def _draw(self, slot: Slot) -> tuple[View, ...]:
         table = self.reader.table

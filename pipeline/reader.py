@@ -162,6 +162,14 @@ class ClipReader:
         """The error of one frame (its position in the clip) that is not as it was packed."""
         return self._corrupt(clip, f"{self._planes[column]}/{frame:03d}", why)
 
+    def broken_frame(self, clip: int, frame: int, column: int, why: object) -> ShardError:
+        """The error of one frame that is as it was packed, and does not decode."""
+        return ShardError(
+            f"{self._paths[int(self.table.record_shard[clip])]}: {self._planes[column]}/{frame:03d} of clip "
+            f"{self.table.clip_id[clip].decode()} does not decode: {why}; python preprocess/pack.py -c ... --verify "
+            "lists all such files"
+        )
+
     def _corrupt(self, clip: int, what: str, why: object) -> CorruptClipError:
         path, offset = self._paths[int(self.table.record_shard[clip])], int(self.table.record_offset[clip])
         return CorruptClipError(

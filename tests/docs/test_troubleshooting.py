@@ -120,13 +120,13 @@ def changed_bytes(place: Place) -> None:
 
 def no_dali(place: Place) -> None:
     place.patch.setattr(dali, "installed_builds", dict)
-    place.run(TRAIN + "name=x", 1)
+    place.run(TRAIN + "name=x loader.decoder=dali", 1)
 
 
 def two_builds(place: Place) -> None:
     builds = {"nvidia-dali-cuda110": "1.34.0", "nvidia-dali-cuda130": "2.4.0"}
     place.patch.setattr(dali, "installed_builds", lambda: builds)
-    place.run(TRAIN + "name=x", 1)
+    place.run(TRAIN + "name=x loader.decoder=dali", 1)
 
 
 def full_gpu(place: Place) -> None:

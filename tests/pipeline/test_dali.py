@@ -21,12 +21,15 @@ def test_the_build_that_is_here_is_found_and_right() -> None:
 def test_no_build_at_all_says_how_to_install_one(split: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dali, "installed_builds", dict)
     with pytest.raises(UserError, match=r"DALI is not installed; pip install '\.\[cuda110\]' \(or cuda120, cuda130\)"):
-        ClipLoader(split, 1, 8, 48)
+        ClipLoader(split, 1, 8, 48, decoder="dali")
 
 
-def test_raw_frames_that_are_only_cropped_need_none(raw_split: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("form", "decoder"), [("split", "auto"), ("raw_split", "auto"), ("raw_split", "dali")])
+def test_a_cpu_needs_none(
+    form: str, decoder: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dali, "installed_builds", dict)
-    with ClipLoader(raw_split, 1, 8, 48) as loader:
+    with ClipLoader(request.getfixturevalue(form), 1, 8, 48, decoder=decoder) as loader:
         assert len(next(iter(loader))) == 1
 
 
@@ -34,7 +37,7 @@ def test_two_builds_are_refused_by_name(split: Path, monkeypatch: pytest.MonkeyP
     builds = {"nvidia-dali-cuda110": "1.34.0", "nvidia-dali-cuda130": "2.4.0"}
     monkeypatch.setattr(dali, "installed_builds", lambda: builds)
     with pytest.raises(UserError) as refused:
-        ClipLoader(split, 1, 8, 48)
+        ClipLoader(split, 1, 8, 48, decoder="dali")
     assert str(refused.value) == (
         "nvidia-dali-cuda110 1.34.0 and nvidia-dali-cuda130 2.4.0 are both installed, and own the same files; "
         "pip uninstall nvidia-dali-cuda110 nvidia-dali-cuda130, then install one; each build needs an environment "
@@ -57,7 +60,7 @@ def test_what_cannot_be_imported_is_said_in_its_own_words(
 
     monkeypatch.setattr(dali, "import_module", fail)
     with pytest.raises(UserError, match=r"nvidia-dali-cuda\d+ \S+ cannot be imported: ") as refused:
-        ClipLoader(split, 1, 8, 48)
+        ClipLoader(split, 1, 8, 48, decoder="dali")
     assert f"cannot be imported: {str(error).splitlines()[0]}; another build may fit" in str(refused.value)
 
 

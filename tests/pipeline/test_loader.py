@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,6 +29,20 @@ from tests.conftest import ROOT, VIDEOS, Packer
 from tests.trees import Video
 
 SMALL = {"batch_size": 2, "num_frames": 16, "crop_size": 48}
+
+
+@pytest.fixture(params=["dali", "turbojpeg"], autouse=True)
+def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What decodes in all that follows, unless a test says so itself."""
+    opened = loader_module.open_decoders
+
+    def open_named(specs: Any, device: Any, num_threads: int, prefetch: int, name: str) -> Any:
+        return opened(specs, device, num_threads, prefetch, request.param if name == "auto" else name)
+
+    monkeypatch.setattr(loader_module, "open_decoders", open_named)
+    return str(request.param)
+
+
 Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # [3, T, H, W] and [2, T, H, W]
 
 
@@ -494,7 +509,7 @@ def test_a_wrong_argument_is_named(split: Path, wrong: dict[str, object], messag
 def test_a_file_that_dali_refuses_is_one_line(packer: Packer) -> None:
     """Checked by its header alone, a JPEG may still have nothing to decode in it."""
     split = packer([Video("P01_01")], "data.check=header")
-    with ClipLoader(split, **SMALL, train=False) as loader:
+    with ClipLoader(split, **SMALL, train=False, decoder="dali") as loader:
         jpeg = loader.preparer.reader.read(0, np.array([0]))["rgb"][0][0]
         broken = jpeg.copy()
         scan = broken.tobytes().find(b"\xff\xda")

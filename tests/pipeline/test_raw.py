@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.batch import copy_on_gpu, copy_pictures
-from pipeline.crops import CropCopier
+from pipeline.decoders.pool import PoolDecoder
 from pipeline.format import PLANES, ShardError, open_split
 from pipeline.graph import StreamDecoder
 from pipeline.loader import ClipLoader
@@ -75,9 +75,9 @@ def test_frames_of_different_sizes_in_one_split_are_allowed(packer: Packer) -> N
 
 
 def test_dali_is_left_out_where_frames_are_only_cropped(raw_split: Path) -> None:
-    with ClipLoader(raw_split, **SMALL, color=0.2) as loader:
+    with ClipLoader(raw_split, **SMALL, color=0.2, decoder="dali") as loader:
         kinds = {stream: type(decoder) for stream, decoder in loader.decoders.items()}
-    assert kinds == {"rgb": StreamDecoder, "flow": CropCopier}
+    assert kinds == {"rgb": StreamDecoder, "flow": PoolDecoder}
 
 
 # Faults

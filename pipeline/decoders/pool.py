@@ -1,0 +1,79 @@
+"""Crops by a pool of threads: each window is decoded, resized, mirrored and laid into the batch while it is hot."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, wait
+
+import torch
+from torch import Tensor
+
+from pipeline.batch import as_stream, copy_pictures, inverts
+from pipeline.buffers import BufferPool
+from pipeline.decoders.augment import Augment
+from pipeline.decoders.base import FrameError, StreamSpec
+from pipeline.reader import Bytes, Stored
+from pipeline.sampler import View
+
+OpenWindow = Callable[[Stored, View], Bytes]  # the window of a frame, [side, side, C], until the thread's next one
+
+
+class PoolDecoder:
+    """Makes one stream of batches on the CPU; see pipeline.decoders.base.Decoder.
+
+    A task is a plane of a clip. Frame by frame, what has just been read is still in the core's cache when it is
+    decoded, and the window when it is copied into its place in the batch. `open_window` is what differs between codecs;
+    its ValueError says what is wrong with a frame.
+    """
+
+    def __init__(self, spec: StreamSpec, device: torch.device, threads: Executor, open_window: OpenWindow) -> None:
+        self._spec, self._device, self._threads = spec, device, threads
+        self._open_window = open_window
+        self._buffers = BufferPool()
+        self._sent: deque[tuple[Tensor, list[Future[None]]]] = deque()
+
+    def send(self, stored: Sequence[Stored], views: Sequence[View]) -> None:
+        """Begin to work on the views' windows: T frames of every view in turn, for flow all u's and then all v's."""
+        spec, num_frames = self._spec, len(views[0].frames)
+        out = self._empty((len(views), spec.num_planes, num_frames, spec.crop_size, spec.crop_size, spec.channels))
+        tasks = []
+        for number in range(spec.num_planes * len(views)):
+            plane, clip = divmod(number, len(views))
+            windows = self._windows(stored, range(number * num_frames, (number + 1) * num_frames), views[clip])
+            tasks.append(self._threads.submit(self._copy, windows, views[clip], plane, out[clip, plane]))
+        self._sent.append((out, tasks))
+
+    def receive(self) -> Tensor:
+        """The stream of the batch that was sent first; see Decoder for the errors."""
+        out, tasks = self._sent.popleft()
+        wait(tasks)
+        for task in tasks:
+            task.result()
+        return as_stream(out.to(self._device, non_blocking=True))
+
+    def discard(self) -> None:
+        """Let go of the batch that was sent first."""
+        _, tasks = self._sent.popleft()
+        for task in tasks:
+            task.cancel()
+        wait(tasks)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def _windows(self, stored: Sequence[Stored], indices: range, view: View) -> Iterator[Bytes]:
+        augment = Augment(self._spec, view)
+        for index in indices:
+            try:
+                yield augment(self._open_window(stored[index], view))
+            except ValueError as error:
+                raise FrameError(error, index) from None
+
+    def _copy(self, windows: Iterator[Bytes], view: View, plane: int, out: Tensor) -> None:
+        invert = view.mirror and inverts(plane, self._spec.num_planes)
+        copy_pictures(windows, out.numpy(), mirror=view.mirror, invert=invert)
+
+    def _empty(self, shape: tuple[int, ...]) -> Tensor:
+        if self._device.type == "cpu":
+            return self._buffers.take(shape)
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=True)

@@ -1,0 +1,33 @@
+"""Windows of JPEGs by libjpeg-turbo: decoded whole into a buffer of the thread's own, of which the window is a view."""
+
+import threading
+
+import numpy as np
+import simplejpeg
+
+from pipeline.reader import Bytes, Stored
+from pipeline.sampler import View
+
+
+class JpegWindows:
+    """Opens windows of JPEGs for pipeline.decoders.pool.PoolDecoder."""
+
+    def __init__(self, channels: int, frame_bytes: int) -> None:
+        self._colors = "GRAY" if channels == 1 else "RGB"
+        self._frame_bytes = frame_bytes
+        self._own = threading.local()
+
+    def __call__(self, stored: Stored, view: View) -> Bytes:
+        """The window, [side, side, C]; ValueError says why the JPEG does not decode."""
+        assert isinstance(stored, np.ndarray)
+        frame: Bytes = simplejpeg.decode_jpeg(stored, self._colors, buffer=self._scratch(), strict=False)
+        return view.window(frame)
+
+    def _scratch(self) -> Bytes:
+        """Memory for a decoded frame, at an odd address: aligned rows would be written past the cache."""
+        if not hasattr(self._own, "scratch"):
+            memory = np.empty(self._frame_bytes + 64, np.uint8)
+            start = 1 + -memory.ctypes.data % 64
+            self._own.scratch = memory[start : start + self._frame_bytes]
+        scratch: Bytes = self._own.scratch
+        return scratch
