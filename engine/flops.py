@@ -8,9 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from configs.schema import ClipSection
-from models.fusion import FusionModel
-
-CHANNELS = {"rgb": 3, "flow": 2}
+from models.fusion import CHANNELS, FusionModel
 
 
 @torch.inference_mode()
@@ -20,16 +18,23 @@ def count_flops(model: FusionModel, clip: ClipSection) -> int:
     Convolutions and matrix products are counted, on the meta device, where nothing is computed and where a recurrent
     layer comes apart into its products; the kernels that CPUs and GPUs have for it are unknown to the counter.
     """
-    size = (clip.num_frames, clip.crop_size, clip.crop_size)
-    rgb, flow = (
-        torch.zeros(1, CHANNELS[stream], *size, dtype=torch.uint8, device="meta") if stream in model.streams else None
-        for stream in ("rgb", "flow")
-    )
     bare = without_numbers(model).eval()
     # The counter knows attention as its matrix products, but not every fused kernel for it.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        bare(rgb, flow)
+        bare(*black_clips(model, clip, 1, torch.device("meta")))
     return int(counter.get_total_flops())
+
+
+def black_clips(
+    model: FusionModel, clip: ClipSection, batch_size: int, device: torch.device
+) -> tuple[Tensor | None, Tensor | None]:
+    """Make the clips that `model` takes, uint8 zeros of the size of `clip`; None for a stream that it does not."""
+    shape = (clip.num_frames, clip.crop_size, clip.crop_size)
+    rgb, flow = (
+        torch.zeros(batch_size, channels, *shape, dtype=torch.uint8, device=device) if stream in model.streams else None
+        for stream, channels in CHANNELS.items()
+    )
+    return rgb, flow
 
 
 def without_numbers(model: FusionModel) -> FusionModel:

@@ -8,7 +8,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from configs.memory import LOWER, available_bytes
 from configs.schema import ClipSection
-from engine.flops import CHANNELS, without_numbers
+from engine.flops import black_clips, without_numbers
 from models.fusion import FusionModel
 
 COPIES = 3  # of each trained weight beside itself: its gradient and AdamW's two moments
@@ -58,15 +58,8 @@ def count_training_bytes(model: FusionModel, clip: ClipSection, batch_size: int)
         kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    size = (batch_size, clip.num_frames, clip.crop_size, clip.crop_size)
-    rgb, flow = (
-        torch.zeros(size[0], CHANNELS[stream], *size[1:], dtype=torch.uint8, device="meta")
-        if stream in model.streams
-        else None
-        for stream in ("rgb", "flow")
-    )
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = bare(rgb, flow)  # held until all is counted
+        output = bare(*black_clips(model, clip, batch_size, torch.device("meta")))  # held until all is counted
     activations = sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in own)
     del output
     return COPIES * trained, activations

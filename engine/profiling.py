@@ -31,7 +31,7 @@ from configs.files import atomic_write
 from configs.schema import Config
 from engine.device import choose_placement
 from engine.distributed import World
-from engine.flops import CHANNELS
+from engine.flops import black_clips
 from engine.interrupt import StopRequest
 from engine.loaders import open_loader
 from engine.session import Session
@@ -131,13 +131,10 @@ class Training:
                 yield from (batch.to(device) for batch in loader)
 
     def _random_batch(self) -> Batch:
-        clip, size = self.config.clip, self.config.loader.batch_size
-        device, shape = self.session.placement.device, (clip.num_frames, clip.crop_size, clip.crop_size)
+        size, device = self.config.loader.batch_size, self.session.placement.device
         rgb, flow = (
-            torch.randint(256, (size, CHANNELS[stream], *shape), dtype=torch.uint8, device=device)
-            if stream in self.model.streams
-            else None
-            for stream in ("rgb", "flow")
+            None if clips is None else clips.random_(256)
+            for clips in black_clips(self.model, self.config.clip, size, device)
         )
         labels = torch.randint(self.config.model.num_classes, (size,), device=device)
         return Batch(rgb, flow, labels, torch.arange(size, device=device), torch.zeros_like(labels), ())

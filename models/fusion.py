@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from configs.methods import CommonOptions
 
+CHANNELS = {"rgb": 3, "flow": 2}  # of each stream's clips; flow has u and v
+
 
 @dataclass
 class FusionOutput:

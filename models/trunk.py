@@ -4,11 +4,10 @@ from collections.abc import Collection
 
 from configs.methods import CommonOptions
 from models.checkpoint import load_pretrained
+from models.fusion import CHANNELS
 from models.i3d import I3D
 from models.stages import Trunk
 from models.torchvision_trunk import NETWORKS
-
-CHANNELS = {"rgb": 3, "flow": 2}  # flow: u and v
 
 
 def build_trunk(
