@@ -13,6 +13,10 @@ from torch import nn
 from configs.errors import ConfigError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+REFUSED_ON_CPUS = {
+    "fp16": "needs a GPU",
+    "bf16": "CPUs do not compute rightly (torch's gradients of bf16 Conv3d are garbage where there is avx512_bf16)",
+}
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes that getrusage counts in
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -55,15 +59,16 @@ def choose_placement(device: str, precision: str, local_rank: int = 0) -> Placem
     """Turn train.device and train.precision into a placement; `auto` takes what this machine has.
 
     Raises:
-        ConfigError: a GPU that is not there, or fp16 on a CPU.
+        ConfigError: a GPU that is not there, or fp16 or bf16 on a CPU.
     """
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "cuda" and not num_gpus:
         raise ConfigError("train.device: found 'cuda', but torch sees no GPU here; allowed: auto, cpu")
     if device == "cpu" or not num_gpus:
-        if precision == "fp16":
-            raise ConfigError("train.precision: found 'fp16', which needs a GPU; allowed on a CPU: auto, fp32, bf16")
-        return Placement(torch.device("cpu"), "fp32" if precision == "auto" else precision)
+        if precision in REFUSED_ON_CPUS:
+            reason = REFUSED_ON_CPUS[precision]
+            raise ConfigError(f"train.precision: found '{precision}', which {reason}; allowed on a CPU: auto, fp32")
+        return Placement(torch.device("cpu"))
     if local_rank >= num_gpus:
         raise ConfigError(f"torchrun: process {local_rank} of this machine has no GPU of its own; it has {num_gpus}")
     torch.cuda.set_device(local_rank)
