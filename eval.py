@@ -29,6 +29,7 @@ from engine.evaluation import Evaluation, evaluate
 from engine.loaders import check_split, open_loader
 from engine.provenance import class_names, source_differences, trained_classes
 from engine.reports import scored_checkpoint, write_reports
+from engine.precision_check import check_convolutions
 from engine.session import Session, open_session
 from models import FusionModel, build_model
 from models.checkpoint import load_published, load_state, read_checkpoint
@@ -114,6 +115,7 @@ def run(
     require_agreement(session.world, lambda: shared_facts([config], [split], [checkpoint]))
     state = _read(checkpoint)
     model = session.placement.place(_load_model(config, checkpoint, state, session.display))
+    check_convolutions(model, config, session, training=False)
     trained = trained_classes(state.get("data"))
     with open_loader(config, split, model, session, looks=looks, classes=trained) as loader:
         made = source_differences(state.get("data"), loader)

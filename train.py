@@ -22,6 +22,7 @@ from engine.evaluation import Evaluation
 from engine.interrupt import InterruptionError
 from engine.loaders import open_loader
 from engine.memory import warn_of_shortage
+from engine.precision_check import check_convolutions
 from engine.reports import summarize, write_reports
 from engine.runlog import RunLog
 from engine.session import Session, open_session
@@ -110,6 +111,7 @@ def run(config: Config, session: Session, log: RunLog, resume: bool) -> None:
     # A resumed run has its weights in last.pt; the files of pretrained ones may be gone.
     model = build_model(**config.model.model_dump() | ({"pretrained": None} if state else {}))
     model = session.placement.place(model)
+    check_convolutions(model, config, session)
     if session.world.is_main and session.placement.device.type == "cpu":
         warn_of_shortage(model, config.clip, session.world.share(config.loader.batch_size), local_size())
     has_test = "test" in config.data.annotations.splits()

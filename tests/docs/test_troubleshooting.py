@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from configs import UserError
 from configs.lock import locked
-from engine import memory
+from engine import memory, session
 from engine.agreement import require_agreement
 from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.device import Placement
 from engine.distributed import World
 from engine.step import Stepper
 from models import heads
@@ -172,6 +174,18 @@ def little_memory(place: Place) -> None:
     place.run(TRAIN + "name=x", 0)
 
 
+def bf16_on_a_cpu(place: Place) -> None:
+    place.patch.setattr(torch.cuda, "is_available", lambda: False)
+    place.run(TRAIN + "name=x train.precision=bf16", 2)
+
+
+def wrong_convolutions(place: Place) -> None:
+    real = F.conv3d
+    place.patch.setattr(session, "choose_placement", lambda *_: Placement(torch.device("cpu"), "bf16"))
+    place.patch.setattr(F, "conv3d", lambda *args: real(*args) * (1.5 if torch.is_autocast_enabled("cpu") else 1))
+    place.run(TRAIN + "name=x", 1)
+
+
 def unequal_shares(_: Place) -> None:
     with pytest.raises(UserError) as error:
         World(0, 3).share(32)
@@ -253,6 +267,8 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "cannot meet there": taken_port,
     "do not share what they must": other_ranks,
     "training takes at least": little_memory,
+    "which CPUs do not compute rightly": bf16_on_a_cpu,
+    "convolutions are computed wrongly": wrong_convolutions,
     "no such file of pretrained weights": of(TRAIN + "name=x 'model.pretrained={rgb: nowhere.pt, flow: null}'", 2),
     "missing columns": missing_columns,
     "no row belongs": of(OWN.replace("data.preset=none ", "") + TRAIN_OWN, 1),
