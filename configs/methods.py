@@ -61,7 +61,7 @@ class CommonOptions(Options):
     dropout: float = Field(0.1, ge=0, lt=1, description="probability of dropping a feature before each linear layer")
     width: float = Field(1.0, gt=0, le=4, description="channels as a multiple of I3D's; below 1 for tests and demos")
     batchnorm_momentum: float = Field(
-        0.01, gt=0, le=1, description="share of each batch in BatchNorm's running statistics; 0.1 for short trainings"
+        0.01, gt=0, le=1, description="share of each batch in BatchNorm's running statistics; at first their plain mean"
     )
     freeze_trunk: bool = Field(False, description="keep the trunks as loaded, their BatchNorm in eval mode")
     pretrained: Pretrained = Field(Pretrained(), description="weights that the trunks start from, a file a stream")

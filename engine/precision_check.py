@@ -138,8 +138,8 @@ def _describe(wrong: dict[str, dict[str, float]], placement: Placement) -> str:
     more = f"; and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
     return (
         f"train.precision: {placement.precision} convolutions are computed wrongly here ({where}, torch "
-        f"{torch.__version__}, cuDNN {cudnn}); off from fp32 by, of the largest value: {'; '.join(found)}{more}; rounding "
-        f"explains {EXPLAINED * torch.finfo(dtype).eps:.1%}; set train.precision=fp32, or install another torch"
+        f"{torch.__version__}, cuDNN {cudnn}); off from fp32 by, of the largest value: {'; '.join(found)}{more}; "
+        f"rounding explains {EXPLAINED * torch.finfo(dtype).eps:.1%}; set train.precision=fp32, or take another torch"
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from configs.errors import ConfigError, UserError, listed
 from models.fusion import FusionModel
-from models.stages import Trunk
+from models.stages import Trunk, trust_statistics
 
 WITHOUT = "without them, set model.pretrained={rgb: null, flow: null} and train from random weights"
 LISTED = 4  # names in a message
@@ -91,7 +91,8 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     ]
     if problems:
         raise UserError(f"{source}: does not fit this model: {listed(problems, LISTED, '; ')}")
-    module.load_state_dict(state, strict=False)  # files older than num_batches_tracked lack it, and it is not used
+    module.load_state_dict(state, strict=False)  # files older than num_batches_tracked lack it
+    trust_statistics(module)
 
 
 def _first_line(error: Exception) -> str:

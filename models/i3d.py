@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
 from configs.methods import I3D_STAGES
-from models.stages import PointwiseConv3d, Projection, Trunk
+from models.stages import BatchNorm3d, PointwiseConv3d, Projection, Trunk
 
 Triple = tuple[int, int, int]
 KINETICS_CLASSES = 400
@@ -81,19 +81,6 @@ class SameMaxPool3d(nn.Module):
         if self.signed_input:
             return F.max_pool3d(pad(x, front, back), self.kernel, self.stride)
         return F.max_pool3d(x, self.kernel, self.stride, tuple(front), ceil_mode=True)
-
-
-class BatchNorm3d(nn.BatchNorm3d):
-    """BatchNorm that takes its running statistics for a single value a channel, which has no variance.
-
-    One clip of 8 x 32 x 32 gets there: its last stages see 1 x 1 x 1.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise each channel of x [B, C, T, H, W]."""
-        if self.training and x.numel() == self.num_features:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(x)
 
 
 class Unit(nn.Module):

@@ -1,10 +1,13 @@
 """What every trunk is: stages in a row and a map to an embedding, which can be run one by one, and frozen."""
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 
 class PointwiseConv3d(nn.Conv3d):
@@ -21,6 +24,52 @@ class PointwiseConv3d(nn.Conv3d):
         """Map x [B, in, T, H, W] to [B, out, T, H, W], channels last."""
         pixels = F.linear(x.permute(0, 2, 3, 4, 1), self.weight.flatten(1), self.bias)  # [B, T, H, W, out]
         return pixels.permute(0, 4, 1, 2, 3)
+
+
+class BatchNorm3d(nn.BatchNorm3d):
+    """BatchNorm whose running statistics are of use from the first batch on.
+
+    They are the plain mean of the batches seen until that moves them by less than `momentum`: a batch's share is
+    max(momentum, 1 / batches seen). With `momentum` alone what they began with, 0 and 1, would be most of them for
+    1 / momentum batches. Statistics that were loaded count as so many batches (`trust_statistics`).
+    A single value per channel has no variance, so it is normalised by the running statistics: the last stages see one
+    of a single clip of 8 x 32 x 32.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel of x [B, C, T, H, W]."""
+        if not self.training:
+            return super().forward(x)
+        if x.numel() == self.num_features:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        mean, var = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        output = F.batch_norm(x, mean, var, self.weight, self.bias, training=True, momentum=1.0, eps=self.eps)
+        track_statistics(self, mean, var)  # of this batch alone, which a momentum of 1 leaves there
+        return output
+
+
+@torch.no_grad()
+def track_statistics(norm: BatchNorm, mean: Tensor, var: Tensor) -> None:
+    """Move running statistics towards a batch's: mean and unbiased variance, both [C].
+
+    All is computed on the device, so that nothing waits for it and torch.compile sees no number that changes.
+    """
+    assert norm.momentum is not None
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    for running, value in ((norm.running_mean, mean), (norm.running_var, var)):
+        assert running is not None
+        share = norm.num_batches_tracked.to(running.dtype).reciprocal().clamp_(min=norm.momentum)
+        running.lerp_(value, share)
+
+
+def trust_statistics(module: nn.Module) -> None:
+    """Count the running statistics in `module`, which were loaded, as so many batches that new ones get `momentum`."""
+    for norm in module.modules():
+        if isinstance(norm, BatchNorm) and norm.momentum and norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.clamp_(min=math.ceil(1 / norm.momentum))
 
 
 class Projection(nn.Module):

@@ -1,15 +1,13 @@
 """S3D and R(2+1)D-18 of torchvision as trunks: named stages, inputs as their weights want them, two flow channels."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from configs.methods import TRUNK_STAGES
-from models.i3d import BatchNorm3d
-from models.stages import Projection, Trunk
+from models.stages import BatchNorm3d, Projection, Trunk
 
 # Of RGB in [0, 1], by channel: what torchvision's Kinetics weights were trained with.
 RGB_MEAN = (0.43216, 0.394666, 0.37645)
@@ -44,9 +42,10 @@ class TorchvisionTrunk(Trunk):
         for child, module in self.network().named_children():
             if any(path.split(".")[0] == child for path in self.paths):
                 self.add_module(child, module)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm3d):
-                module.momentum = batchnorm_momentum
+        for parent in list(self.modules()):
+            for child, module in parent.named_children():
+                if isinstance(module, nn.BatchNorm3d):
+                    setattr(parent, child, BatchNorm3d(module.num_features, module.eps, batchnorm_momentum))
         mean, std = list(RGB_MEAN), list(RGB_STD)
         if in_channels == 2:
             first = self._first_convolution()[1]
@@ -100,10 +99,10 @@ class S3D(TorchvisionTrunk):
 
     @staticmethod
     def network() -> Any:
-        """Build torchvision's network, with a BatchNorm that can take one value a channel."""
+        """Build torchvision's network."""
         from torchvision.models.video import s3d  # a second of importing that I3D does not need
 
-        return s3d(weights=None, norm_layer=partial(BatchNorm3d, eps=1e-3))
+        return s3d(weights=None)  # its norms have the epsilon 1e-3
 
 
 class R2Plus1D18(TorchvisionTrunk):

@@ -13,9 +13,11 @@ import pytest
 from torch import Tensor
 
 import train
+from engine import distributed
 from engine.device import Placement
 from engine.step import Stepper
 from models import fusion
+from tests.sync_batchnorm import synchronize_on_cpus
 
 ROOT = Path(__file__).parents[1]
 LAUNCHER = (sys.executable, "-m", "torch.distributed.run")
@@ -72,6 +74,7 @@ def signal_after(step: int, number: int) -> None:
 
 
 if __name__ == "__main__":
+    distributed.synchronize = synchronize_on_cpus
     if DOUBLE in os.environ:
         compute_in_double(pytest.MonkeyPatch())
     rank, step, number = os.environ.get(SIGNAL, "0:0:0").split(":")

@@ -10,9 +10,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from engine.batchnorm import synchronize
 from engine.distributed import World, joined_world
+from models.stages import BatchNorm3d
 from pipeline.loader import ClipLoader
+from tests.sync_batchnorm import synchronize_on_cpus
 
 BATCH, EPOCHS = 4, 2
 Seen = list[tuple[int, str]]  # clip, and a digest of its view and pixels
@@ -42,11 +43,11 @@ def normalized(parts: int, part: int) -> dict[str, Tensor]:
     torch.manual_seed(0)
     clips = (100 + torch.randn(8, 3, 2, 4, 4)).chunk(parts)[part].requires_grad_()
     weights = torch.randn(8, 3, 2, 4, 4).chunk(parts)[part]
-    net = nn.Sequential(nn.BatchNorm3d(3, momentum=0.3))
+    net = nn.Sequential(BatchNorm3d(3, momentum=0.3))
     nn.init.normal_(net[0].weight)
     nn.init.normal_(net[0].bias)
     if parts > 1:
-        synchronize(net, clips.device)
+        synchronize_on_cpus(net, clips.device)
     output = net(clips)
     (output * weights).sum().backward()
     net.eval()
