@@ -27,12 +27,12 @@ from engine.comparison_report import comparison_table, write_comparison
 from engine.epic import check_exportable
 from engine.evaluation import Evaluation, evaluate
 from engine.loaders import check_split, open_loader
+from engine.precision_check import check_convolutions
 from engine.provenance import class_names, source_differences, trained_classes
 from engine.reports import scored_checkpoint, write_reports
-from engine.precision_check import check_convolutions
 from engine.session import Session, open_session
 from models import FusionModel, build_model
-from models.checkpoint import load_published, load_state, read_checkpoint
+from models.checkpoint import find_state, load_published, load_state, read_checkpoint
 from pipeline.sampler import ONE_LOOK, Looks
 
 BEST = "best.pt"  # whose scores have the plain folder names
@@ -136,10 +136,12 @@ def run(
 
 
 def _read(checkpoint: Path) -> State:
-    state = read_checkpoint(checkpoint)
-    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
-        raise UserError(f"{checkpoint}: not a checkpoint: expected a dict with the weights under 'model'")
-    return state
+    """Return a checkpoint of train.py, or the weights that another one wraps, as "model"."""
+    content = read_checkpoint(checkpoint)
+    weights = find_state(content)
+    if weights is None:
+        raise UserError(f"{checkpoint}: not a checkpoint: expected a state dict, by itself or under 'model'")
+    return {**content, "model": weights} if {"model", "config"} <= content.keys() else {"model": weights}
 
 
 def _load_model(config: Config, checkpoint: Path, state: State, display: Display) -> FusionModel:

@@ -4,7 +4,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from models.fusion import FusionModel
 from models.stages import Trunk, trust_statistics
 
 WITHOUT = "without them, set model.pretrained={rgb: null, flow: null} and train from random weights"
-LISTED = 4  # names in a message
+LISTED = 2  # names of each kind in a message
+SAVED_UNDER = ("state_dict", "model_state_dict", "model_state", "model")
+PREFIXES = ("model.", "_orig_mod.", "module.", "_orig_mod.")  # from the outermost on
 _DOS_FOLDER = 0x10  # among a zip member's external attributes
 
 
@@ -28,8 +30,8 @@ def load_published(model: FusionModel, state: Mapping[str, Tensor], source: str 
     load_state(model, kept | {name: torch.as_tensor(value) for name, value in state.items()}, source)
 
 
-def load_pretrained(trunk: Trunk, path: Path) -> None:
-    """Load Kinetics weights into a trunk; its map to the embedding, 400 classes in the file, stays as it is.
+def load_pretrained(trunk: Trunk, path: Path, stream: str) -> None:
+    """Load Kinetics weights, or those of a run's `stream`, into a trunk; its map to the embedding stays as it is.
 
     Raises:
         ConfigError: there is no such file.
@@ -37,12 +39,30 @@ def load_pretrained(trunk: Trunk, path: Path) -> None:
     """
     if not Path(path).is_file():
         raise ConfigError(f"{path}: no such file of pretrained weights; {trunk.where_from}; {WITHOUT}")
-    state = read_checkpoint(path)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    state = find_state(read_checkpoint(path))
+    if state is None:
         raise UserError(f"{path}: expected a state dict (name: tensor); {trunk.where_from}; {WITHOUT}")
+    prefix = f"{stream}_enc."
+    if any(name.startswith(prefix) for name in state):  # of a run or of the published code: take this stream's trunk
+        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     own = {name: value for name, value in trunk.state_dict().items() if name.startswith("logits.")}
     stages = {name: value for name, value in state.items() if not name.startswith(trunk.class_layer)}
     load_state(trunk, {**trunk.adapt(stages), **own}, str(path))
+
+
+def find_state(content: Any) -> Mapping[str, Tensor] | None:
+    """Return the state dict that a file's content is, or that it wraps as trainers do; None where there is none.
+
+    Taken off are the keys that it is saved under, and what DDP, torch.compile and Lightning put before every name.
+    """
+    for _ in range(2):  # a state dict saved under a key of what is saved under a key
+        if isinstance(content, Mapping) and not _is_state(content):
+            content = next((content[key] for key in SAVED_UNDER if key in content), None)
+    state: Mapping[str, Tensor] = content if _is_state(content) else {}
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state or None
 
 
 def read_checkpoint(path: Path) -> Any:
@@ -82,17 +102,27 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
         UserError: they are not; the message names `source` and some of the differences.
     """
     own = module.state_dict()
-    problems = [f"{name} missing" for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    problems += [f"{name} unknown" for name in state if name not in own]
-    problems += [
-        f"{name} is {list(value.shape)}, expected {list(own[name].shape)}"
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    unknown = [name for name in state if name not in own]
+    others = [
+        f"{name} {list(value.shape)}, expected {list(own[name].shape)}"
         for name, value in state.items()
         if name in own and value.shape != own[name].shape
     ]
-    if problems:
-        raise UserError(f"{source}: does not fit this model: {listed(problems, LISTED, '; ')}")
+    differences = {"missing": missing, "unknown": unknown, "of another shape": others}
+    found = [f"{kind}: {listed(names, LISTED)}" for kind, names in differences.items() if names]
+    if found:
+        raise UserError(f"{source}: does not fit this model: {'; '.join(found)}")
     module.load_state_dict(state, strict=False)  # files older than num_batches_tracked lack it
     trust_statistics(module)
+
+
+def _is_state(content: Any) -> TypeGuard[Mapping[str, Tensor]]:
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -27,7 +27,7 @@ def build_trunk(
         trunk = NETWORKS[options.trunk](*sizes, options.batchnorm_momentum)
     path = getattr(options.pretrained, stream)
     if path is not None:
-        load_pretrained(trunk, path)
+        load_pretrained(trunk, path, stream)
     if options.freeze_trunk:
         trunk.freeze()
     return trunk

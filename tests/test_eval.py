@@ -153,7 +153,7 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused(arguments: MakeArguments, b
     del state["model"][name]
     save_checkpoint(tmp_path / "lacking.pt", state)
     assert evaluation.main(command(arguments, tmp_path / "lacking.pt")) == 1
-    assert f"lacking.pt: does not fit this model: {name} missing" in capsys.readouterr().err
+    assert f"lacking.pt: does not fit this model: missing: {name}" in capsys.readouterr().err
 
 
 def test_pretrained_weights_are_not_needed_any_more(arguments: MakeArguments, best: Path, config: MakeConfig):
@@ -162,6 +162,16 @@ def test_pretrained_weights_are_not_needed_any_more(arguments: MakeArguments, be
     state = torch.load(best, weights_only=True)
     save_checkpoint(best, {**state, "config": settings})
     assert evaluation.main(command(arguments, best, "--quiet")) == 0
+
+
+def test_weights_alone_as_ddp_names_them_score_as_the_runs_checkpoint(
+    arguments: MakeArguments, best: Path, tmp_path: Path
+):
+    state = torch.load(best, weights_only=True)["model"]
+    torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "wrapped.pt")
+    for name, checkpoint in (("one", best), ("other", tmp_path / "wrapped.pt")):
+        assert evaluation.main(command(arguments, checkpoint, "--split", "val", "-o", str(tmp_path / name))) == 0
+    assert rows(tmp_path / "one/predictions.csv") == rows(tmp_path / "other/predictions.csv")
 
 
 @pytest.mark.parametrize("fusion", [fusion for fusion in METHODS if fusion != "tfn"])  # which is not published

@@ -8,7 +8,7 @@ import torch
 
 from configs.errors import ConfigError, UserError
 from models import build_model
-from models.checkpoint import load_pretrained, load_published, read_checkpoint
+from models.checkpoint import find_state, load_pretrained, load_published, read_checkpoint
 from models.i3d import I3D
 
 SMALL = {"width": 0.1, "hidden_size": 16}
@@ -31,7 +31,7 @@ def trunk():
 def test_kinetics_weights_load_all_but_the_classes(tmp_path, trunk):
     logits = trunk.logits.conv3d.weight.clone()
     state = kinetics_file(tmp_path / "rgb_imagenet.pt", trunk)
-    load_pretrained(trunk, tmp_path / "rgb_imagenet.pt")
+    load_pretrained(trunk, tmp_path / "rgb_imagenet.pt", "rgb")
     assert torch.equal(trunk.Mixed_3b.b1a.bn.running_mean, state["Mixed_3b.b1a.bn.running_mean"])
     assert torch.equal(trunk.Conv3d_1a_7x7.conv3d.weight, state["Conv3d_1a_7x7.conv3d.weight"])
     assert torch.equal(trunk.logits.conv3d.weight, logits)
@@ -52,8 +52,10 @@ def test_missing_weights_say_where_to_get_them_and_how_to_do_without():
 
 def test_weights_of_the_other_stream_are_refused(tmp_path, trunk):
     kinetics_file(tmp_path / "flow.pt", I3D(2, 16, width=0.1))
-    with pytest.raises(UserError, match=r"flow\.pt: does not fit.*Conv3d_1a_7x7\.conv3d\.weight is \[6, 2, .*\[6, 3, "):
-        load_pretrained(trunk, tmp_path / "flow.pt")
+    with pytest.raises(
+        UserError, match=r"flow\.pt: does not fit.*of another shape: Conv3d_1a_7x7\.conv3d\.weight \[6, 2, "
+    ):
+        load_pretrained(trunk, tmp_path / "flow.pt", "rgb")
 
 
 class Innocent:
@@ -84,14 +86,69 @@ def test_damaged_and_missing_files_are_named(tmp_path, trunk):
 def test_something_else_than_a_state_dict_is_refused(tmp_path, trunk, content):
     torch.save(content, tmp_path / "list.pt")
     with pytest.raises(UserError, match="expected a state dict"):
-        load_pretrained(trunk, tmp_path / "list.pt")
+        load_pretrained(trunk, tmp_path / "list.pt", "rgb")
 
 
 def test_mismatches_of_a_published_state_are_listed_and_counted():
     model = build_model("xnorm", **SMALL)
-    state = build_model("late", **SMALL).state_dict() | {"extra": torch.zeros(1)}
-    with pytest.raises(UserError, match=r"rgb2flow_l1\.weight missing; .*; ... and 9 more"):
+    state = build_model("late", **SMALL).state_dict() | {f"extra{n}": torch.zeros(1) for n in range(3)}
+    found = (
+        r"missing: rgb2flow_l1\.weight, rgb2flow_l1\.bias, ... and 10 more; unknown: extra0, extra1, ... and 1 more$"
+    )
+    with pytest.raises(UserError, match=found):
         load_published(model, state)
+
+
+def lightning(state):
+    return {"state_dict": {f"model.{name}": value for name, value in state.items()}, "epoch": 3}
+
+
+WRAPPINGS = {
+    "bare": lambda state: state,
+    "state_dict": lambda state: {"state_dict": state, "epoch": 3},
+    "model": lambda state: {"model": state, "optimizer": {"step": 1}},
+    "DDP": lambda state: {f"module.{name}": value for name, value in state.items()},
+    "torch.compile in DDP": lambda state: {"model": {f"module._orig_mod.{n}": value for n, value in state.items()}},
+    "Lightning": lightning,
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_a_state_dict_is_found_in_what_people_wrap_it_in(wrapping):
+    state = dict(I3D(3, 16, width=0.1).state_dict())
+    found = find_state(WRAPPINGS[wrapping](state))
+    assert found is not None
+    assert found.keys() == state.keys()
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_a_wrapped_file_is_as_good_as_a_bare_one(wrapping, tmp_path, trunk):
+    state = kinetics_file(tmp_path / "bare.pt", trunk)
+    torch.save(WRAPPINGS[wrapping](state), tmp_path / "wrapped.pt")
+    load_pretrained(trunk, tmp_path / "wrapped.pt", "rgb")
+    assert torch.equal(trunk.Mixed_5c.b0.conv3d.weight, state["Mixed_5c.b0.conv3d.weight"])
+
+
+@pytest.mark.parametrize("content", [None, 3, [], {}, {"model": {}}, {"model": None}, {0: torch.zeros(1)}])
+def test_where_there_is_no_state_dict_none_is_found(content):
+    assert find_state(content) is None
+
+
+def test_a_runs_checkpoint_gives_each_stream_its_trunk(tmp_path, trunk):
+    run = build_model("xnorm", **SMALL)
+    torch.save({"model": run.state_dict(), "config": {}, "epoch": 3}, tmp_path / "best.pt")
+    embedding = trunk.logits.conv3d.weight.clone()
+    load_pretrained(trunk, tmp_path / "best.pt", "rgb")
+    assert torch.equal(trunk.Mixed_5c.b0.conv3d.weight, run.rgb_enc.Mixed_5c.b0.conv3d.weight)
+    assert torch.equal(trunk.logits.conv3d.weight, embedding)
+
+
+def test_a_run_of_the_other_stream_is_refused_with_names_of_both_sides(tmp_path, trunk):
+    torch.save({"model": build_model("flow", **SMALL).state_dict()}, tmp_path / "best.pt")
+    missing = r"missing: Conv3d_1a_7x7\.conv3d\.weight, Conv3d_1a_7x7\.bn\.weight, ... and \d+ more"
+    unknown = r"unknown: flow_enc\.Conv3d_1a_7x7\.conv3d\.weight, flow_enc\.Conv3d_1a_7x7\.bn\.weight, ... and \d+ more"
+    with pytest.raises(UserError, match=rf"best\.pt: does not fit this model: {missing}; {unknown}"):
+        load_pretrained(trunk, tmp_path / "best.pt", "rgb")
 
 
 # how many names the published state dicts have, and the CRC-32 of their sorted lines "name [shape]"

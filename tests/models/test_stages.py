@@ -99,7 +99,7 @@ def test_loaded_statistics_count_as_many_batches(counted, tmp_path) -> None:
         if not name.startswith("logits.") and (counted or not name.endswith("num_batches_tracked"))
     }
     torch.save(state, tmp_path / "weights.pt")
-    load_pretrained(trunk, tmp_path / "weights.pt")
+    load_pretrained(trunk, tmp_path / "weights.pt", "rgb")
     x, unit = torch.rand(2, 3, 8, 32, 32), trunk.Conv3d_1a_7x7
     mean, _ = moments(unit.conv3d(x))
     trunk.train()(x)

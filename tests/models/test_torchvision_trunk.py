@@ -36,7 +36,7 @@ def torchvision_features(network, x):
 def test_weights_from_a_file_give_torchvisions_features(trunk, built, tmp_path):
     rgb, _, network = built[trunk]
     torch.save(network.state_dict(), tmp_path / "weights.pth")
-    load_pretrained(rgb, tmp_path / "weights.pth")
+    load_pretrained(rgb, tmp_path / "weights.pth", "rgb")
     pixels = torch.rand(1, 3, 8, 32, 32)  # in [0, 1], as torchvision's transform takes them
     mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (RGB_MEAN, RGB_STD))
     expected = torchvision_features(network, (pixels - mean) / std)
@@ -47,7 +47,7 @@ def test_weights_from_a_file_give_torchvisions_features(trunk, built, tmp_path):
 def test_grey_frames_give_flow_what_they_give_rgb(trunk, built, tmp_path):
     _, flow, network = built[trunk]
     torch.save(network.state_dict(), tmp_path / "weights.pth")
-    load_pretrained(flow, tmp_path / "weights.pth")
+    load_pretrained(flow, tmp_path / "weights.pth", "flow")
     grey = torch.rand(1, 1, 8, 32, 32) * 2 - 1
     normalised = (grey / flow.std[:, :1]).expand(-1, 3, -1, -1, -1)
     expected = torchvision_features(network, normalised)
@@ -109,7 +109,7 @@ def test_missing_and_wrong_weights_say_where_to_get_them(tmp_path, built):
         build_model("rgb", trunk="r2plus1d_18", pretrained={"rgb": "none.pt"})
     torch.save(built["s3d"][2].state_dict(), tmp_path / "s3d.pth")
     with pytest.raises(UserError, match=r"s3d\.pth: does not fit this model: .*missing"):
-        load_pretrained(built["r2plus1d_18"][0], tmp_path / "s3d.pth")
+        load_pretrained(built["r2plus1d_18"][0], tmp_path / "s3d.pth", "rgb")
 
 
 @every_trunk
