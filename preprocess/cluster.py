@@ -1,15 +1,23 @@
 """Runs tasks on a dask.distributed cluster, whose machines see the same files under the same names."""
 
+import asyncio
+import time
 from concurrent.futures import CancelledError, Executor
+from contextlib import suppress
 from typing import Any
 
 from configs.display import Display
 from configs.errors import ConfigError, UserError
 from preprocess.workers import Workers
 
-CONNECT_SECONDS = 10
+ANSWER_SECONDS = 4  # that a scheduler may take to answer
+ASK_EVERY = 3.0  # seconds without a result, after which it is asked whether it is there
+UNDER_WAY = 256  # tasks, so that thousands of shards do not take as many files and as much of the scheduler's memory
 GONE = "the cluster's scheduler is gone; what was finished is kept: run the same command again, with another one"
-SILENT = dict.fromkeys(("distributed", "distributed.client", "tornado.application"), "critical")
+SETTINGS = {
+    "logging": dict.fromkeys(("distributed", "distributed.client", "tornado.application"), "critical"),
+    "distributed.comm.timeouts.connect": f"{ANSWER_SECONDS}s",
+}
 
 
 class ClusterWorkers(Workers):
@@ -25,26 +33,40 @@ class ClusterWorkers(Workers):
     def __init__(self, address: str, display: Display) -> None:
         super().__init__()
         self._client = _connect(address)
+        self._address: str = self._client.scheduler.address
+        self._asked = time.monotonic()
         threads = self._client.nthreads()
+        self.count = sum(threads.values())
         display.line(
-            f"cluster {address}: {len(threads)} workers with {sum(threads.values())} threads; "
+            f"cluster {self._address}: {len(threads)} workers with {self.count} threads; "
             f"dashboard: {self._client.dashboard_link}"
         )
         if not threads:
-            display.line(f"waiting for workers: start some with dask worker {address}")
+            display.line(f"waiting for workers: start some with dask worker {self._address}")
 
     def _start(self) -> Executor:
         executor: Executor = self._client.get_executor(pure=False)
         return executor
 
+    def _most_under_way(self) -> int:
+        return max(UNDER_WAY, super()._most_under_way())
+
     def _check(self) -> None:
+        """Ask a scheduler that is silent whether it is there: one that is stopped keeps its connections."""
         if self._client.status == "closed":  # a result that was on its way would be waited for in vain
             raise UserError(GONE)
+        if time.monotonic() - self._asked > ASK_EVERY:
+            self._asked = time.monotonic()
+            try:
+                asyncio.run(_ask(self._address))
+            except (OSError, TimeoutError):
+                raise UserError(GONE) from None
 
     def _stop(self, executor: Executor | None, failed: bool) -> None:
         if executor is not None:
             executor.shutdown(wait=not failed)  # else what waits is called off
-        self._client.close()
+        with suppress(Exception):  # a scheduler that is gone cannot be taken leave of
+            self._client.close(timeout=1)
 
     def _explain_failure(self, error: Exception) -> str | None:
         from distributed import KilledWorker
@@ -52,7 +74,7 @@ class ClusterWorkers(Workers):
 
         if isinstance(error, ModuleNotFoundError):
             return f"a worker cannot import {error.name}: start scheduler and workers in this project's environment"
-        if isinstance(error, CommClosedError | CancelledError):
+        if isinstance(error, CommClosedError | CancelledError) or self._client.status != "running":
             return GONE
         if not isinstance(error, KilledWorker):
             return None
@@ -60,11 +82,20 @@ class ClusterWorkers(Workers):
         return f"the cluster gave a task up ({reason}); what was finished is kept: run the same command again"
 
 
+async def _ask(address: str) -> None:
+    """Say hello to what listens at an address as a client does; OSError or TimeoutError where nothing answers."""
+    from distributed.comm import connect
+
+    comm = await asyncio.wait_for(connect(address, timeout=ANSWER_SECONDS), ANSWER_SECONDS + 1)
+    await comm.close()
+
+
 def _connect(address: str) -> Any:
+    """A client of the scheduler at an address."""
     try:
         import dask
 
-        dask.config.set({"logging": SILENT})  # read at import; what is wrong is said here, in one message
+        dask.config.set(SETTINGS)  # read at import; what is wrong is said here, in one message
         from distributed import Client
     except ImportError:
         raise ConfigError(
@@ -72,9 +103,10 @@ def _connect(address: str) -> Any:
             "(pip install --editable '.[cluster]'), on every machine"
         ) from None
     try:
-        return Client(address, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
+        asyncio.run(_ask(address))  # a client would wait for ever for a port that takes what it is sent
+        return Client(address, timeout=ANSWER_SECONDS)
+    except (OSError, ValueError, TimeoutError) as error:
         raise UserError(
-            f"--scheduler {address}: no scheduler answers there ({error}); start one with dask scheduler, "
-            "and give the address that it prints"
+            f"--scheduler {address}: no scheduler answers there ({str(error) or 'it is silent'}); start one with "
+            "dask scheduler, and give the address that it prints"
         ) from None

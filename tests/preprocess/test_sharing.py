@@ -2,17 +2,24 @@
 
 import re
 import signal
+import socket
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from configs import UserError
 from configs.display import Display
 from preprocess import cluster as clusters
-from preprocess import pack
+from preprocess import job, pack
+from preprocess.workers import Workers
 from tests.preprocess.cluster import cluster
 from tests.trees import Video, write_annotations, write_video
 
@@ -83,7 +90,7 @@ def test_a_cluster_that_loses_a_worker_in_a_shard_writes_the_same_bytes(
 def test_a_cluster_that_is_not_there_is_one_message(
     packed: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(clusters, "ANSWER_SECONDS", 1)
     assert packed("--scheduler", "tcp://127.0.0.1:9") == 1
     assert "error: --scheduler tcp://127.0.0.1:9: no scheduler answers there" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "distributed", None)
@@ -96,6 +103,7 @@ class ClosedClient:
 
     status = "closed"
     dashboard_link = ""
+    scheduler = SimpleNamespace(address="tcp://127.0.0.1:1")
 
     def nthreads(self) -> dict[str, int]:
         return {"tcp://127.0.0.1:1": 1}
@@ -109,8 +117,8 @@ class ClosedClient:
     def shutdown(self, wait: bool) -> None:
         assert not wait
 
-    def close(self) -> None:
-        pass
+    def close(self, timeout: int) -> None:
+        raise OSError("nobody is there")
 
 
 def test_a_result_that_cannot_come_any_more_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,3 +126,69 @@ def test_a_result_that_cannot_come_any_more_is_not_waited_for(monkeypatch: pytes
     with pytest.raises(UserError, match="the cluster's scheduler is gone; what was finished is kept"):
         with clusters.ClusterWorkers("tcp://127.0.0.1:1", Display(quiet=True)) as workers:
             workers.map(abs, [1], is_small=False)
+
+
+def test_a_port_that_never_answers_is_one_message(
+    packed: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(clusters, "ANSWER_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        begin = time.monotonic()
+        assert packed("--scheduler", address) == 1
+    assert time.monotonic() - begin < 10
+    assert f"error: --scheduler {address}: no scheduler answers there (" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_scheduler_that_dies_or_freezes_is_one_message_within_ten_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    """A shard per clip, 300 of them, as pixels: the scheduler goes while most of them wait for the one worker."""
+    monkeypatch.setattr(job, "MIB", 1)
+    clips = tuple((1 + n % 21, 20 + n % 21, n % 3) for n in range(300))
+    video = Video("P01_01", height=32, width=48, clips=clips)
+    write_video(tmp_path / "frames", video)
+    write_annotations(tmp_path / "train.csv", [video])
+    (tmp_path / "config.yaml").write_text("name: test\n")
+    (tmp_path / "logs").mkdir()
+    signalled = []
+
+    def strike(scheduler: subprocess.Popen[bytes]) -> None:
+        while not list(tmp_path.glob("shards/train/*.part.npz")):
+            time.sleep(0.01)
+        scheduler.send_signal(number)
+        signalled.append(time.monotonic())
+
+    with cluster(tmp_path / "logs", deaths=[0]) as found:
+        threading.Thread(target=strike, args=(found.scheduler,)).start()
+        assert packer(tmp_path, tmp_path / "shards")("--scheduler", found.address, "data.codec=raw") == 1
+        seconds = time.monotonic() - signalled[0]
+        found.scheduler.send_signal(signal.SIGCONT)
+    said = capfd.readouterr().err
+    assert said == f"error: {clusters.GONE}\n"
+    assert seconds < 10
+
+
+def test_few_tasks_for_each_process_are_under_way_at_a_time() -> None:
+    under_way, most = 0, 0
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, *arguments: Any) -> "Future[Any]":  # type: ignore[override]
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            return super().submit(*arguments)
+
+    class Counted(Workers):
+        def _start(self) -> Executor:
+            return Counting(2)
+
+    def note(done: int | None) -> None:
+        nonlocal under_way
+        under_way -= done is not None
+
+    with Counted(2) as workers:
+        assert workers.map(abs, range(-2000, 0), False, note) == list(range(2000, 0, -1))
+    assert most <= 9  # four per process, and one that is handed out before the one that ended is counted
