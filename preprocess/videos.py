@@ -161,6 +161,8 @@ def _facts(container: Any, stream: Any) -> Facts:
         None if time is None else time / MICROSECONDS for time in (container.start_time, container.duration)
     )
     stream_start = None if stream.start_time is None else float(stream.start_time * stream.time_base)
+    if container.format.name == "avi":  # it has no PTS, and those that FFmpeg makes up are late by the codec's delay
+        start = stream_start = None
     rate = float(stream.guessed_rate or stream.average_rate or 25)
     return Facts(start, stream_start, length, rate, bool(container.format.flags & TS_DISCONT))
 

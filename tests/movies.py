@@ -41,6 +41,7 @@ def write_movie(
     times: Sequence[int] | None = None,
     codec: str = "mpeg4",
     sound: int | None = None,
+    b_frames: int = 0,
     **options: str,
 ) -> Path:
     """Encode frames, nearly without loss.
@@ -52,6 +53,7 @@ def write_movie(
         times: of the frames in milliseconds, for a rate that varies (in Matroska).
         codec: of the video; libx264 has B-frames.
         sound: milliseconds at which the video begins after a second of silence's begin; None: no sound.
+        b_frames: between others, for codecs that have none by default.
         options: of the container.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +64,7 @@ def write_movie(
         stream.pix_fmt = "yuv420p"
         stream.codec_context.qmin, stream.codec_context.qmax = 1, 2
         stream.codec_context.time_base = base
+        stream.codec_context.max_b_frames = b_frames or stream.codec_context.max_b_frames
         if sound is not None:
             _add_silence(container)
         for number, pixels in enumerate(frames):

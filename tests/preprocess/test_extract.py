@@ -141,6 +141,7 @@ def test_the_stride_of_the_shortest_videos_is_told_from_their_counts(
     assert (video.stride, video.rgb.last) == (stride, count)
 
 
+@pytest.mark.slow
 def test_from_videos_to_a_trained_model(tmp_path: Path, run: Extract, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
         steps = [(2, 0) if number % 2 else (0, 2)] * 19

@@ -42,9 +42,12 @@ def test_a_rate_that_varies_keeps_each_frame_s_own_moment(tmp_path: Path) -> Non
     assert read(path)[1] == [0, 0.04, 0.2, 0.233, 0.6]
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "ts", "flv", "h264"])
-def test_b_frames_have_their_times_in_every_container(ending: str, tmp_path: Path) -> None:
-    path = write_movie(tmp_path / f"a.{ending}", moving([(1, 0)] * 29), rate=50, codec="libx264")
+def test_b_frames_have_their_times_in_every_container(ending: str, codec: str, tmp_path: Path) -> None:
+    if codec == "mpeg4" and ending in ("flv", "h264"):
+        pytest.skip("holds no MPEG-4")
+    path = write_movie(tmp_path / f"a.{ending}", moving([(1, 0)] * 29), rate=50, codec=codec, b_frames=2)
     assert read(path)[1] == pytest.approx(even(30, 50), abs=1e-3)  # .mkv and .flv count milliseconds
 
 
