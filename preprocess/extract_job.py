@@ -17,11 +17,11 @@ from preprocess.encoding import ExtractOptions
 from preprocess.extraction import VideoRecord, VideoTask, extract_video, open_source, read_record
 from preprocess.segments import Located, Table, video_id_of
 from preprocess.videos import VideoError
-from preprocess.workers import Workers
+from preprocess.workers import Workers, is_small_job
 
 MARKER = "extract.json"
 VERSION = 2  # of what the same options make of a video
-SMALL_JOB_BYTES = 2**20  # of videos that are done before other processes would have started
+WORK_PER_BYTE = 8  # of a video, in bytes that are copied and checked, about
 COUNTS = ".frames.tmp"
 
 Records = dict[str, VideoRecord]  # by file
@@ -86,7 +86,7 @@ def extract_videos(
 def _extract(todo: Mapping[str, VideoTask], num_workers: int, display: Display) -> dict[str, VideoRecord | VideoError]:
     """The videos' records, or what is wrong with them, in the order in which the videos are named."""
     sizes = {file: _num_bytes(task.source) for file, task in todo.items()}
-    is_small = sum(sizes.values()) < SMALL_JOB_BYTES
+    is_small = is_small_job(WORK_PER_BYTE * sum(sizes.values()))
     with Workers(num_workers, fewer="--workers 1") as workers, _frame_counts(todo) as counts:
         tasks = share_out(todo, sizes, workers.count)
         expected = workers.map(_expected_frames, list(tasks.values()), is_small)

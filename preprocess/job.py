@@ -42,11 +42,10 @@ from preprocess.plan import (
     tar_bytes,
     video_tasks,
 )
-from preprocess.workers import Workers
+from preprocess.workers import Workers, is_small_job
 from preprocess.writer import ShardTask, part_path, shard_path, write_shard
 
 MB, MIB = 1e6, 2**20
-SMALL_JOB_BYTES = 8 * MIB  # packed in less time than processes need to start
 SMALL_JOB_VIDEOS, SMALL_JOB_TARS = 16, 64 * MIB  # listed in less
 
 
@@ -253,7 +252,7 @@ class SplitPacker:
         for task in tasks:  # a part must never stand beside a shard of another cut
             part_path(shard_path(self.folder, task.number)).unlink(missing_ok=True)
         progress = WritingProgress(self.display, self.split, tasks)
-        results = self.workers.map(write_shard, tasks, progress.num_bytes < SMALL_JOB_BYTES, progress.update)
+        results = self.workers.map(write_shard, tasks, is_small_job(progress.num_bytes), progress.update)
         return [problem for result in results for problem in result.problems]
 
 

@@ -24,9 +24,7 @@ from pipeline.format import (
 )
 from preprocess.jpeg import check_jpeg
 from preprocess.parts import count_classes, count_sizes
-from preprocess.workers import Workers
-
-SMALL_JOB_BYTES = 8 * 2**20
+from preprocess.workers import Workers, is_small_job
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def verify_split(folder: Path, workers: Workers, display: Display) -> tuple[Spli
         begin, end = np.searchsorted(rows, (number, number + 1))
         crc, table = split.index.shards[number].crc32c, split.table.cut(int(begin), int(end))
         tasks.append(VerifyTask(path, crc, table, split.codec, tuple(split.classes)))
-    is_small = sum(shard.bytes for shard in split.index.shards) < SMALL_JOB_BYTES
+    is_small = is_small_job(sum(shard.bytes for shard in split.index.shards))
     display.begin(f"{folder.name}: re-reading", len(tasks), unit="shards", every=PLAIN_OFTEN)
     found = workers.map(verify_shard, tasks, is_small, display.tick)
     return split, wrong + [line for lines in found for line in lines]

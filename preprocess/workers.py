@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 Numbered = TypeVar("Numbered")
 
 POLL_SECONDS = 0.5
+SMALL_JOB_BYTES = 8 * 2**20  # copied and checked in less time than processes need to start
 TASKS_PER_PROCESS = 4  # under way or waiting for it
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -27,6 +28,11 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 def num_cores() -> int:
     """Cores that this process may use, which a container or a batch queue can make fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_small_job(num_bytes: int) -> bool:
+    """Whether a job that copies so much is over before other processes would have started."""
+    return num_bytes < SMALL_JOB_BYTES
 
 
 class Workers:

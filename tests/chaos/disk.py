@@ -22,7 +22,7 @@ import train
 from engine import reports as reporting
 from engine.step import Stepper
 from pipeline import inspect, profile
-from preprocess import job, pack
+from preprocess import job, pack, workers
 from tests.chaos.child import Child, import_all
 from tests.chaos.pack import command as pack_command
 from tests.chaos.pack import contents, make_tree
@@ -176,7 +176,7 @@ def commands(folder: Path) -> Iterator[tuple[Command, int]]:
 
 def _packing(folder: Path) -> tuple[Command, int]:
     tree = make_tree(folder / "tree")
-    job.SMALL_JOB_BYTES = 2**40  # in this process
+    workers.SMALL_JOB_BYTES = 2**40  # in this process
 
     def work(out: Path) -> Work:
         return lambda: pack.main([*pack_command(tree, out)[2:], "--quiet"])

@@ -97,7 +97,7 @@ def test_a_reader_of_others_finds_the_pixels(tree: Path, raw_split: Path) -> Non
 
 
 def test_bytes_do_not_depend_on_workers_or_on_an_interruption(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "SMALL_JOB_BYTES", 0)
+    monkeypatch.setattr("preprocess.workers.SMALL_JOB_BYTES", 0)
     whole = content(pack_tree(big, "one", *SMALL_SHARDS))
     assert len([name for name in whole if name.endswith(".tfrecord")]) == 6
     assert content(pack_tree(big, "two", *SMALL_SHARDS, "data.workers=2")) == whole

@@ -182,7 +182,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(
     assert run(rows, "--on-bad", "skip", "--workers", "2", header=TIMES) == 0
     alone = {name: content for name, (content, _) in archives(tmp_path / "own").items()}
     shutil.rmtree(tmp_path / "own")
-    monkeypatch.setattr(extract_job, "SMALL_JOB_BYTES", 0)
+    monkeypatch.setattr("preprocess.workers.SMALL_JOB_BYTES", 0)
     assert run(rows, "--on-bad", "skip", "--workers", "2", header=TIMES) == 0
     assert {name: content for name, (content, _) in archives(tmp_path / "own").items()} == alone
 
@@ -423,8 +423,8 @@ def test_progress_counts_frames_with_a_rate(
     movie: Path, run: Extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     shutil.copy(movie, movie.with_name("more.mp4"))
-    monkeypatch.setattr(extract_job, "SMALL_JOB_BYTES", 0)
-    monkeypatch.setattr("configs.display.PLAIN_EVERY", 0.0)
+    monkeypatch.setattr("preprocess.workers.SMALL_JOB_BYTES", 0)
+    monkeypatch.setattr(extract_job, "PLAIN_OFTEN", 0.0)
     (tmp_path / "segments.csv").write_text("file,label\nmoves.mp4,x\nmore.mp4,x\n")
     named = [str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own"), "--workers", "2"]
     assert extract.main([*named, "--short-side", "0"]) == 0

@@ -118,7 +118,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(
     alone = big_tree.bytes()
     assert len(open_split(big_tree.split).shard_paths) > 4
     shutil.rmtree(big_tree.split)
-    monkeypatch.setattr(job, "SMALL_JOB_BYTES", 0)
+    monkeypatch.setattr("preprocess.workers.SMALL_JOB_BYTES", 0)
     assert big_tree.pack("data.shard_mib=1", f"data.workers={workers}") == 0
     assert big_tree.bytes() == alone
 

@@ -91,5 +91,5 @@ def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_shards_can_be_verified_in_other_processes(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "SMALL_JOB_BYTES", 0)
+    monkeypatch.setattr("preprocess.workers.SMALL_JOB_BYTES", 0)
     assert wrong(copy) == ""
