@@ -77,6 +77,7 @@ class ClipSection(Options):
     mirror: Fraction = Field(description="probability of a horizontal mirror")
     scale: Scale = Field(description="crop side as a fraction of the short side; [1, 1]: off")
     color: float = Field(ge=0, lt=1, description="strength of the colour jitter of RGB; 0: off")
+    synchronized: bool = Field(description="one window and mirror for all streams; false is an ablation")
     rescale_flow: bool = Field(description="scale flow values with the picture when a crop is resized")
 
 

@@ -264,7 +264,7 @@ class ClipLoader:
     def _send(self, prepared: Prepared) -> None:
         self._in_flight.append(prepared)
         for stream, decoder in self.decoders.items():
-            decoder.send(prepared.stored[stream], prepared.views)
+            decoder.send(prepared.stored[stream], prepared.views_of[stream])
 
     def _receive(self) -> Batch:
         prepared = self._in_flight.popleft()
@@ -335,6 +335,8 @@ def _torch_device(name: str) -> torch.device:
 def _identity(split: int, schedule: Schedule, options: ViewOptions, looks: Looks) -> dict[str, Any]:
     """What the order of clips and their views follow from, beside epoch and position; plain numbers and strings."""
     views = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
+    if options.synchronized:
+        del views["synchronized"]  # as it was before there was a choice
     identity = {"split": split, "seed": schedule.seed, "train": schedule.train, **views}
     if schedule.chosen is not None:
         identity["clips"] = schedule.chosen.tolist()

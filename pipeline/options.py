@@ -48,6 +48,7 @@ class LoaderOptions(Options):
     mirror: Fraction = 0.5
     scale: Scale = (1.0, 1.0)
     color: float = Field(0.0, ge=0, lt=1)
+    synchronized: bool = True
     rescale_flow: bool = False
     prefetch: PositiveInt = 2
     on_corrupt: Literal["error", "skip"] = "error"

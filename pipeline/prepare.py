@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.decoders.base import FrameError
-from pipeline.format import ShardError
+from pipeline.format import STREAMS, ShardError
 from pipeline.reader import ClipReader, RawFrame, Stored
 from pipeline.sampler import ONE_LOOK, Looks, Slot, View, ViewOptions, draw_view
 from pipeline.schedule import Schedule
@@ -19,13 +19,18 @@ class Prepared:
 
     Attributes:
         slot: which batch it is.
-        views: how each of its B clips is seen.
+        views_of: by stream, how each of its B clips is seen.
         stored: for "rgb" B * T pictures, clip after clip; for "flow" B * T of u and then as many of v.
     """
 
     slot: Slot
-    views: tuple[View, ...]
+    views_of: dict[str, tuple[View, ...]]
     stored: dict[str, list[Stored]]
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """How the first stream sees the clips: all do, where they are synchronized."""
+        return next(iter(self.views_of.values()))
 
 
 class Preparer:
@@ -53,7 +58,8 @@ class Preparer:
         Raises:
             CorruptClipError: a clip's bytes do not match their CRC.
         """
-        views = self._draw(slot)
+        views, order, apart = self._draw(slot), list(STREAMS), not self._options.synchronized
+        views_of = {stream: self._draw(slot, order.index(stream)) if apart else views for stream in self.reader.columns}
         clips = [self.reader.read(view.clip, view.frames) for view in views]
         stored = {
             stream: [
@@ -64,7 +70,7 @@ class Preparer:
             ]
             for stream in self.reader.columns
         }
-        return Prepared(slot, views, stored)
+        return Prepared(slot, views_of, stored)
 
     def explain(self, prepared: Prepared, stream: str, error: FrameError) -> ShardError:
         """What a decoder's error means: which frame of which clip, and the way out."""
@@ -79,7 +85,7 @@ class Preparer:
             return self.reader.corrupt_frame(view.clip, frame, column, error)
         return self.reader.broken_frame(view.clip, frame, column, error)
 
-    def _draw(self, slot: Slot) -> tuple[View, ...]:
+    def _draw(self, slot: Slot, stream: int = 0) -> tuple[View, ...]:
         table = self.reader.table
         return tuple(
             draw_view(
@@ -93,6 +99,7 @@ class Preparer:
                 train=self._schedule.train,
                 looks=self._looks,
                 look=look,
+                stream=stream,
             )
             for clip, look in zip(slot.clips.tolist(), slot.looks.tolist(), strict=True)
         )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 # What a random stream is for. SeedSequence pads its entropy with zeros, so (seed, epoch) and (seed, epoch, 0) would be
 # one stream; a tag that is never zero keeps the streams apart.
-_ORDER, _VIEW = 1, 2
+_ORDER, _VIEW, _APART = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class ViewOptions:
         scale: (low, high), side of the crop as a fraction of the frame's short side; (1, 1) is off. Evaluation takes
             the middle of the range, so that things have the size there that they have in training on average.
         color: strength s of the colour jitter: brightness, contrast and saturation factors within [1 - s, 1 + s].
+        synchronized: all streams are seen through the same window, mirrored alike. False, an ablation: each stream
+            after the first draws its own window and mirror, as the published code of X-Norm does.
     """
 
     num_frames: int = 16
@@ -32,6 +34,7 @@ class ViewOptions:
     mirror: float = 0.5
     scale: tuple[float, float] = (1.0, 1.0)
     color: float = 0.0
+    synchronized: bool = True
 
 
 @dataclass(frozen=True)
@@ -163,16 +166,20 @@ def draw_view(
     train: bool,
     looks: Looks = ONE_LOOK,
     look: int = 0,
+    stream: int = 0,
 ) -> View:
     """How `clip`, stored as `num_stored` frames of height x width pixels, is seen in `epoch`.
 
-    In evaluation nothing is random, and this is look number `look` of `looks`.
+    In evaluation nothing is random, and this is look number `look` of `looks`. `stream` is which of the streams sees
+    it, from 0: all alike, unless they are not `synchronized`.
     """
     if not train:
         return _evaluated_view(clip, options, num_stored, height, width, looks, look)
     rng = np.random.default_rng((seed, epoch, _VIEW, clip))
     # Everything is drawn, whatever is switched on: an option changes what it names and nothing else.
     scale, down, right, mirror, *color = rng.random(7).tolist()
+    if stream > 0 and not options.synchronized:
+        scale, down, right, mirror = np.random.default_rng((seed, epoch, _APART, stream, clip)).random(4).tolist()
     side = _side(options, height, width, scale)
     brightness, contrast, saturation = (1 + options.color * (2 * draw - 1) for draw in color)
     return View(

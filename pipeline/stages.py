@@ -67,7 +67,7 @@ def _decode(loader: ClipLoader, *, from_memory: bool) -> Iterator[int]:
         for prepared in batches:
             in_flight.append(prepared)
             for stream, decoder in loader.decoders.items():
-                decoder.send(prepared.stored[stream], prepared.views)
+                decoder.send(prepared.stored[stream], prepared.views_of[stream])
             if len(in_flight) > loader.prefetch:
                 yield _drop(in_flight.pop(0), loader.decoders)
 

@@ -415,6 +415,44 @@ def color_twist(rgb: torch.Tensor, brightness: float, contrast: float, saturatio
     return (brightness * (128 + contrast * (saturated - 128))).clamp(0, 255)
 
 
+def test_streams_that_are_not_synchronized_are_cropped_and_mirrored_apart(
+    split: Path, sources: dict[str, Clip]
+) -> None:
+    found = []
+    options = SMALL | {"temporal": "jitter", "num_frames": 8}
+    with (
+        ClipLoader(split, **options) as together,
+        ClipLoader(split, **options, synchronized=False) as apart,
+        ClipLoader(split, **options, synchronized=False, streams=("flow",)) as flow_alone,
+    ):
+        views = flow_views(apart)
+        for one, two, alone in zip(together, apart, flow_alone, strict=True):
+            assert torch.equal(one.rgb, two.rgb)  # the first stream is as it is without the option
+            assert torch.equal(two.flow, alone.flow)
+            for index, (flow, view) in enumerate(zip(next(views), two.views, strict=True)):
+                assert flow.frames.tolist() == view.frames.tolist()  # of the same times
+                expected = seen(sources[apart.clip_ids[view.clip]], flow)[1]
+                np.testing.assert_array_equal(two.flow[index].numpy(), expected)
+                found.append((flow.mirror == view.mirror, (flow.top, flow.left) == (view.top, view.left)))
+        with pytest.raises(UserError, match="synchronized was None, is False"):
+            apart.load_state_dict(together.state_dict())
+    assert {same for same, _ in found} == {True, False}
+    assert not all(same for _, same in found)
+
+
+def flow_views(loader: ClipLoader) -> Iterator[tuple[View, ...]]:
+    for slot in loader.schedule.slots(0, 0):
+        yield loader.preparer.prepare(slot).views_of["flow"]
+
+
+def test_in_evaluation_all_streams_are_synchronized(split: Path) -> None:
+    with (
+        ClipLoader(split, **SMALL, train=False) as one,
+        ClipLoader(split, **SMALL, train=False, synchronized=False) as two,
+    ):
+        assert all(torch.equal(a.flow, b.flow) for a, b in zip(one, two, strict=True))
+
+
 # Faults
 
 
