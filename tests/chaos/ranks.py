@@ -121,18 +121,19 @@ def predictions(folder: Path) -> list[list[str]]:
 
 
 def hit(runs: Runs, number: int, random: np.random.Generator, tally: Tally) -> None:
-    """A random rank of two has a signal at a random step; the job ends, and other numbers of ranks go on."""
-    rank, step, ranks = random.integers(2), random.integers(2, STEPS), int(random.choice([1, 2, 4]))
-    name = f"hit{number}-{rank}-{step}-{ranks}"
-    done = end_of(runs.start(name, 2, hit=f"{rank}:{step}:{number}"))
+    """A random rank of two or four has a signal at a random step; the job ends, and any number of ranks goes on."""
+    before, ranks = int(random.choice([2, 4])), int(random.choice([1, 2, 4]))
+    rank, step = random.integers(before), random.integers(1, STEPS)
+    name = f"hit{number}-{before}-{rank}-{step}-{ranks}-{random.integers(10**6)}"
+    done = end_of(runs.start(name, before, hit=f"{rank}:{step}:{number}"))
     said = "another process of this run has died, or does not answer any more" in done.printed
     what = {signal.SIGKILL: "`kill -9` of", signal.SIGSTOP: "SIGSTOP to"}[signal.Signals(number)]
-    fault = runs.note(f"{what} one of two ranks at a random step, `train.timeout=10`", done.seconds)
+    fault = runs.note(f"{what} one of {before} ranks at a random step, `train.timeout=10`", done.seconds)
     good = done.code == 1 and (said or number == signal.SIGKILL)
     tally.note(fault, "the job ends with exit code 1" if good else done.printed[-500:], good)
-    resumed = end_of(runs.start(name, ranks, "--resume"))
+    resumed = end_of(runs.start(name, ranks, "--resume", "auto"))
     outcome = runs.compare(name) if resumed.code == 0 else (resumed.printed[-500:], False)
-    tally.note(f"and `--resume` on {ranks} rank{'s' if ranks > 1 else ''}", *outcome)
+    tally.note(f"and `--resume auto` on {ranks} rank{'s' if ranks > 1 else ''}", *outcome)
 
 
 def restart(runs: Runs, random: np.random.Generator, tally: Tally) -> None:
@@ -168,10 +169,23 @@ def preempt(runs: Runs, tally: Tally) -> None:
     tally.note("and `--resume`", *outcome)
 
 
+def try_the_rest(kinds: Sequence[Runs], kills: int, random: np.random.Generator, tally: Tally) -> None:
+    """All faults but the plain kill."""
+    for runs in kinds:
+        agree(runs, tally)
+    score(kinds[1], tally)
+    hit(kinds[1], signal.SIGSTOP, random, tally)
+    for number in range(kills):
+        restart(kinds[number % 2], random, tally)
+    restart_on_two_machines(kinds[0], tally)
+    preempt(kinds[1], tally)
+
+
 def main() -> int:
     """Run all of it; the exit code says whether everything ended as it must."""
     parser = fault_parser("ranks", "Let the ranks of a training agree, die, hang and go on.")
     parser.add_argument("--kills", type=int, default=5, help="of each sort (default: %(default)s)")
+    parser.add_argument("--alone", action="store_true", help="kill ranks, and try nothing else")
     arguments = parser.parse_args()
     random, tally = np.random.default_rng(arguments.seed), Tally()
     with tempfile.TemporaryDirectory() as folder:
@@ -180,15 +194,10 @@ def main() -> int:
         for runs in kinds:
             done = end_of(runs.start(ALONE, 1))
             assert done.code == 0, done.printed
-            agree(runs, tally)
-        score(kinds[1], tally)
         for number in range(arguments.kills):
             hit(kinds[number % 2], signal.SIGKILL, random, tally)
-        hit(kinds[1], signal.SIGSTOP, random, tally)
-        for number in range(arguments.kills):
-            restart(kinds[number % 2], random, tally)
-        restart_on_two_machines(kinds[0], tally)
-        preempt(kinds[1], tally)
+        if not arguments.alone:
+            try_the_rest(kinds, arguments.kills, random, tally)
         for fault in {fault for runs in kinds for fault in runs.seconds}:
             seconds = [each for runs in kinds for each in runs.seconds.get(fault, [])]
             tally.remark(fault, f"{min(seconds):.1f} to {max(seconds):.1f} s after the signal")

@@ -83,10 +83,10 @@ def _phase(real: Callable[..., Any], name: str, watch: Watch) -> Callable[..., A
 
 
 def _counted(real: Callable[..., Any], watch: Watch, act: Act) -> Callable[..., Any]:
-    def save(*arguments: Any) -> Any:
+    def save(*arguments: Any, **keywords: Any) -> Any:
         watch[SAVES] += 1
         act("save")
-        return real(*arguments)
+        return real(*arguments, **keywords)
 
     return save
 
