@@ -77,14 +77,12 @@ def _write_predictions(evaluation: Evaluation, file: IO[str]) -> None:
     names = evaluation.classes
     header = ["clip_id", "label", "prediction", *(["label_name", "prediction_name"] if names else [])]
     clips = zip(evaluation.clip_ids, evaluation.labels.tolist(), predictions, scores.tolist(), strict=True)
+
+    def named(label: int, prediction: int) -> list[str]:
+        return [names[label] if label >= 0 else "", names[prediction]] if names else []
+
     rows = (
-        [
-            clip,
-            label,
-            prediction,
-            *([names[label], names[prediction]] if names else []),
-            *(f"{each:.9g}" for each in row),
-        ]
+        [clip, label, prediction, *named(label, prediction), *(f"{score:.9g}" for score in row)]
         for clip, label, prediction, row in clips
     )
     write_csv(file, [*header, *(f"score_{label}" for label in range(scores.shape[1]))], rows)

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from configs import load_config
 from configs.methods import METHODS
 from engine.checkpoint import plain_config, save_checkpoint
 from models import build_model
+from pipeline.format import Target
 from pipeline.loader import ClipLoader
+from preprocess import pack
 from tests import runs
 from tests.runs import MakeArguments, MakeConfig
 
@@ -276,3 +279,33 @@ def test_scoring_that_sees_a_small_part_of_the_frame_is_noted(arguments: MakeArg
     assert evaluation.main([*scoring, "clip.scale=[0.9,1.0]"]) == 0
     assert evaluation.main([*scoring, "clip.crop_size=48"]) == 0
     assert "scoring sees" not in capsys.readouterr().out
+
+
+def test_shards_that_number_the_classes_otherwise_are_matched_by_name(
+    arguments: MakeArguments, best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    scoring = command(arguments, best, "--split", "test")
+    assert evaluation.main(scoring) == 0
+    before = rows(best.parent / "test" / "predictions.csv")
+    state = torch.load(best, weights_only=True)
+    data = {"classes": {"label": ["wash", "cut", "pour", "open"]}, "source": None}
+    save_checkpoint(best, state | {"data": data})
+    assert evaluation.main(scoring) == 0  # shards without names: numbers as they are
+    assert [row["label"] for row in rows(best.parent / "test" / "predictions.csv")] == ["0", "1", "2"]
+    named = [f"data.shards={tmp_path / 'named'}"]
+    targets = (Target(name="label", classes=("cut", "open", "pour")),)
+    monkeypatch.setattr(pack, "SplitPacker", partial(pack.SplitPacker, targets=targets))
+    assert pack.main(arguments(*named)) == 0
+    assert evaluation.main([*scoring, *named]) == 0
+    assert "numbers 2 of its classes otherwise; matched by their names" in capsys.readouterr().out
+    after = rows(best.parent / "test" / "predictions.csv")
+    assert [(row["label"], row["label_name"]) for row in after] == [("1", "cut"), ("3", "open"), ("2", "pour")]
+    assert [row["prediction"] for row in after] == [row["prediction"] for row in before]
+    names = ["wash", "cut", "pour", "open", "4", "5"]
+    assert [row["name"] for row in rows(best.parent / "test" / "per_class.csv")] == names
+    save_checkpoint(best, state | {"data": {"classes": {"label": ["cut", "pour"]}, "source": None}})
+    assert evaluation.main([*scoring, *named]) == 1
+    assert (
+        "test: clips of open, which training did not have; its classes of label are cut, pour"
+        in capsys.readouterr().err
+    )
