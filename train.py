@@ -20,7 +20,7 @@ from engine.checkpoint import load_checkpoint
 from engine.distributed import local_size
 from engine.evaluation import Evaluation
 from engine.interrupt import InterruptionError
-from engine.loaders import open_loader
+from engine.loaders import match_classes, open_loader
 from engine.memory import warn_of_shortage
 from engine.precision_check import check_convolutions
 from engine.reports import summarize, write_reports
@@ -123,6 +123,9 @@ def run(config: Config, session: Session, log: RunLog, resume: bool) -> None:
             loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
             splits = {name: loader.checksum for name, loader in loaders.items() if loader is not None}
             log.check_splits(splits, state)
+            for loader in (val_loader, test_loader):
+                if loader is not None:
+                    match_classes(loader, train_loader.classes, session)
             trainer = Trainer(config, model, train_loader, val_loader, session, log)
             if state:
                 trainer.load_state_dict(state)

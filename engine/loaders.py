@@ -60,11 +60,7 @@ def open_loader(
         crops=looks.crops,
     )
     _note_differences(config, loader, session, train)
-    moved = adopt_classes(loader, classes or {})
-    if moved:
-        session.display.line(
-            f"note: {loader.split_dir} numbers {moved} of its classes otherwise; matched by their names"
-        )
+    match_classes(loader, classes or {}, session)
     highest = int(loader.labels.argmax())
     if loader.labels[highest] >= config.model.num_classes:
         raise UserError(
@@ -72,6 +68,19 @@ def open_loader(
             f"model.num_classes is {config.model.num_classes}; labels run from 0 to num_classes - 1"
         )
     return loader
+
+
+def match_classes(loader: ClipLoader, classes: Mapping[str, Names], session: Session) -> None:
+    """Give the clips the numbers that classes of these names have in training, and say so where they had others.
+
+    Raises:
+        UserError: clips have a class that training does not have.
+    """
+    moved = adopt_classes(loader, classes)
+    if moved:
+        session.display.line(
+            f"note: {loader.split_dir} numbers {moved} of its classes otherwise; matched by their names"
+        )
 
 
 def _note_differences(config: Config, loader: ClipLoader, session: Session, train: bool) -> None:
