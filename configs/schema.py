@@ -8,10 +8,14 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_v
 
 from configs.methods import MethodOptions, Options
 from configs.paths import ConfigPath, expand
+from configs.presets import NO_PRESET, Preset
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+StreamName = Literal["rgb", "flow"]
 
 
 def _ordered(scale: tuple[float, float]) -> tuple[float, float]:
@@ -43,7 +47,11 @@ class DataSection(Options):
 
     frames: ConfigPath = Field(description="root of <participant>/{rgb_frames,flow_frames}/<video>[.tar]")
     annotations: Annotations
-    preset: Literal["xnorm-verbs", "none"] = Field(description="which rows belong to which split")
+    presets: dict[str, Preset] = Field(description="what each preset takes")
+    preset: str = Field(description="which rows belong to which split: a key of presets, or none for every row")
+    layout: Literal["epic", "denseflow", "tsn"] = Field(description="where frames lie and how they are named")
+    flow_stride: PositiveInt | None = Field(description="RGB frames per flow frame, where a video's id says none")
+    streams: list[StreamName] | None = Field(min_length=1, description="what is stored; null: what model.fusion needs")
     shards: ConfigPath = Field(description="root of <split>/00000.tfrecord ...")
     frames_per_clip: int | Literal["all"] = Field(description="stored frames a clip, evenly spaced")
     codec: Literal["jpeg", "raw"] = Field(description="what is stored of a frame: its JPEG file, or its pixels")
@@ -52,6 +60,19 @@ class DataSection(Options):
     on_bad_clip: Literal["error", "skip"] = Field(description="stop at bad clips, or leave them out and list them")
     shard_mib: PositiveInt = Field(description="size of a shard in MiB; clips stay whole")
     workers: int = Field(ge=0, description="packing processes; 0: as many as there are cores")
+
+    @field_validator("preset")
+    @classmethod
+    def _is_known(cls, preset: str, info: ValidationInfo) -> str:
+        known = [*info.data.get("presets", {}), NO_PRESET]
+        if preset not in known:
+            raise ValueError(f"found {preset!r}; allowed: {', '.join(known)}, or another key of data.presets")
+        return preset
+
+    @property
+    def rows(self) -> Preset:
+        """What the preset takes."""
+        return Preset() if self.preset == NO_PRESET else self.presets[self.preset]
 
     @field_validator("frames_per_clip", mode="before")
     @classmethod
@@ -159,6 +180,12 @@ class Config(Options):
                 "train.sync_batchnorm: has no effect when model.freeze_trunk is true; set one of the two to false"
             )
         return self
+
+    @property
+    def streams(self) -> list[StreamName]:
+        """The streams to be stored: those that data.streams names, or that the method reads."""
+        alone: dict[str, list[StreamName]] = {"rgb": ["rgb"], "flow": ["flow"]}
+        return self.data.streams or alone.get(self.model.fusion, ["rgb", "flow"])
 
     def each_seed(self) -> list["Config"]:
         """The runs that this asks for: one a seed, each with a name of its own; without `seeds` itself alone."""

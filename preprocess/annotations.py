@@ -1,21 +1,30 @@
-"""Reads annotation CSVs, EPIC-KITCHENS-100's fifteen columns or X-Norm's six, into typed and checked rows."""
+"""Reads annotation CSVs, EPIC-KITCHENS-100's own columns or X-Norm's six, into typed and checked clips of splits."""
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from configs.epic import flow_index, stride_of_id
 from configs.errors import ConfigError, UserError, listed
+from configs.presets import Preset
 
 if TYPE_CHECKING:
     import _csv  # where the csv module's readers have their type
 
+Targets = Mapping[str, Sequence[str]]
+
 MAX_FRAME = 2**31 - 1
 MAX_DIGITS = 10  # of a number
 COLUMNS = ("narration_id", "participant_id", "video_id", "start_frame", "stop_frame")
-LABEL_COLUMNS = ("verb_class", "verb")  # EPIC's own, where `verb` is text; X-Norm's, where it is the number
+# Columns of each target's class numbers, the first that is there: EPIC's own, where `verb` is text, or X-Norm's, where
+# that is the number.
+LABEL: Targets = {"label": ("verb_class", "verb")}
+UNLABELLED = ("test",)  # splits that may have no labels; they are scored into predictions alone
+UNKNOWN = -1
 
 # Ids become parts of paths and names of files: no separators, no control characters, no white space at the ends.
 _SAFE_ID = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x20\x7f](?:[^/\\\x00-\x1f\x7f]{0,198}[^/\\\x00-\x20\x7f])?")
@@ -30,22 +39,37 @@ class Clip(NamedTuple):
     video_id: str
     start_frame: int  # number of an RGB frame, 1-based
     stop_frame: int  # inclusive
-    label: int
+    targets: tuple[int, ...]  # the class of each; -1 where nobody knows it
 
     @property
-    def targets(self) -> tuple[int, ...]:
-        """The class of each target."""
-        return (self.label,)
+    def label(self) -> int:
+        """The class of the first target."""
+        return self.targets[0]
 
 
-def read_split(paths: Sequence[Path], split: str) -> list[Clip]:
-    """All rows of a split's files, in order; UserError lists every wrong row of every file.
+@dataclass
+class Rows:
+    """What the files of a split say.
+
+    Attributes:
+        clips: in the order of the files.
+        texts: how often each class of a target is written how, where a column of text stands beside its numbers.
+        unlabelled: the files without any label.
+    """
+
+    clips: list[Clip]
+    texts: dict[str, dict[int, Counter[str]]]
+    unlabelled: list[Path]
+
+
+def read_split(paths: Sequence[Path], split: str, targets: Targets = LABEL) -> Rows:
+    """All rows of a split's files; UserError lists every wrong row of every file.
 
     Raises:
         ConfigError: a file that is not there.
         UserError: missing columns, wrong values, ids that occur twice.
     """
-    files = [_read(path, split) for path in paths]
+    files = [_read(path, split, targets) for path in paths]
     clips = [clip for file in files for clip in file.clips]
     if len({clip.clip_id for clip in clips}) < len(clips):
         _note_repeated(files)
@@ -54,7 +78,29 @@ def read_split(paths: Sequence[Path], split: str) -> list[Clip]:
         raise UserError(wrong_rows(wrong))
     if not clips:
         raise UserError(f"{', '.join(map(str, paths))}: no rows below the header; the {split} split needs some")
-    return clips
+    texts: dict[str, dict[int, Counter[str]]] = {target: {} for target in targets}
+    for file in files:
+        for target, label, text in file.texts:
+            texts[target].setdefault(label, Counter())[text] += 1
+    return Rows(clips, texts, [file.path for file in files if not file.labels])
+
+
+def select(clips: Sequence[Clip], preset: Preset, split: str) -> list[Clip]:
+    """The clips that a preset takes for a split, in the order of the files, classes numbered as it lists them."""
+    videos = preset.validation_videos
+    selected = []
+    for clip in clips:
+        in_split = videos is None or split == "test" or (clip.video_id in videos) == (split == "val")
+        if in_split and preset.takes(clip.participant_id, split) and _num_flow(clip) >= preset.min_flow_frames:
+            numbers = preset.renumber(clip.targets)
+            selected += [clip._replace(targets=numbers)] if numbers is not None else []
+    return selected
+
+
+def _num_flow(clip: Clip) -> int:
+    """Flow frames that stand beside a clip's RGB frames, by the video's id."""
+    stride = stride_of_id(clip.video_id) or 1
+    return flow_index(clip.stop_frame, stride) - flow_index(clip.start_frame, stride) + 1
 
 
 @dataclass
@@ -62,12 +108,15 @@ class _File:
     """What was read of one file: its clips with their lines, and what is wrong with other lines."""
 
     path: Path
-    places: list[int]  # where the fields of Clip stand in a row
-    label_name: str
-    width: int  # cells a row
+    places: list[int]  # where the ids and frames of Clip stand in a row, and then its classes
+    labels: dict[str, str]  # name of the column of each target's class; empty in a file without labels
+    text_places: dict[str, int]  # where a class is written as text, by target
+    width: int  # cells per row
+    num_targets: int
     clips: list[Clip] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)  # of each clip
     wrong: list[tuple[int, str]] = field(default_factory=list)
+    texts: list[tuple[str, int, str]] = field(default_factory=list)  # target, class, text
 
     def take(self, row: list[str], line: int) -> None:
         """Read one row."""
@@ -77,6 +126,9 @@ class _File:
         else:
             self.clips.append(clip)
             self.lines.append(line)
+            for position, target in enumerate(self.labels):
+                if target in self.text_places:
+                    self.texts.append((target, clip.targets[position], row[self.text_places[target]].strip()))
 
     def _clip(self, row: list[str]) -> Clip | str:
         """The clip of a row, or what is wrong with it."""
@@ -84,27 +136,28 @@ class _File:
             return f"found {len(row)} cells, the header has {self.width}"
         clip_id, participant, video, *cells = (row[place].strip() for place in self.places)
         if not all(cell.isdecimal() and len(cell) <= MAX_DIGITS for cell in cells):
-            return "; ".join(_not_a_number(dict(zip((*COLUMNS[3:], self.label_name), cells, strict=True))))
-        clip = Clip(clip_id, participant, video, *map(int, cells))
+            return "; ".join(_not_a_number(dict(zip((*COLUMNS[3:], *self.labels.values()), cells, strict=True))))
+        start, stop, *classes = map(int, cells)
+        clip = Clip(clip_id, participant, video, start, stop, tuple(classes) or (UNKNOWN,) * self.num_targets)
         return _wrong(clip) or clip
 
 
-def _read(path: Path, split: str) -> _File:
+def _read(path: Path, split: str, targets: Targets) -> _File:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            return _parse(path, csv.reader(file))
+            return _parse(path, csv.reader(file), targets, may_lack=split in UNLABELLED)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV") from None
     except OSError as error:
         raise ConfigError(f"data.annotations.{split}: {path}: cannot be read ({error.strerror})") from None
 
 
-def _parse(path: Path, reader: "_csv.Reader") -> _File:
+def _parse(path: Path, reader: "_csv.Reader", targets: Targets, may_lack: bool) -> _File:
     try:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: not CSV: {error}") from None
-    file = _File(path, *_columns(path, header), len(header))
+    file = _File(path, *_columns(path, header, targets, may_lack), len(header), len(targets))
     try:
         for row in reader:
             if row:
@@ -130,18 +183,23 @@ def wrong_rows(wrong: Sequence[str]) -> str:
     return head + listed(wrong, separator="\n  ")
 
 
-def _columns(path: Path, header: list[str]) -> tuple[list[int], str]:
-    """Where the fields of Clip stand in a row, and the name of the label's column."""
-    label = next((name for name in LABEL_COLUMNS if name in header), None)
+def _columns(
+    path: Path, header: list[str], targets: Targets, may_lack: bool
+) -> tuple[list[int], dict[str, str], dict[str, int]]:
+    """Where the fields of Clip stand in a row, the columns of its classes, and where those are written as text."""
+    labels = {t: name for t, names in targets.items() for name in reversed(names) if name in header}
     missing = [name for name in COLUMNS if name not in header]
-    missing += [] if label else [" or ".join(LABEL_COLUMNS)]
-    if missing or label is None:
+    if labels or not may_lack:
+        missing += [" or ".join(names) for target, names in targets.items() if target not in labels]
+    if missing:
         found = ", ".join(header) if any(header) else "an empty file"
         raise UserError(
             f"{path}:1: missing columns: {', '.join(missing)}; found: {found[:500]}; allowed: EPIC-KITCHENS-100's own "
             f"columns, or {', '.join(COLUMNS)}, verb (a number)"
         )
-    return [header.index(name) for name in (*COLUMNS, label)], label
+    texts = {target: name.removesuffix("_class") for target, name in labels.items() if name.endswith("_class")}
+    text_places = {target: header.index(text) for target, text in texts.items() if text in header}
+    return [header.index(name) for name in (*COLUMNS, *labels.values())], labels, text_places
 
 
 def _wrong(clip: Clip) -> str | None:
@@ -153,8 +211,8 @@ def _wrong(clip: Clip) -> str | None:
         return "start_frame: found 0; frames count from 1"
     if clip.stop_frame < clip.start_frame:
         return f"stop_frame: found {clip.stop_frame}, before start_frame {clip.start_frame}; it is the last frame"
-    if clip.stop_frame > MAX_FRAME or clip.label > MAX_FRAME:
-        return f"stop_frame or label: found {max(clip.stop_frame, clip.label)}; at most {MAX_FRAME}"
+    if (largest := max(clip.stop_frame, *clip.targets)) > MAX_FRAME:
+        return f"stop_frame or label: found {largest}; at most {MAX_FRAME}"
     return None
 
 

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
 from configs.display import PLAIN_OFTEN, Display
-from configs.errors import UserError
+from configs.errors import UserError, listed
 from configs.files import make_folder, remove_scratch
 from configs.lock import locked
 from configs.schema import DataSection
@@ -25,8 +25,10 @@ from pipeline.format import (
     open_split,
     read_index,
 )
+from preprocess.advice import explain_root
 from preprocess.annotations import Clip
 from preprocess.codec import Codec
+from preprocess.frames import FrameRules
 from preprocess.parts import LABEL, Part, Wanted, finish, leftovers, options_of, read_part, read_source
 from preprocess.plan import (
     PlannedClip,
@@ -38,6 +40,7 @@ from preprocess.plan import (
     cut_shards,
     frames_digest,
     plan_video,
+    settle_strides,
     shard_digest,
     tar_bytes,
     video_tasks,
@@ -47,6 +50,7 @@ from preprocess.writer import ShardTask, part_path, shard_path, write_shard
 
 MB, MIB = 1e6, 2**20
 SMALL_JOB_VIDEOS, SMALL_JOB_TARS = 16, 64 * MIB  # listed in less
+MAX_NOTES = 10  # about videos
 
 
 @dataclass
@@ -57,6 +61,8 @@ class SplitPlan:
     clips: list[PlannedClip]  # in the order of the annotations
     problems: list[Problem]
     order: dict[str, int]  # position of each clip in the annotations
+    root: Path  # of the frames
+    skips: bool  # whether bad clips are left out
 
     def in_order(self, problems: Iterable[Problem]) -> list[Problem]:
         """Problems as the annotations have their clips, whichever process found them."""
@@ -64,7 +70,9 @@ class SplitPlan:
 
     def explain(self, split: str, problems: Sequence[Problem]) -> str:
         """One message of all that is wrong."""
-        return bad_clips_message(split, problems, len(self.order))
+        num_bad = len({problem.clip_id for problem in problems})
+        head = f"{split}: {num_bad} of {len(self.order)} clips cannot be packed from {self.root.absolute()}:"
+        return bad_clips_message(head, problems, self.videos, self.skips)
 
 
 @dataclass
@@ -106,15 +114,25 @@ class SplitPacker:
     def plan(self) -> SplitPlan:
         """Find every frame of the split; what is missing is listed in the plan."""
         stored = None if self.data.frames_per_clip == "all" else self.data.frames_per_clip
-        tasks = video_tasks(str(self.data.frames), self.clips, stored, Codec.of(self.data), self.streams)
+        tasks = video_tasks(str(self.data.frames), self.clips, stored, Codec.of(self.data), self._rules())
         self.display.begin(f"{self.split}: looking at the frames", len(tasks), unit="videos", every=PLAIN_OFTEN)
         is_small = len(tasks) < SMALL_JOB_VIDEOS and sum(map(tar_bytes, tasks)) < SMALL_JOB_TARS
         videos = self.workers.map(plan_video, tasks, is_small, self.display.tick)
+        notes = [settle_strides(videos), listed([note for v in videos for note in v.notes], MAX_NOTES, "\n  ")]
+        for note in filter(None, notes):
+            self.display.line(f"{self.split}: note: {note}")
         order = {clip.clip_id: position for position, clip in enumerate(self.clips)}
         clips = sorted((clip for video in videos for clip in video.clips), key=lambda clip: order[clip.clip.clip_id])
-        plan = SplitPlan(videos, clips, [], order)
+        plan = SplitPlan(videos, clips, [], order, self.data.frames, self.data.on_bad_clip == "skip")
         plan.problems = plan.in_order(problem for video in videos for problem in video.problems)
         return plan
+
+    def _rules(self) -> FrameRules:
+        """How the frames are to be read: by the config, and by what their extraction left of itself."""
+        options = (self.wanted.source or {}).get("options")
+        stride = options.get("stride") if isinstance(options, dict) else None
+        known = stride if isinstance(stride, int) and stride > 0 else None
+        return FrameRules(self.data.layout, self.data.flow_stride or known, tuple(s.name for s in self.streams))
 
     def pack(self) -> Outcome:
         """Pack the split, or keep it when it is complete.
@@ -173,9 +191,9 @@ class SplitPacker:
     def _changed_frames(self, index: Index) -> list[str]:
         """How the frames differ from those that were packed, as far as all are (still) there."""
         since = (self.folder / INDEX_NAME).stat().st_mtime
-        if index.inputs.num_files is None or are_unchanged(str(self.data.frames), self.clips, self.streams, since):
+        if index.inputs.num_files is None or are_unchanged(str(self.data.frames), self.clips, index.streams, since):
             return []
-        plan = self.plan()
+        plan = replace(self, streams=index.streams).plan()
         if {problem.clip_id for problem in plan.problems} - {problem.clip_id for problem in index.left_out}:
             return []
         was, now = index.inputs, self._inputs(plan)
@@ -198,7 +216,9 @@ class SplitPacker:
             return
         message = plan.explain(self.split, plan.problems)
         if not plan.clips:
-            raise UserError(message)
+            kitchens = list(dict.fromkeys(video.participant_id for video in plan.videos))
+            wrong_root = explain_root(str(plan.root), kitchens) if self.data.layout == "epic" else ""
+            raise UserError(f"data.frames: {plan.root.absolute()}: {wrong_root}" if wrong_root else message)
         if self.data.on_bad_clip == "error":
             head = message.split("\n", 1)[0].rstrip(":")
             self.display.line(f"{head}; packing goes on to find what else is wrong, Ctrl-C stops it")

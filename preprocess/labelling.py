@@ -77,7 +77,7 @@ def label(
         except SegmentError as error:
             wrong.append(f"{table.path}:{segment.line}: {segment.file}: {error}")
         else:
-            clips.append((segment, Clip(clip_id, segment.participant, video, *span, number)))
+            clips.append((segment, Clip(clip_id, segment.participant, video, *span, (number,))))
     labels: dict[str, set[int]] = {}
     for segment, clip in clips:
         labels.setdefault(segment.file, set()).add(clip.label)

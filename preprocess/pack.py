@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -15,17 +16,21 @@ if __name__ == "__main__":
 
 from configs.command import add_config, command_parser
 from configs.display import Display
-from configs.errors import UserError, exit_code_of
+from configs.errors import UserError, exit_code_of, listed
 from configs.load import load_config
+from configs.presets import Preset
 from configs.schema import DataSection
-from preprocess.annotations import Clip, read_split
+from pipeline.format import STREAMS, Target
+from preprocess.annotations import LABEL, Clip, Rows, Targets, read_split, select
+from preprocess.classes import class_names
 from preprocess.cluster import ClusterWorkers
 from preprocess.codec import count_pictures
 from preprocess.job import SplitPacker
-from preprocess.presets import select
 from preprocess.report import show_outcome, show_plan
 from preprocess.verify import verify_split
 from preprocess.workers import Workers
+
+Classes = dict[str, tuple[str, ...] | None]  # names of each target's classes, from 0 on
 
 DESCRIPTION = """\
 Pack the labelled clips of each split into a few large shards, JPEG bytes untouched or, with
@@ -62,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    data = load_config(arguments.config, arguments.overrides).data
+    config = load_config(arguments.config, arguments.overrides)
+    data = config.data
     with Display(arguments.quiet) as display:
         if arguments.scheduler is None:
             workers = Workers(data.workers)
@@ -73,56 +79,78 @@ def _run(arguments: argparse.Namespace) -> int:
         with workers:
             if arguments.verify:
                 return _verify(data, workers, display)
+            splits, classes = read_splits(data, display)
+            targets = tuple(Target(name=name, classes=names) for name, names in classes.items())
+            streams = tuple(STREAMS[name] for name in STREAMS if name in config.streams)
+            packers = [SplitPacker(*split, data, workers, display, targets, streams) for split in splits.items()]
             if arguments.plan:
-                return _plan(data, workers, display)
-            return _pack(data, workers, display)
+                show_plan(splits, classes, {packer.split: packer.plan() for packer in packers}, data, display)
+                return 0
+            return _pack(packers, display)
 
 
-def read_splits(data: DataSection, display: Display) -> dict[str, list[Clip]]:
-    """The clips of each split that the config names.
+def read_splits(data: DataSection, display: Display) -> tuple[dict[str, list[Clip]], Classes]:
+    """The clips of each split that the config names, and what is told of them; says what is odd about them.
 
     Raises:
         UserError: annotations are wrong, or give a split no clip.
     """
+    preset = data.rows
+    targets = {name: (column,) for name, column in preset.targets.items()} if preset.targets else LABEL
     splits = {}
-    rows: dict[tuple[Path, ...], list[Clip]] = {}  # a preset can cut several splits from the same files
+    rows: dict[tuple[Path, ...], Rows] = {}  # a preset can cut several splits from the same files
     for split, paths in data.annotations.splits().items():
         files = tuple(paths)
-        rows[files] = rows.get(files) or read_split(paths, split)
-        splits[split] = select(rows[files], data.preset, split)
+        rows[files] = rows.get(files) or read_split(paths, split, targets)
+        splits[split] = select(rows[files].clips, preset, split)
         if not splits[split]:
             where = ", ".join(map(str, paths))
             hint = "data.preset=none takes all"
             raise UserError(f"{where}: no row belongs to the {split} split of preset {data.preset!r}; {hint}")
-    _warn_of_leaks(splits, display)
-    return splits
+        for path in rows[files].unlabelled:
+            display.line(f"note: {path} has no labels ({', '.join(targets)}): {split} can be scored into predictions")
+    _note_shared(splits, display)
+    return splits, _name_classes(targets, preset, rows, display)
 
 
-def _warn_of_leaks(splits: dict[str, list[Clip]], display: Display) -> None:
-    """Say when splits share clips: what is trained on says nothing when it is scored."""
-    ids = {split: {clip.clip_id for clip in clips} for split, clips in splits.items()}
-    for one, other in combinations(ids, 2):
-        shared = ids[one] & ids[other]
+def _name_classes(targets: Targets, preset: Preset, rows: Mapping[tuple[Path, ...], Rows], display: Display) -> Classes:
+    folders = dict.fromkeys(path.parent for files in rows for path in files)
+    named: Classes = {}
+    for name, columns in targets.items():
+        texts: dict[int, Counter[str]] = {}
+        for found in rows.values():
+            for number, counts in found.texts[name].items():
+                texts.setdefault(number, Counter()).update(counts)
+        names, notes = class_names(name, columns[0], folders, texts, preset.classes.get(name))
+        named[name] = names
+        for note in notes:
+            display.line(f"note: {note}")
+    return named
+
+
+def _note_shared(splits: dict[str, list[Clip]], display: Display) -> None:
+    """Say when splits share clips or videos: what is trained on says little when it is scored."""
+    for (one, clips), (other, others) in combinations(splits.items(), 2):
+        shared = {clip.clip_id for clip in clips} & {clip.clip_id for clip in others}
+        videos = {clip.video_id for clip in clips} & {clip.video_id for clip in others}
         if shared:
             display.line(f"warning: {len(shared)} clips are in both {one} and {other}, {min(shared)} among them")
+        elif videos:
+            display.line(
+                f"note: {one} and {other} share {len(videos)} videos ({listed(sorted(videos), 3)}): clips of one video "
+                "look alike, so that scores of one split say less of new videos"
+            )
 
 
-def _pack(data: DataSection, workers: Workers, display: Display) -> int:
-    failed = []
-    for split, clips in read_splits(data, display).items():
+def _pack(packers: Sequence[SplitPacker], display: Display) -> int:
+    failed: dict[str, None] = {}  # a wrong data.frames is said once
+    for packer in packers:
         try:
-            show_outcome(split, SplitPacker(split, clips, data, workers, display).pack(), display)
+            show_outcome(packer.split, packer.pack(), display)
         except UserError as error:  # the other splits can still be packed
-            failed.append(str(error))
+            failed[str(error)] = None
     if failed:
         raise UserError("\n       ".join(failed))
-    return 0
-
-
-def _plan(data: DataSection, workers: Workers, display: Display) -> int:
-    splits = read_splits(data, display)
-    plans = {split: SplitPacker(split, clips, data, workers, display).plan() for split, clips in splits.items()}
-    show_plan(splits, plans, data, display)
     return 0
 
 

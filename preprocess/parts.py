@@ -74,9 +74,9 @@ class Wanted:
             return differing
         if [(t.name, t.classes) for t in index.targets] != [(t.name, t.classes) for t in self.targets]:
             differing.append("its classes had other names (data.annotations)")
-        if index.streams != self.streams:
+        if not set(self.streams) <= set(index.streams):
             streams = (" and ".join(stream.name for stream in found) for found in (index.streams, self.streams))
-            differing.append(f"it holds {', not '.join(streams)}")
+            differing.append(f"it holds {', not '.join(streams)} (data.streams)")
         return differing + (source_differences(index.source, self.source) if frames_are_there else [])
 
 

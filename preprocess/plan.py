@@ -4,22 +4,24 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.epic import flow_index, stride_of_id
+from configs.epic import stride_of_id
 from configs.errors import listed
-from pipeline.format import MAX_PAYLOAD, PLANES, STREAMS, VERSION, channels_of, planes_of
+from pipeline.format import MAX_PAYLOAD, STREAMS, VERSION, channels_of
 from pipeline.format import Stream as StoredStream
 from preprocess.annotations import Clip
 from preprocess.codec import Codec
-from preprocess.frames import JpegFiles, Source, SourceError, Stream, Video, choose_frames, open_video
-from preprocess.jpeg import Picture, check_jpeg
+from preprocess.frames import FrameRules, Video, choose_frames, open_video
+from preprocess.jpeg import Picture, check_jpeg, exif_orientation
+from preprocess.listing import JpegFiles, Source, SourceError
 
 FILE_OVERHEAD = 32  # bytes of the record around a picture's file, about; shards need not know better
-_STREAM_NAMES = ("RGB", "flow u", "flow v")
+MAX_HINTS = 3  # in a message about what is missing
 
 
 class Problem(NamedTuple):
@@ -56,7 +58,12 @@ class VideoTask:
     clips: tuple[Clip, ...]  # all of the same video
     num_frames: int | None  # stored frames a clip; None: all
     codec: Codec
-    streams: tuple[StoredStream, ...] = tuple(STREAMS.values())  # that are stored
+    rules: FrameRules = field(default_factory=FrameRules)
+
+    @property
+    def streams(self) -> tuple[StoredStream, ...]:
+        """What is stored, as the shards have it."""
+        return tuple(stream for name, stream in STREAMS.items() if name in self.rules.streams)
 
 
 @dataclass
@@ -74,16 +81,18 @@ class VideoPlan:
     num_clamped: int = 0  # stored frames that stand behind the last flow frame
     clips: list[PlannedClip] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what is not as usual, though it can be packed
+    hints: dict[str, str] = field(default_factory=dict)  # by file: what is there instead of it, and what helps
 
 
 def video_tasks(
-    root: str, clips: Sequence[Clip], num_frames: int | None, codec: Codec, streams: tuple[StoredStream, ...]
+    root: str, clips: Sequence[Clip], num_frames: int | None, codec: Codec, rules: FrameRules
 ) -> list[VideoTask]:
     """Group the clips by video, in the order in which videos first occur."""
     groups: dict[tuple[str, str], list[Clip]] = {}
     for clip in clips:
         groups.setdefault((clip.participant_id, clip.video_id), []).append(clip)
-    return [VideoTask(root, tuple(group), num_frames, codec, streams) for group in groups.values()]
+    return [VideoTask(root, tuple(group), num_frames, codec, rules) for group in groups.values()]
 
 
 def plan_video(task: VideoTask) -> VideoPlan:
@@ -92,23 +101,60 @@ def plan_video(task: VideoTask) -> VideoPlan:
     of_id = stride_of_id(first.video_id)
     plan = VideoPlan(first.participant_id, first.video_id, len(task.clips), of_id, "id" if of_id else "unknown")
     try:
-        video = open_video(task.root, first.participant_id, first.video_id)
+        video = open_video(task.root, first.participant_id, first.video_id, task.rules)
     except SourceError as error:
+        plan.hints[relative(error.file, task.root)] = error.hint
         plan.problems = [_problem(clip, error, task.root) for clip in task.clips]
         return plan
     plan.stride, plan.stride_from = video.stride, video.stride_from
-    plan.num_rgb, plan.num_flow = video.rgb.last, video.last_flow
+    plan.num_rgb, plan.num_flow = video.last_rgb, video.last_flow
     plan.kind = " and ".join(sorted({".tar" if stream.source.is_tar else "folder" for stream in video.streams}))
     with JpegFiles() as files:
+        plan.notes = [f"{first.video_id}: {note}" for note in (video.shortage(), _turned(video, files)) if note]
         for clip in task.clips:
             try:
                 planned = _plan_clip(video, clip, task, files)
             except SourceError as error:
                 plan.problems.append(_problem(clip, error, task.root))
+                plan.hints[relative(error.file, task.root)] = error.hint
             else:
                 plan.clips.append(planned)
                 plan.num_clamped += planned.num_clamped
     return plan
+
+
+def _turned(video: Video, files: JpegFiles) -> str:
+    """What to say where a viewer would show the frames otherwise than they are stored and seen here."""
+    stream = video.streams[0]
+    try:
+        (offset,), (size,) = stream.locate(stream.numbers[:1])
+        turn = exif_orientation(files.read(stream.source, int(stream.numbers[0]), int(offset), int(size)))
+    except (ValueError, SourceError):  # said where a clip needs the frame
+        return ""
+    what = f"its frames say by EXIF that a viewer turns them (orientation {turn}); they are used as they are stored"
+    return what if turn > 1 else ""
+
+
+def settle_strides(videos: Iterable[VideoPlan]) -> str:
+    """Hold the stride of videos whose id says none to the whole set: counts say 2 only where they do of all.
+
+    Else half as much flow as RGB may be flow that is cut off; such videos lose their clips. Returns what to say of it.
+    """
+    guessed = [video for video in videos if video.stride_from in ("counts", "default")]
+    halved = [video for video in guessed if video.stride == 2]
+    if not halved:
+        return ""
+    found = f"{len(halved)} of {len(guessed)} videos"
+    if len(halved) == len(guessed):
+        return (
+            f"{found} have half as many flow frames as RGB frames: one flow frame stands for two RGB frames "
+            "(data.flow_stride says otherwise)"
+        )
+    why = f"has half as many flow frames as RGB frames, as {found} do; data.flow_stride=1 or 2 decides"
+    for video in halved:
+        video.problems += [Problem(planned.clip.clip_id, video.video_id, why) for planned in video.clips]
+        video.clips = []
+    return ""
 
 
 def relative(file: str, root: str) -> str:
@@ -121,25 +167,13 @@ def _problem(clip: Clip, error: SourceError, root: str) -> Problem:
 
 
 def _plan_clip(video: Video, clip: Clip, task: VideoTask, files: JpegFiles) -> PlannedClip:
-    last = video.rgb.last
-    if clip.stop_frame > last:
-        why = f"frames {clip.start_frame}..{clip.stop_frame} are wanted, the last RGB frame is {last}"
-        raise SourceError(video.rgb.source.path, why)
-    ends = np.array([clip.start_frame, clip.stop_frame])
-    flow_ends = video.flow_of(ends)
-    if flow_index(clip.start_frame, video.stride) > video.last_flow:
-        why = f"the whole clip stands behind the last flow frame, {video.last_flow} (stride {video.stride})"
-        raise SourceError(video.streams[1].source.path, why)
-    for stream, name, wanted in zip(video.streams, _STREAM_NAMES, (ends, flow_ends, flow_ends), strict=True):
-        _refuse_gaps(stream, name, int(wanted[0]), int(wanted[1]))
+    video.check_span(clip.start_frame, clip.stop_frame)
     rgb = choose_frames(clip.start_frame, clip.stop_frame, task.num_frames)
-    flow = video.flow_of(rgb)
-    of_plane = dict(zip(PLANES, zip(video.streams, (rgb, flow, flow), strict=True), strict=True))
-    stored = [of_plane[plane] for plane in planes_of(task.streams)]
-    places = [stream.locate(wanted) for stream, wanted in stored]
+    wanted = video.numbers_of(rgb)
+    numbers = np.stack(list(wanted.values()), axis=1)  # [T, P]
+    places = [video.planes[plane].locate(frames) for plane, frames in wanted.items()]
     offsets, sizes = (np.stack(columns, axis=1) for columns in zip(*places, strict=True))  # each [T, P]
-    numbers = np.stack([wanted for _, wanted in stored], axis=1)
-    sources = tuple(stream.source for stream, _ in stored)
+    sources = tuple(stream.source for stream in video.streams)
     stored_bytes = int(sizes.sum())
     if task.codec.decodes:
         first = _read_size(sources[0], int(numbers[0, 0]), int(offsets[0, 0]), int(sizes[0, 0]), files)
@@ -147,9 +181,8 @@ def _plan_clip(video: Video, clip: Clip, task: VideoTask, files: JpegFiles) -> P
         stored_bytes = len(rgb) * height * width * sum(channels_of(task.streams))
     if stored_bytes + 2 * FILE_OVERHEAD * sizes.size > MAX_PAYLOAD:
         why = f"{stored_bytes} bytes in {len(rgb)} frames are more than a record can hold; lower data.frames_per_clip"
-        raise SourceError(video.rgb.source.path, why)
-    num_clamped = int((flow_index(rgb, video.stride) > video.last_flow).sum())
-    return PlannedClip(clip, sources, numbers, offsets, sizes, stored_bytes, num_clamped)
+        raise SourceError(sources[0].path, why)
+    return PlannedClip(clip, sources, numbers, offsets, sizes, stored_bytes, video.num_clamped(rgb))
 
 
 def _read_size(source: Source, number: int, offset: int, size: int, files: JpegFiles) -> Picture:
@@ -160,24 +193,19 @@ def _read_size(source: Source, number: int, offset: int, size: int, files: JpegF
         raise SourceError(source.name(number), str(error)) from None
 
 
-def _refuse_gaps(stream: Stream, name: str, first: int, last: int) -> None:
-    missing = stream.num_missing(first, last)
-    if missing:
-        which = stream.first_missing(first, last)
-        why = f"is missing ({missing} of the clip's {name} frames {first}..{last} are)"
-        raise SourceError(stream.source.name(which), why)
-
-
-def bad_clips_message(split: str, problems: Sequence[Problem], num_clips: int) -> str:
-    """All that is wrong, a line a file, with the clips that need it."""
+def bad_clips_message(head: str, problems: Sequence[Problem], videos: Iterable[VideoPlan], skips: bool) -> str:
+    """All that is wrong, a line per file, with the clips that need it, what is there instead, and what helps."""
     files: dict[tuple[str, str], list[str]] = {}
     for problem in problems:
         files.setdefault((problem.file, problem.why), []).append(problem.clip_id)
-    lines = [f"clip{'s' * (len(ids) > 1)} {listed(ids)}: {file} {why}" for (file, why), ids in files.items()]
-    num_bad = len({problem.clip_id for problem in problems})
-    head = f"{split}: {num_bad} of {num_clips} clips cannot be packed:"
-    end = "mend the files and run the same command again, or set data.on_bad_clip=skip to leave these clips out"
-    return "\n  ".join([head, *lines, end])
+    hints = ((file, f"; {hint}") for video in videos for file, hint in video.hints.items() if hint)
+    told = dict(islice(hints, MAX_HINTS))
+    lines = [
+        f"clip{'s' * (len(ids) > 1)} {listed(ids)}: {file} {why}{told.get(file, '')}"
+        for (file, why), ids in files.items()
+    ]
+    end = "" if skips else ", or set data.on_bad_clip=skip to leave these clips out"
+    return "\n  ".join([head, *lines, f"mend the files and run the same command again{end}"])
 
 
 def cut_shards(clips: Iterable[PlannedClip], shard_bytes: int) -> list[list[PlannedClip]]:

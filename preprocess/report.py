@@ -1,7 +1,7 @@
 """Tables and lines for a person: what would be packed, what was packed."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.table import Table
 
@@ -11,21 +11,22 @@ from pipeline.format import PLANES
 from preprocess.annotations import Clip
 from preprocess.codec import count_pictures
 from preprocess.job import Outcome, SplitPlan
-from preprocess.plan import VideoPlan, bad_clips_message
+from preprocess.plan import VideoPlan
 
 Clips = Mapping[str, Sequence[Clip]]  # by split
 Plans = Mapping[str, SplitPlan]  # by split
+Classes = Mapping[str, Sequence[str] | None]  # names of each target's classes
 
 
-def show_plan(clips: Clips, plans: Plans, data: DataSection, display: Display) -> None:
+def show_plan(clips: Clips, classes: Classes, plans: Plans, data: DataSection, display: Display) -> None:
     """Print all that --plan finds."""
     if not data.frames.is_dir():
         display.line(f"data.frames: {data.frames} is not there; what follows is known from the annotations alone")
-    for table in (_splits(clips, plans, data), _classes(clips), _participants(clips), _videos(plans)):
+    for table in (_splits(clips, plans, data), *_classes(clips, classes), _participants(clips), _videos(plans)):
         display.table(table)
     for split, plan in plans.items():
         if plan.problems and data.frames.is_dir():
-            display.line(bad_clips_message(split, plan.problems, len(clips[split])))
+            display.line(plan.explain(split, plan.problems))
 
 
 def _table(title: str, columns: Sequence[str], num_text: int = 1) -> Table:
@@ -65,12 +66,19 @@ def _size(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
 
 
-def _classes(clips: Clips) -> Table:
-    table = _table("Classes", ("label", *clips), num_text=1)
-    by_split = [Counter(clip.label for clip in found) for found in clips.values()]
-    for label in sorted(set().union(*by_split)):
-        table.add_row(str(label), *(f"{counts[label]:,}" for counts in by_split))
-    return table
+def _classes(clips: Clips, classes: Classes) -> Iterator[Table]:
+    for position, (target, names) in enumerate(classes.items()):
+        by_split = [Counter(clip.targets[position] for clip in found) for found in clips.values()]
+        seen = sorted(set().union(*by_split))
+        table = _table(
+            f"Classes of {target}: {sum(label >= 0 for label in seen)}{f' of {len(names)}' if names else ''}",
+            (target, "name", *clips),
+            2,
+        )
+        for label in seen:
+            name = names[label] if names and 0 <= label < len(names) else "unknown" if label < 0 else ""
+            table.add_row(str(label), name, *(f"{counts[label]:,}" for counts in by_split))
+        yield table
 
 
 def _participants(clips: Clips) -> Table:

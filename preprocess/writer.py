@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from configs.files import atomic_write
 from pipeline.format import ClipFields, FrameTable, Stream, channels_of, planes_of, record_chunks, stored_crc
 from preprocess.codec import Codec
-from preprocess.frames import JpegFiles
 from preprocess.jpeg import CHANNEL_NAMES, Picture, check_jpeg
+from preprocess.listing import JpegFiles
 from preprocess.plan import PlannedClip, Problem, relative
 
 

@@ -93,10 +93,34 @@ def behind_the_video(place: Place) -> None:
     place.run(OWN + TRAIN_OWN, 1)
 
 
-def half_of_the_flow(place: Place) -> None:
+def one_video_less(place: Place) -> None:
+    shutil.rmtree(next(place.folder.glob("frames/*/rgb_frames/*_01")))
+    place.run(OWN + TRAIN_OWN, 1)
+
+
+def frames_of_denseflow(place: Place) -> None:
+    for path in frames(place, "rgb_frames"):
+        path.rename(path.with_name(f"img_{path.stem[-5:]}.jpg"))
+    place.run(OWN + TRAIN_OWN, 1)
+
+
+def third_of_the_flow(place: Place) -> None:
     for path in frames(place, "flow_frames"):
-        if int(path.stem[-4:]) > 64:
+        if int(path.stem[-4:]) > 40:
             path.unlink()
+    place.run(OWN + TRAIN_OWN, 1)
+
+
+def half_of_the_flow(place: Place) -> None:
+    kitchen = frames(place, "rgb_frames")[0].parents[2]
+    for path in kitchen.glob("*/*_01"):
+        shutil.copytree(path, path.with_name("half"))
+        path.rename(path.with_name("all"))
+    for path in (kitchen / "rgb_frames/all").iterdir():
+        if int(path.stem[-4:]) > 128:
+            path.unlink()
+    rows = [["a", kitchen.name, "half", "1", "32", "0"], ["b", kitchen.name, "all", "1", "32", "0"]]
+    edit(place.folder / "train.csv", lambda old: [[*old[0][:5], "verb"], *rows])
     place.run(OWN + TRAIN_OWN, 1)
 
 
@@ -273,9 +297,12 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "missing columns": missing_columns,
     "no row belongs": of(OWN.replace("data.preset=none ", "") + TRAIN_OWN, 1),
     "clips are in both": of(OWN + "'data.annotations={train: [train.csv], val: [train.csv]}'", 0),
-    "is missing, as a folder": of(OWN.replace("frames=frames", "frames=nowhere") + TRAIN_OWN, 1),
+    "no such folder": of(OWN.replace("frames=frames", "frames=nowhere") + TRAIN_OWN, 1),
+    "is missing, as a folder": one_video_less,
+    "holds no frame": frames_of_denseflow,
     "are wanted": behind_the_video,
-    "neither one flow frame": half_of_the_flow,
+    "ends with flow frame": third_of_the_flow,
+    "has half as many flow frames": half_of_the_flow,
     "is cut off": cut_off,
     "complete, but packed otherwise": of("python preprocess/pack.py data.frames_per_clip=all", 1),
     "another process is writing here": packing_twice,

@@ -97,7 +97,7 @@ def test_stride_and_dilation_pair_the_frames_that_they_say(
     expected += expected[-1:] * (-(-16 // stride) - len(expected))
     assert medians(read_flow(tmp_path / "own/frames", "moves")) == expected
     video = open_video(str(tmp_path / "own/frames"), "own", "moves")
-    assert (video.stride, video.rgb.last, video.last_flow) == (stride, 16, -(-16 // stride))
+    assert (video.stride, video.last_rgb, video.last_flow) == (stride, 16, -(-16 // stride))
 
 
 def test_motion_beyond_the_bound_is_clipped_and_said(movie: Path, run: Extract, tmp_path: Path, capsys) -> None:
@@ -138,7 +138,7 @@ def test_the_stride_of_the_shortest_videos_is_told_from_their_counts(
     write_movie(tmp_path / "videos/short.mp4", moving([(1, 0)] * (count - 1)))
     assert run(["short.mp4,x"], "--stride", str(stride)) == 0
     video = open_video(str(tmp_path / "own/frames"), "own", "short")
-    assert (video.stride, video.rgb.last) == (stride, count)
+    assert (video.stride, video.last_rgb) == (stride, count)
 
 
 @pytest.mark.slow

@@ -12,20 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocess import frames
 from preprocess.annotations import Clip
 from preprocess.codec import Codec
-from preprocess.frames import SourceError, choose_frames, find_stride, open_video
-from preprocess.plan import VideoTask, cut_shards, plan_video
+from preprocess.frames import FrameRules, choose_frames, find_stride, open_video
+from preprocess.layouts import LAYOUTS
+from preprocess.listing import SourceError, list_planes
+from preprocess.plan import VideoPlan, VideoTask, cut_shards, plan_video
 from tests.trees import Video, write_video
 
 BOTH = pytest.mark.parametrize("tar", [False, True], ids=["folder", "tar"])
 
 
-def plan(root: Path, start: int = 1, stop: int = 40, video: str = "P01_01", num_frames: int | None = 16):
-    return plan_video(
-        VideoTask(str(root), (Clip("a", video.split("_")[0], video, start, stop, 0),), num_frames, Codec())
-    )
+def plan(
+    root: Path, start: int = 1, stop: int = 40, video: str = "P01_01", num_frames: int | None = 16, **rules: object
+) -> VideoPlan:
+    clip = Clip("a", video.split("_")[0], video, start, stop, (0,))
+    return plan_video(VideoTask(str(root), (clip,), num_frames, Codec(), FrameRules(**rules)))
 
 
 def only_problem(root: Path, **segment: int) -> tuple[str, str]:
@@ -64,17 +66,27 @@ def test_the_two_kinds_of_video_have_their_own_stride(tmp_path: Path, tar: bool)
     [
         ("P01_01", 600, 300, (2, "counts and id")),
         ("P03_101", 240, 239, (1, "counts and id")),
-        ("P03_101", 240, 230, (1, "counts and id")),
+        ("P03_101", 240, 230, (1, "id")),
         ("P01_01", 601, 299, (2, "counts and id")),
         ("P01_01", 1, 1, (2, "counts and id")),
+        ("P08_05", 40_000, 9_000, (2, "id")),  # cut off
+        ("P08_05", 9_000, 20_000, (2, "id")),
         ("kitchen", 600, 300, (2, "counts")),
         ("kitchen", 600, 598, (1, "counts")),
+        ("kitchen", 900, 511, (1, "default")),  # denseflow without its last batch: neither all nor half
+        ("kitchen", 100, 600, (1, "default")),
     ],
 )
-def test_the_stride_is_found_from_the_counts(
+def test_the_stride_is_that_of_the_id_or_of_counts_that_agree_closely(
     video: str, num_rgb: int, num_flow: int, expected: tuple[int, str]
 ) -> None:
-    assert find_stride(video, num_rgb, num_flow) == expected
+    assert find_stride(video, [num_rgb, num_flow]) == expected
+
+
+def test_a_stride_that_is_given_is_that_of_videos_whose_id_says_none() -> None:
+    assert find_stride("kitchen", [600, 300], 1) == (1, "given")
+    assert find_stride("kitchen", [600, 200], 3) == (3, "given")
+    assert find_stride("P01_01", [600, 300], 1) == (2, "counts and id")
 
 
 @pytest.mark.parametrize(
@@ -82,13 +94,42 @@ def test_the_stride_is_found_from_the_counts(
     [
         ("P01_01", 600, 600, "600 RGB and 600 flow frames say stride 1, but the id says .*stride 2"),
         ("P01_101", 600, 300, "600 RGB and 300 flow frames say stride 2, but the id says .*stride 1"),
-        ("P01_01", 600, 100, "600 RGB and 100 flow frames: neither"),
-        ("kitchen", 100, 600, "100 RGB and 600 flow frames: neither"),
     ],
 )
-def test_counts_that_contradict_are_refused(video: str, num_rgb: int, num_flow: int, match: str) -> None:
+def test_counts_that_contradict_the_id_are_refused(video: str, num_rgb: int, num_flow: int, match: str) -> None:
     with pytest.raises(SourceError, match=match):
-        find_stride(video, num_rgb, num_flow)
+        find_stride(video, [num_rgb, num_flow])
+
+
+def remove_frames(folder: Path, first: int, last: int) -> None:
+    for number in range(first, last + 1):
+        (folder / f"frame_{number:010d}.jpg").unlink()
+
+
+@pytest.mark.parametrize("short", ["rgb_frames/P01_101", "flow_frames/P01_101/u", "flow_frames/P01_101/v"])
+def test_a_stream_that_is_short_loses_the_clips_past_its_end_and_no_others(tmp_path: Path, short: str) -> None:
+    write_video(tmp_path, Video("P01_101", num_frames=100))
+    remove_frames(tmp_path / "P01" / short, 41, 100)
+    if short.endswith("u"):
+        remove_frames(tmp_path / "P01/flow_frames/P01_101/v", 41, 100)
+    assert not plan(tmp_path, 21, 40, "P01_101").problems
+    assert len(plan(tmp_path, 81, 100, "P01_101").problems) == 1
+    notes = plan(tmp_path, 21, 40, "P01_101").notes
+    expected = {"rgb": ["P01_101: RGB ends with frame 40, flow goes on for 60 frames (stride 1)"], "v": []}
+    expected["u"] = ["P01_101: flow ends with frame 40, 60 before RGB does (stride 1)"]
+    assert notes == expected["rgb" if "rgb" in short else short[-1]]
+
+
+def test_a_tar_that_is_cut_off_keeps_the_clips_before_the_cut(tmp_path: Path) -> None:
+    write_video(tmp_path, Video("P01_01", num_frames=100, tar=True))
+    path = tmp_path / "P01/rgb_frames/P01_01.tar"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])  # as many as flow has, which says nothing here
+    (clip,) = plan(tmp_path, 1, 20).clips
+    assert clip.numbers[:, 1].tolist() == [(rgb - 1) // 2 + 1 for rgb in clip.numbers[:, 0]]
+    (problem,) = plan(tmp_path, 81, 100).problems
+    assert "the last RGB frame is 5" in problem.why
+    assert "cut off inside ./frame_00000000" in problem.why
+    assert "cut off inside" in plan(tmp_path, 1, 20).notes[0]
 
 
 @BOTH
@@ -108,7 +149,7 @@ def test_a_clip_wholly_behind_the_last_flow_frame_is_refused(tmp_path: Path) -> 
         for number in range(36, 41):
             (tmp_path / f"P01/flow_frames/P01_101/{inside}/frame_{number:010d}.jpg").unlink()
     (problem,) = plan(tmp_path, 36, 40, "P01_101").problems
-    assert "stands behind the last flow frame, 35" in problem.why
+    assert "ends with flow frame 35, 40 RGB frames need 40 (stride 1); clips past it have none" in problem.why
 
 
 def test_the_folder_wins_over_the_tar(tmp_path: Path) -> None:
@@ -154,8 +195,10 @@ def test_an_empty_folder_is_named_and_the_tar_beside_it_too(tmp_path: Path) -> N
     write_video(tmp_path, Video("P01_01", tar=True))
     (tmp_path / "P01/rgb_frames/P01_01").mkdir()
     file, why = only_problem(tmp_path)
-    assert file == "P01/rgb_frames/P01_01/"
-    assert "holds no frame_%010d.jpg (the folder counts, not" in why
+    assert (file, why) == ("P01/rgb_frames/P01_01", "holds no frame_%010d.jpg")
+    (hint,) = plan(tmp_path).hints.values()
+    assert "the folder counts, not" in hint
+    assert "tar -xf" in hint
 
 
 def test_a_gap_is_named_even_where_no_stored_frame_lies(tmp_path: Path) -> None:
@@ -179,7 +222,7 @@ def test_u_without_v_is_named(tmp_path: Path) -> None:
     )
     for path in (tmp_path / "P01/flow_frames/P01_01/v").iterdir():
         path.unlink()
-    assert "holds no frame_%010d.jpg" in only_problem(tmp_path)[1]
+    assert only_problem(tmp_path)[1] == "holds no v/frame_%010d.jpg"
 
 
 def test_a_segment_behind_the_last_frame_is_refused_without_making_room_for_it(tmp_path: Path) -> None:
@@ -297,7 +340,7 @@ def test_whatever_a_tar_holds_it_is_frames_or_a_message(
         path = Path(folder, "a.tar")
         path.write_bytes(data[:length])
         try:
-            (stream,) = frames._list_tar(str(path), ("",))
+            stream = list_planes(folder, str(path)[:-4], ("rgb",), LAYOUTS["epic"])["rgb"]
         except SourceError:
             return
         assert all(
@@ -325,4 +368,5 @@ def test_shards_hold_whole_clips_up_to_their_size(tmp_path: Path) -> None:
 def test_a_frame_number_beyond_reason_costs_no_memory(tmp_path: Path) -> None:
     write_video(tmp_path, Video("P01_01"))
     (tmp_path / "P01/rgb_frames/P01_01/frame_9999999999.jpg").write_bytes(b"x")
-    assert "9999999999 RGB and 20 flow frames: neither" in only_problem(tmp_path)[1]
+    assert not plan(tmp_path).problems
+    assert "flow ends with frame 20, 4999999980 before RGB does" in plan(tmp_path).notes[0]

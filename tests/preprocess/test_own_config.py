@@ -12,7 +12,7 @@ from preprocess.own_config import batch_size, own_config, run_name
 
 
 def labelled(num_clips: int, num_classes: int = 3) -> Labelled:
-    clips = [Clip(f"v_{n}", "own", "v", 1, 20, n % num_classes) for n in range(num_clips)]
+    clips = [Clip(f"v_{n}", "own", "v", 1, 20, (n % num_classes,)) for n in range(num_clips)]
     return Labelled({"train": clips, "val": clips[:2]}, None)
 
 
