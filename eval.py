@@ -34,6 +34,7 @@ from engine.session import Session, open_session
 from models import FusionModel, build_model
 from models.checkpoint import find_state, load_published, load_state, read_checkpoint
 from pipeline.sampler import ONE_LOOK, Looks
+from preprocess.stale import note_stale_labels
 
 BEST = "best.pt"  # whose scores have the plain folder names
 AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone: evaluation looks the same without them
@@ -126,6 +127,7 @@ def run(
         classes = class_names(names, config.model.num_classes) if names else None
         evaluation = evaluate(model, loader, config.model.num_classes, session, split, classes)
     if session.world.is_main:
+        note_stale_labels(config.data, [split], session.display)
         before = scored_checkpoint(folder)
         if before not in (None, checkpoint.name):
             session.display.line(f"note: the scores that were in {folder}, of {before}, are replaced")

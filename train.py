@@ -30,6 +30,7 @@ from engine.summary import summarize_run
 from engine.trainer import Trainer
 from models import build_model
 from pipeline.loader import ClipLoader
+from preprocess.stale import note_stale_labels
 
 ALWAYS, AUTO = "always", "auto"  # of --resume
 NOTES = """\
@@ -126,6 +127,8 @@ def run(config: Config, session: Session, log: RunLog, resume: bool) -> None:
             for loader in (val_loader, test_loader):
                 if loader is not None:
                     match_classes(loader, train_loader.classes, session)
+            if session.world.is_main:
+                note_stale_labels(config.data, splits, session.display)
             trainer = Trainer(config, model, train_loader, val_loader, session, log)
             if state:
                 trainer.load_state_dict(state)

@@ -14,8 +14,8 @@ ALLOWED = {
     "pipeline": {"configs"},
     "preprocess": {"configs", "pipeline.format", "pipeline.decoders.jpeg_stream"},
     "engine": {"configs", "models", "pipeline"},
-    "eval": {"configs", "models", "pipeline", "engine"},
-    "train": {"configs", "engine", "models", "pipeline"},
+    "eval": {"configs", "models", "pipeline", "engine", "preprocess.stale"},
+    "train": {"configs", "engine", "models", "pipeline", "preprocess.stale"},
     "demo": {"configs", "engine", "preprocess"},
 }
 OURS = set(ALLOWED)
