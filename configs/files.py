@@ -84,7 +84,7 @@ def one_message(where: Path) -> Iterator[None]:
         raise UserError(f"{where}: cannot be written: {reason}; what was there before is still there") from None
 
 
-def append(path: Path, data: bytes) -> None:
+def append(path: Path, data: bytes | memoryview) -> None:
     """Add `data` to the end of a file, all of it or nothing.
 
     Raises:

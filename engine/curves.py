@@ -5,11 +5,11 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from configs.files import append, make_folder
-from pipeline.format import frame_record
 
 PNG_SIZE, PNG_SIZE_AT = struct.Struct(">II"), 16  # where a PNG file has its width and height
 RGB = 3  # colorspace of TensorBoard's pictures
@@ -32,8 +32,9 @@ class Curves:
     def __init__(self, folder: Path, first_step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # here: --help need not wait for it
         from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event, self._summary = Event, Summary
+        self._event, self._summary, self._writer = Event, Summary, RecordWriter
         self._path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         make_folder(folder)
         start = SessionLog(status=SessionLog.START)
@@ -53,4 +54,6 @@ class Curves:
         self._append(self._event(wall_time=time.time(), step=step, summary=self._summary(value=[value])))
 
     def _append(self, event: Any) -> None:
-        append(self._path, frame_record([event.SerializeToString()]))
+        record = BytesIO()
+        self._writer(record).write(event.SerializeToString())
+        append(self._path, record.getbuffer())
