@@ -85,8 +85,10 @@ def _run(arguments: argparse.Namespace) -> int:
             packers = [SplitPacker(*split, data, workers, display, targets, streams) for split in splits.items()]
             if arguments.plan:
                 show_plan(splits, classes, {packer.split: packer.plan() for packer in packers}, data, display)
-                return 0
-            return _pack(packers, display)
+            else:
+                _pack(packers, display)
+            _note_shared_videos(splits, display)
+            return 0
 
 
 def read_splits(data: DataSection, display: Display) -> tuple[dict[str, list[Clip]], Classes]:
@@ -129,20 +131,22 @@ def _name_classes(targets: Targets, preset: Preset, rows: Mapping[tuple[Path, ..
 
 
 def _note_shared(splits: dict[str, list[Clip]], display: Display) -> None:
-    """Say when splits share clips or videos: what is trained on says little when it is scored."""
+    """Say when splits share clips: what is trained on says nothing when it is scored."""
     for (one, clips), (other, others) in combinations(splits.items(), 2):
-        shared = {clip.clip_id for clip in clips} & {clip.clip_id for clip in others}
-        videos = {clip.video_id for clip in clips} & {clip.video_id for clip in others}
-        if shared:
+        if shared := {clip.clip_id for clip in clips} & {clip.clip_id for clip in others}:
             display.line(f"warning: {len(shared)} clips are in both {one} and {other}, {min(shared)} among them")
-        elif videos:
+
+
+def _note_shared_videos(splits: dict[str, list[Clip]], display: Display) -> None:
+    for (one, clips), (other, others) in combinations(splits.items(), 2):
+        if videos := {clip.video_id for clip in clips} & {clip.video_id for clip in others}:
             display.line(
                 f"note: {one} and {other} share {len(videos)} videos ({listed(sorted(videos), 3)}): clips of one video "
                 "look alike, so that scores of one split say less of new videos"
             )
 
 
-def _pack(packers: Sequence[SplitPacker], display: Display) -> int:
+def _pack(packers: Sequence[SplitPacker], display: Display) -> None:
     failed: dict[str, None] = {}  # a wrong data.frames is said once
     for packer in packers:
         try:
@@ -151,7 +155,6 @@ def _pack(packers: Sequence[SplitPacker], display: Display) -> int:
             failed[str(error)] = None
     if failed:
         raise UserError("\n       ".join(failed))
-    return 0
 
 
 def _verify(data: DataSection, workers: Workers, display: Display) -> int:
