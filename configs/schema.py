@@ -54,7 +54,9 @@ class DataSection(Options):
     streams: list[StreamName] | None = Field(min_length=1, description="what is stored; null: what model.fusion needs")
     shards: ConfigPath = Field(description="root of <split>/00000.tfrecord ...")
     frames_per_clip: int | Literal["all"] = Field(description="stored frames a clip, evenly spaced")
-    codec: Literal["jpeg", "raw"] = Field(description="what is stored of a frame: its JPEG file, or its pixels")
+    codec: Literal["jpeg", "jpeg-restarts", "raw"] = Field(
+        description="what is stored of a frame: its JPEG file, that with restart markers, or its pixels"
+    )
     raw_short_side: PositiveInt | None = Field(description="raw alone: larger frames are scaled down to it; null: none")
     check: Literal["decode", "header"] = Field(description="how each JPEG is checked as it is packed")
     on_bad_clip: Literal["error", "skip"] = Field(description="stop at bad clips, or leave them out and list them")
@@ -84,8 +86,10 @@ class DataSection(Options):
     @field_validator("raw_short_side")
     @classmethod
     def _raw_alone(cls, short_side: int | None, info: ValidationInfo) -> int | None:
-        if short_side is not None and info.data.get("codec") == "jpeg":
-            raise ValueError("has no effect when data.codec is jpeg; set data.codec=raw, or leave it out")
+        if short_side is not None and info.data.get("codec") != "raw":
+            raise ValueError(
+                f"has no effect when data.codec is {info.data.get('codec')}; set data.codec=raw, or leave it out"
+            )
         return short_side
 
 

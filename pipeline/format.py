@@ -506,7 +506,7 @@ class PackOptions(Entry):
     shard_mib: int | None = None
     codec: str = CODECS[0]
     raw_short_side: int | None = None
-    restart_mcus: dict[str, int] | None = None  # jpeg-restarts: MCUs between markers, by stream
+    recoder: int | None = None  # jpeg-restarts: the version of what wrote them
     check: str | None = None
     on_bad_clip: str | None = None
 
@@ -522,6 +522,7 @@ class Index(Entry):
     options: PackOptions = PackOptions()
     source: dict[str, Any] | None = None  # how frames and flow were made: the extract.json beside them, if any
     left_out: list[LeftOut] = []
+    not_recoded: Count = 0  # jpeg-restarts: files that could not be, and are stored as they were
     num_clips: Count
     num_frames: Count
     geometry: list[Geometry] = []

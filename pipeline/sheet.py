@@ -56,9 +56,10 @@ class Sheet:
         """The sheet of the batch's clip at `position`."""
         view, table = batch.views[position], loader.table
         files = loader.preparer.reader.read(view.clip, view.frames) if whole else {}
+        width = int(table.width[view.clip])
         flows = [] if batch.flow is None else [batch.flow[position].cpu()]
         if "flow" in files:
-            flows.append(torch.from_numpy(np.stack([_decode(plane) for plane in files["flow"]])))
+            flows.append(torch.from_numpy(np.stack([_decode(plane, width) for plane in files["flow"]])))
         colours = dict(enumerate(colour_flows(*flows))) if flows else {}
         return cls(
             clip_id=loader.clip_ids[view.clip],
@@ -71,7 +72,7 @@ class Sheet:
             rgb=None if batch.rgb is None else batch.rgb[position].permute(1, 2, 3, 0).cpu().numpy(),
             flow=colours.get(0),
             moving=find_moving(flows[0]) if flows else None,
-            whole_rgb=_decode(files["rgb"][0]) if "rgb" in files else None,
+            whole_rgb=_decode(files["rgb"][0], width) if "rgb" in files else None,
             whole_flow=colours.get(1),
         )
 
@@ -138,9 +139,9 @@ def _quantile(values: Tensor, share: float) -> Tensor:
     return values.kthvalue(max(1, round(share * len(values)))).values
 
 
-def _decode(stored: Sequence[Stored]) -> NDArray[np.uint8]:
-    """Whole frames, [T, H, W, 3], or [T, H, W] of grey ones."""
-    return np.stack([_decode_one(picture) for picture in stored])
+def _decode(stored: Sequence[Stored], width: int) -> NDArray[np.uint8]:
+    """Whole frames, [T, H, W, 3], or [T, H, W] of grey ones; a file can be wider than its frame."""
+    return np.stack([_decode_one(picture)[:, :width] for picture in stored])
 
 
 def _decode_one(stored: Stored) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -29,6 +30,7 @@ from preprocess.advice import explain_root
 from preprocess.annotations import Clip
 from preprocess.codec import Codec
 from preprocess.frames import FrameRules
+from preprocess.packing import restarts
 from preprocess.parts import LABEL, Part, Wanted, finish, leftovers, options_of, read_part, read_source
 from preprocess.plan import (
     PlannedClip,
@@ -271,9 +273,20 @@ class SplitPacker:
         """Write shards; return what is wrong with clips, in the order of the shards."""
         for task in tasks:  # a part must never stand beside a shard of another cut
             part_path(shard_path(self.folder, task.number)).unlink(missing_ok=True)
+        if tasks and tasks[0].codec.recoder:
+            _compile_recoder(self.display)
         progress = WritingProgress(self.display, self.split, tasks)
         results = self.workers.map(write_shard, tasks, is_small_job(progress.num_bytes), progress.update)
         return [problem for result in results for problem in result.problems]
+
+
+def _compile_recoder(display: Display) -> None:
+    """Have it compiled here, once, before every worker does it for itself."""
+    with ThreadPoolExecutor(1) as thread:
+        compiled = thread.submit(restarts.warm_up)
+        if not wait([compiled], timeout=1).done:
+            display.line("compiling what re-codes JPEGs, which is kept for later: about ten seconds")
+        compiled.result()
 
 
 def _kept_part(task: ShardTask) -> Part | None:

@@ -34,7 +34,7 @@ Classes = dict[str, tuple[str, ...] | None]  # names of each target's classes, f
 
 DESCRIPTION = """\
 Pack the labelled clips of each split into a few large shards, JPEG bytes untouched or, with
-data.codec=raw, as pixels.
+data.codec=jpeg-restarts, re-coded without loss, or with raw as pixels.
 Safe to run again after any interruption: what is complete is kept, what is not is redone.
 """
 EXAMPLES = """\

@@ -30,6 +30,7 @@ from pipeline.format import (
     Target,
     read_arrays,
 )
+from preprocess.codec import Codec
 from preprocess.writer import ShardTask, part_path, shard_path
 
 Part = tuple[FrameTable, dict[str, Any]]  # a shard's rows and its summary
@@ -53,7 +54,7 @@ class Wanted:
     @property
     def fingerprint(self) -> str:
         """One number for all of it."""
-        layout = {key: getattr(self.options, key) for key in LAYOUT}
+        layout = {key: getattr(self.options, key) for key in (*LAYOUT, "recoder")}
         entries = [entry.model_dump(mode="json", exclude={"clips"}) for entry in (*self.streams, *self.targets)]
         named = json.dumps([VERSION, self.split, layout, self.annotations, entries, self.source], sort_keys=True)
         return hashlib.sha256(named.encode()).hexdigest()
@@ -82,7 +83,8 @@ class Wanted:
 
 def options_of(data: DataSection) -> PackOptions:
     """The options of packing that a config has."""
-    return PackOptions(**{key: getattr(data, key) for key in PackOptions.model_fields if hasattr(data, key)})
+    given = {key: getattr(data, key) for key in PackOptions.model_fields if hasattr(data, key)}
+    return PackOptions(**given, recoder=Codec.of(data).recoder)
 
 
 def read_source(frames: Path) -> dict[str, Any] | None:
@@ -141,6 +143,7 @@ def finish(folder: Path, parts: Sequence[Part], wanted: Wanted, inputs: Inputs, 
         options=wanted.options,
         source=wanted.source,
         left_out=left_out,
+        not_recoded=sum(summary["unchanged"] for _, summary in filled) if wanted.options.recoder else 0,
         num_clips=len(table),
         num_frames=len(table.frame_index),
         geometry=count_sizes(table),

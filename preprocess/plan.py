@@ -175,7 +175,7 @@ def _plan_clip(video: Video, clip: Clip, task: VideoTask, files: JpegFiles) -> P
     offsets, sizes = (np.stack(columns, axis=1) for columns in zip(*places, strict=True))  # each [T, P]
     sources = tuple(stream.source for stream in video.streams)
     stored_bytes = int(sizes.sum())
-    if task.codec.decodes:
+    if task.codec.name == "raw":
         first = _read_size(sources[0], int(numbers[0, 0]), int(offsets[0, 0]), int(sizes[0, 0]), files)
         height, width, _ = task.codec.stored_size(first)
         stored_bytes = len(rgb) * height * width * sum(channels_of(task.streams))

@@ -123,6 +123,8 @@ def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
         display.line(
             f"{split}: frames that stand behind their video's last flow frame, and use that: {outcome.num_clamped:,}"
         )
+    if index.not_recoded:
+        display.line(f"{split}: {index.not_recoded:,} JPEGs cannot be re-coded: stored as they are, which loads slower")
     if index.left_out:
         num_bad = len({problem.clip_id for problem in index.left_out})
         display.line(f"{split}: left out {num_bad} bad clips, listed under left_out in index.json")

@@ -23,6 +23,7 @@ from pipeline.format import (
     stored_crc,
 )
 from preprocess.jpeg import check_jpeg
+from preprocess.packing.restarts import holds_width
 from preprocess.parts import count_classes, count_sizes
 from preprocess.workers import Workers, is_small_job
 
@@ -128,6 +129,8 @@ def _check_picture(task: VerifyTask, clip: int, file: bytes, channels: int, crc:
         picture = check_jpeg(file, decode=True)
     except ValueError as error:
         return str(error)
+    if task.codec == "jpeg-restarts" and holds_width(file, int(task.table.width[clip])):
+        picture = picture._replace(width=int(task.table.width[clip]))
     expected = (int(task.table.height[clip]), int(task.table.width[clip]), channels)
     return None if picture == expected else f"is {tuple(picture)}, expected (height, width, channels) {expected}"
 

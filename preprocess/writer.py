@@ -80,6 +80,7 @@ def write_shard(task: ShardTask) -> ShardResult:
         "bytes": rows.num_bytes,
         "crc32c": rows.crc,
         "clips": len(rows),
+        "unchanged": rows.num_unchanged,
         "left_out": [problem._asdict() for problem in problems],
     }
     write_part(part_path(path), rows.table(), summary)
@@ -93,6 +94,7 @@ class StoredClip:
     files: list[list[bytes]]
     picture: Picture
     problems: list[Problem]
+    num_unchanged: int  # files that are stored as they were
 
 
 def read_clip(planned: PlannedClip, task: ShardTask, files: JpegFiles) -> StoredClip:
@@ -100,6 +102,7 @@ def read_clip(planned: PlannedClip, task: ShardTask, files: JpegFiles) -> Stored
     stored: list[list[bytes]] = []
     wrong: dict[str, str] = {}  # a frame that a short clip repeats is reported once
     first: Picture | None = None
+    num_unchanged = 0
     planes = list(zip(planned.sources, planes_of(task.streams), channels_of(task.streams), strict=True))
     for row, numbers in enumerate(planned.numbers.tolist()):
         stored.append([])
@@ -109,11 +112,12 @@ def read_clip(planned: PlannedClip, task: ShardTask, files: JpegFiles) -> Stored
                 picture = check_jpeg(data, task.decode and not task.codec.decodes)
                 first = first or picture
                 _check_fits(picture, first, plane, channels)
-                stored[-1].append(task.codec.encode(data, picture))
+                stored[-1].append(task.codec.encode(data, picture, compare=row == 0))
+                num_unchanged += stored[-1][-1] is data
             except ValueError as error:
                 wrong[source.name(number)] = str(error)
     problems = [Problem(planned.clip.clip_id, relative(file, task.root), why) for file, why in wrong.items()]
-    return StoredClip(stored, task.codec.stored_size(first or Picture(0, 0, 0)), problems)
+    return StoredClip(stored, task.codec.stored_size(first or Picture(0, 0, 0)), problems, num_unchanged)
 
 
 def _check_fits(picture: Picture, first: Picture, plane: str, channels: int) -> None:
@@ -130,6 +134,7 @@ class Rows:
 
     def __init__(self, streams: Sequence[Stream], targets: Sequence[str]) -> None:
         self.num_bytes = 0
+        self.num_unchanged = 0  # files that are stored as they were
         self.crc = 0
         self._streams, self._targets = streams, targets
         self._clips: list[dict[str, Any]] = []  # a row each, by column
@@ -145,6 +150,7 @@ class Rows:
 
     def add(self, planned: PlannedClip, stored: StoredClip) -> list[bytes]:
         """Encode one clip, remember where everything lies, and return its record in chunks."""
+        self.num_unchanged += stored.num_unchanged
         planes = planes_of(self._streams)
         frame_index = planned.numbers[:, [planes.index(stream.planes[0]) for stream in self._streams]]
         row = planned.clip._asdict()

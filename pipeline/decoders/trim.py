@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from pipeline.decoders.jpeg_stream import Bytes, JpegHeader, compiled, read_header
@@ -62,6 +63,13 @@ def trim_into(jpeg: Bytes, window: Window, out: Bytes) -> Trimmed | None:
     place = header.frame + 5
     out[place : place + 4] = (height >> 8, height & 255, width >> 8, width & 255)
     return Trimmed(size, height, width, window.top - top, window.left - left)
+
+
+def warm_up() -> None:
+    """Compile, or load what was compiled before: some seconds the first time on a machine."""
+    jpeg = cv2.imencode(".jpg", np.zeros((8, 8), np.uint8), [cv2.IMWRITE_JPEG_RST_INTERVAL, 1])[1]
+    stored = np.frombuffer(jpeg.tobytes(), np.uint8)  # read-only, as mapped files are
+    trim_into(stored, Window(0, 0, 8, 8), np.empty(len(stored) + 2, np.uint8))
 
 
 def _segments_of(header: JpegHeader, window: Window) -> tuple[tuple[int, int], tuple[int, int]]:

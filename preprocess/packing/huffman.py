@@ -11,17 +11,16 @@ from pipeline.decoders.jpeg_stream import Bytes, compiled
 
 Tokens = NDArray[np.uint32]
 Integers = NDArray[np.int64]
-Tables = NDArray[np.int64]  # [8 * WIDTH], see _expand_tables
+Tables = NDArray[np.int32]  # [8 * WIDTH], see _expand_tables
 
 ERRORS = {
     -1: "has a Huffman table that is not a code",
     -2: "has a code in its scan that its tables do not have, or a value that is too large",
     -3: "has a scan that is cut off or has bytes left over",
     -4: "has another marker in its scan than belongs there",
-    -5: "has other tokens",
 }
 WIDTH, LIMITS, OFFSETS, SYMBOLS = 512 + 17 + 17 + 256, 512, 512 + 17, 512 + 17 + 17  # of and in one of Tables
-_NO_CODE, _NO_SYMBOL, _CUT_OFF, _MARKER, _OTHER = -1, -2, -3, -4, -5
+_NO_CODE, _NO_SYMBOL, _CUT_OFF, _MARKER = -1, -2, -3, -4
 RESTART = np.uint32(8 << 24)  # among tokens: here a restart marker is to stand
 SLACK = 10 * 64 * 4 + 8  # bytes that an MCU can take, and a word: whether it lies within the scan is seen after it
 
@@ -34,9 +33,8 @@ def read_scan(
     fields: Integers,
     positions: Integers,
     tokens: Tokens,
-    compare: bool,
 ) -> int:
-    """Write the scan's tokens, or compare them with those that are there; their number, or one of ERRORS.
+    """Read the scan to `tokens`; their number, or one of ERRORS.
 
     Args:
         jpeg: the whole file.
@@ -45,7 +43,6 @@ def read_scan(
             as many as there are to be.
         fields, positions: of each channel and of each Huffman table, as `walk_header` found them.
         tokens: room for all of them; DC differences are those of the new intervals.
-        compare: `tokens` are there.
     """
     rows, per_row, wide_row, interval, new_interval = shape
     if interval == 0:
@@ -55,7 +52,7 @@ def read_scan(
         return _CUT_OFF
     ends = np.zeros(num_segments, np.int64)
     clean = np.empty(len(jpeg) - position + SLACK, np.uint8)
-    tables = np.zeros(8 * WIDTH, np.int64)
+    tables = np.zeros(8 * WIDTH, np.int32)
     if not _expand_tables(jpeg, positions, tables):
         return _NO_CODE
     error = _unstuff(jpeg, position, clean, ends)
@@ -67,8 +64,7 @@ def read_scan(
         if new_mcu % new_interval == 0:
             previous[:] = 0
             if new_mcu > 0:
-                if not _put(tokens, written, RESTART, compare):
-                    return _OTHER
+                tokens[written] = RESTART
                 written += 1
         if new_mcu % wide_row >= per_row:  # as bright as what lies before
             written = _write_empty(fields, tokens, written)
@@ -91,24 +87,14 @@ def read_scan(
                 previous[channel] = predicted[channel]
                 if abs(difference) > 2047 or abs(predicted[channel]) > 2047:
                     return _NO_SYMBOL
-                if not _put(tokens, written, _dc_token(dc, difference), compare):
-                    return _OTHER
-                place, written = _read_ac(clean, place, tables, ac, tokens, written + 1, compare)
+                tokens[written] = _dc_token(dc, difference)
+                place, written = _read_ac(clean, place, tables, ac, tokens, written + 1)
                 if place < 0:
                     return place
         if place > ends[segment]:
             return _CUT_OFF
         mcu += 1
     return written if ends[segment] - place < 8 else _CUT_OFF
-
-
-@compiled
-def _put(tokens: Tokens, written: int, token: int, compare: bool) -> bool:
-    """Write a token, or say whether it is there."""
-    if compare:
-        return written < len(tokens) and tokens[np.uintp(written)] == token
-    tokens[np.uintp(written)] = token
-    return True
 
 
 @compiled
@@ -143,9 +129,7 @@ def _dc_token(table: int, difference: int) -> int:
 
 
 @compiled
-def _read_ac(
-    clean: Bytes, place: int, tables: Tables, table: int, tokens: Tokens, written: int, compare: bool
-) -> tuple[int, int]:
+def _read_ac(clean: Bytes, place: int, tables: Tables, table: int, tokens: Tokens, written: int) -> tuple[int, int]:
     """The place after a block's AC coefficients, and the number of tokens with theirs."""
     index = 1
     while index < 64:
@@ -166,8 +150,7 @@ def _read_ac(
             index = 64
         else:
             return _NO_SYMBOL, 0
-        if not _put(tokens, written, table << 24 | symbol << 16 | value, compare):
-            return _OTHER, 0
+        tokens[np.uintp(written)] = table << 24 | symbol << 16 | value
         written += 1
         index += 1
     return place, written
@@ -176,13 +159,14 @@ def _read_ac(
 @compiled
 def _read_code(word: int, shift: int, tables: Tables, table: int) -> tuple[int, int]:
     """The symbol at the highest of `shift` bits, and the length of its code; of no code 0."""
-    entry = tables[np.uintp(table * WIDTH + ((word >> (shift - 9)) & 511))]
+    entry = np.int64(tables[np.uintp(table * WIDTH + ((word >> (shift - 9)) & 511))])
     if entry:
         return entry & 255, entry >> 8
     for length in range(10, 17):
         code = (word >> (shift - length)) & ((1 << length) - 1)
         if code < tables[table * WIDTH + LIMITS + length]:
-            return tables[table * WIDTH + SYMBOLS + tables[table * WIDTH + OFFSETS + length] + code], length
+            place = table * WIDTH + SYMBOLS + tables[table * WIDTH + OFFSETS + length] + code
+            return np.int64(tables[place]), length
     return 0, 0
 
 
@@ -249,6 +233,49 @@ def _expand_tables(jpeg: Bytes, positions: Integers, tables: Tables) -> bool:
             table[LIMITS + length] = code
             code <<= 1
     return True
+
+
+@compiled
+def holds_tokens(jpeg: Bytes, position: int, positions: Integers, tokens: Tokens) -> bool:
+    """Whether a scan, by the Huffman tables of its own header, reads as these tokens and as nothing else.
+
+    A code that a table has is read wherever its bits stand, so that to compare the bits is to decode them.
+    """
+    codes = np.zeros(8 * 256, np.uint32)
+    for table in range(8):
+        if positions[table] > 0:
+            _list_codes(jpeg, positions[table], codes[table * 256 :])
+    ends = np.zeros(1 + (tokens == RESTART).sum(), np.int64)
+    clean = np.empty(len(jpeg) - position + SLACK, np.uint8)
+    if _unstuff(jpeg, position, clean, ends) < 0:
+        return False
+    place = segment = 0
+    for token in tokens:
+        if token == RESTART:
+            if ends[segment] - place >= 8:
+                return False
+            place = ends[segment]
+            segment += 1
+            continue
+        code, size = np.int64(codes[np.uintp(token >> 16)]), np.int64(token >> 16) & 15
+        length = (code & 255) + size
+        bits = (_word(clean, place >> 3) >> (64 - (place & 7) - length)) & ((1 << length) - 1)
+        place += length
+        if bits != ((code >> 8) << size | np.int64(token & 0xFFFF)) or length == size or place > ends[segment]:
+            return False
+    return bool(ends[segment] - place < 8)
+
+
+@compiled
+def _list_codes(jpeg: Bytes, counts: int, codes: Tokens) -> None:
+    """code << 8 | length by symbol, of the table whose counts stand there."""
+    code = total = 0
+    for length in range(1, 17):
+        for _ in range(jpeg[counts + length - 1]):
+            codes[jpeg[counts + 16 + total]] = code << 8 | length
+            code += 1
+            total += 1
+        code <<= 1
 
 
 @compiled

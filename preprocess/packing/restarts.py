@@ -1,25 +1,26 @@
 """Re-codes a JPEG without loss: the same coefficients, with restart markers and optimised Huffman tables."""
 
-import io
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
-from PIL import Image
 
 from pipeline.decoders.jpeg_stream import (
+    CHANNEL_FIELDS,
     HEADER_FIELDS,
+    HUFFMAN_TABLES,
     REFUSALS,
     Bytes,
     JpegHeader,
+    read_header,
     walk_header,
 )
-from preprocess.packing.huffman import ERRORS, Integers, Tokens, best_code, read_scan, write_scan
+from preprocess.jpeg import exif_orientation
+from preprocess.packing.huffman import ERRORS, Integers, Tokens, best_code, holds_tokens, read_scan, write_scan
 
 RECODER_VERSION = 1  # of the bytes that are written
 _KEPT = {0xE0, 0xEE, 0xDB}  # JFIF and Adobe, which tell what the channels are, and quantisation tables
-_EXIF_ORIENTATION = 0x0112
 _LONGEST_ROW = 8000  # of blocks that can become more: a JPEG has at most 65,535 pixels
 
 
@@ -59,14 +60,14 @@ def recode(jpeg: bytes, layout: Layout | None = None) -> bytes:
     header = JpegHeader(*walked[:HEADER_FIELDS].tolist())
     if header.refusal:
         raise ValueError(REFUSALS[header.refusal])
-    if header.has_exif and _is_turned(jpeg):
+    if header.has_exif and exif_orientation(jpeg) != 1:
         raise ValueError("is to be turned, by its EXIF orientation")
     layout = layout or restart_layout(header)
     tokens = _read_tokens(data, walked, layout)
     tables, codes, num_bits = _best_codes(tokens)
     scan = write_scan(tokens, codes, num_bits)
     recoded = _head(jpeg, header, layout, tables) + scan.tobytes() + b"\xff\xd9"
-    if not _has_tokens(np.frombuffer(recoded, np.uint8), layout, tokens):
+    if not _reads_as(recoded, header, layout, tokens):
         raise ValueError("does not read as the same coefficients when it is re-coded")
     return recoded
 
@@ -76,6 +77,20 @@ def has_same_pixels(jpeg: bytes, recoded: bytes) -> bool:
     space = "GRAY" if simplejpeg.decode_jpeg_header(jpeg)[2] == "Gray" else "RGB"
     before, after = (simplejpeg.decode_jpeg(data, space) for data in (jpeg, recoded))
     return bool(np.array_equal(before, after[:, : before.shape[1]]))
+
+
+def warm_up() -> None:
+    """Compile, or load what was compiled before: some seconds the first time on a machine."""
+    recode(simplejpeg.encode_jpeg(np.zeros((8, 8, 1), np.uint8), colorspace="GRAY", colorsubsampling="Gray"))
+
+
+def holds_width(recoded: bytes, width: int) -> bool:
+    """Whether a re-coded JPEG is an image of that width, filled up on the right if it is wider."""
+    header = read_header(np.frombuffer(recoded, np.uint8))
+    if header.refusal:
+        return False
+    layout = restart_layout(header._replace(width=width))
+    return header.width in (width, layout.mcus_per_row * header.mcu_width)
 
 
 def segments(jpeg: bytes) -> Iterator[tuple[int, bytes]]:
@@ -88,11 +103,6 @@ def segments(jpeg: bytes) -> Iterator[tuple[int, bytes]]:
         after = position + 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
         yield code, jpeg[position:after]
         position = after
-
-
-def _is_turned(jpeg: bytes) -> bool:
-    with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
-        return bool(image.getexif().get(_EXIF_ORIENTATION, 1) != 1)
 
 
 def _head(jpeg: bytes, header: JpegHeader, layout: Layout, tables: bytes) -> bytes:
@@ -117,23 +127,22 @@ def _read_tokens(jpeg: Bytes, walked: Integers, layout: Layout) -> Tokens:
     room += header.num_rows * layout.mcus_per_row // layout.interval
     room += 2 * blocks * header.num_rows * (layout.mcus_per_row - header.mcus_per_row)
     tokens = np.empty(room, np.uint32)
-    return tokens[: _scan(jpeg, walked, layout, tokens, False)]
-
-
-def _has_tokens(jpeg: Bytes, layout: Layout, tokens: Tokens) -> bool:
-    """Whether a JPEG that was written reads as it was meant."""
-    walked = walk_header(jpeg)
-    return not walked[0] and _scan(jpeg, walked, layout, tokens, True) == len(tokens)
-
-
-def _scan(jpeg: Bytes, walked: Integers, layout: Layout, tokens: Tokens, compare: bool) -> int:
-    header = JpegHeader(*walked[:HEADER_FIELDS].tolist())
-    fields, tables = walked[HEADER_FIELDS : HEADER_FIELDS + 16].reshape(4, 4), walked[HEADER_FIELDS + 16 :]
+    fields = walked[HEADER_FIELDS:-HUFFMAN_TABLES].reshape(-1, CHANNEL_FIELDS)[: header.channels]
     shape = (header.num_rows, header.mcus_per_row, layout.mcus_per_row, header.interval, layout.interval)
-    count: int = read_scan(jpeg, header.scan, shape, fields[: header.channels], tables, tokens, compare)
+    count = read_scan(jpeg, header.scan, shape, fields, walked[-HUFFMAN_TABLES:], tokens)
     if count < 0:
         raise ValueError(ERRORS[count])
-    return count
+    return tokens[:count]
+
+
+def _reads_as(recoded: bytes, header: JpegHeader, layout: Layout, tokens: Tokens) -> bool:
+    """Whether a JPEG has these tokens in this layout, and is otherwise what the header says."""
+    data = np.frombuffer(recoded, np.uint8)
+    walked = walk_header(data)
+    found = JpegHeader(*walked[:HEADER_FIELDS].tolist())
+    width = header.width if layout.mcus_per_row == header.mcus_per_row else layout.mcus_per_row * header.mcu_width
+    expected = header._replace(frame=found.frame, scan=found.scan, width=width, interval=layout.interval, has_exif=0)
+    return found == expected and holds_tokens(data, found.scan, walked[-HUFFMAN_TABLES:], tokens)
 
 
 def _best_codes(tokens: Tokens) -> tuple[bytes, Tokens, int]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from configs import UserError
 from configs.lock import locked
@@ -128,6 +129,13 @@ def cut_off(place: Place) -> None:
     path = frames(place, "rgb_frames")[0]
     path.write_bytes(path.read_bytes()[:-9])
     place.run(OWN + TRAIN_OWN, 1)
+
+
+def progressive(place: Place) -> None:
+    path = frames(place, "rgb_frames")[0]
+    with Image.open(path) as image:
+        image.save(path, "JPEG", progressive=True)
+    place.run(OWN + TRAIN_OWN + " data.codec=jpeg-restarts", 0)
 
 
 def packing_twice(place: Place) -> None:
@@ -304,6 +312,7 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "ends with flow frame": third_of_the_flow,
     "has half as many flow frames": half_of_the_flow,
     "is cut off": cut_off,
+    "cannot be re-coded": progressive,
     "complete, but packed otherwise": of("python preprocess/pack.py data.frames_per_clip=all", 1),
     "another process is writing here": packing_twice,
     "no index.json here": of(TRAIN + "name=x data.shards=nowhere", 1),

@@ -388,7 +388,7 @@ def test_the_index_names_what_the_split_was_packed_from(tree: Tree) -> None:
         "shard_mib": 256,
         "codec": "jpeg",
         "raw_short_side": None,
-        "restart_mcus": None,
+        "recoder": None,
         "check": "header",
         "on_bad_clip": "error",
     }

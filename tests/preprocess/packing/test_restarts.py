@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.decoders.jpeg_stream import JpegHeader, read_header
 from preprocess.packing.huffman import best_code
-from preprocess.packing.restarts import Layout, has_same_pixels, recode, restart_layout
+from preprocess.packing.restarts import Layout, has_same_pixels, holds_width, recode, restart_layout
 from tests.jpegs import GRAY, SAMPLINGS, write_jpeg
 
 
@@ -92,6 +92,14 @@ def test_the_interval_divides_a_row_that_is_filled_up_little(
     size = (1 if width > 1000 else 16, min(width, 65_000))
     header = header_of(write_jpeg(*size, sampling))._replace(width=width)
     assert restart_layout(header) == (interval, mcus)
+
+
+def test_the_width_of_an_image_that_was_filled_up_is_recognised() -> None:
+    gray, colour = recode(write_jpeg(16, 104, GRAY)), recode(write_jpeg(16, 104))
+    assert header_of(gray).width == 112
+    assert [width for width in (88, 96, 104, 112, 120) if holds_width(gray, width)] == [104, 112]
+    assert [width for width in (88, 96, 104, 112, 120) if holds_width(colour, width)] == [104]
+    assert not holds_width(b"", 104)
 
 
 def test_restarts_cost_little() -> None:
