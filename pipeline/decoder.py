@@ -38,6 +38,10 @@ def open_decoders(
 
 def _window_of(spec: StreamSpec) -> OpenWindow:
     """How a frame of this codec is opened."""
+    if spec.restarts:
+        from pipeline.decoders.trim import TrimmedWindows  # here: importing Numba takes a moment
+
+        return TrimmedWindows(spec.channels, spec.frame_bytes)
     return raw_window if spec.raw else JpegWindows(spec.channels, spec.frame_bytes)
 
 

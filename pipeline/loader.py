@@ -215,6 +215,7 @@ class ClipLoader:
             color=stream == "rgb" and given.color > 0,
             gain=stream == "flow" and resize and given.rescale_flow,
             raw=codec == "raw",
+            restarts=codec == "jpeg-restarts",
         )
 
     def _next_batch(self, wanted: Slot) -> Batch:

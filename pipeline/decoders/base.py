@@ -24,6 +24,7 @@ class StreamSpec:
         color: whether brightness, contrast and saturation are changed, by factors per clip.
         gain: whether values are scaled about zero motion, by a factor per clip.
         raw: frames come as pixels, not as JPEGs.
+        restarts: the JPEGs have restart markers, by which a window can be cut out before it is decoded.
     """
 
     channels: int
@@ -35,6 +36,7 @@ class StreamSpec:
     color: bool = False
     gain: bool = False
     raw: bool = False
+    restarts: bool = False
 
     @property
     def changes_pixels(self) -> bool:

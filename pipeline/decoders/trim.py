@@ -4,8 +4,12 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from pipeline.decoders.jpeg_stream import Bytes, JpegHeader, compiled, read_header
+from pipeline.decoders.turbojpeg import JpegWindows
+from pipeline.reader import Stored
+from pipeline.sampler import View
 
 
 class Window(NamedTuple):
@@ -63,6 +67,36 @@ def trim_into(jpeg: Bytes, window: Window, out: Bytes) -> Trimmed | None:
     place = header.frame + 5
     out[place : place + 4] = (height >> 8, height & 255, width >> 8, width & 255)
     return Trimmed(size, height, width, window.top - top, window.left - left)
+
+
+class TrimmedWindows(JpegWindows):
+    """Opens windows of JPEGs with restart markers: what a window needs is cut out before it is decoded.
+
+    Others are decoded whole.
+    """
+
+    def __init__(self, channels: int, frame_bytes: int) -> None:
+        super().__init__(channels, frame_bytes)
+        self._channels = channels
+        warm_up()
+
+    def __call__(self, stored: Stored, view: View) -> Bytes:
+        """The window, [side, side, C]; ValueError says why the JPEG does not decode."""
+        assert isinstance(stored, np.ndarray)
+        room = self._room(len(stored) + 2)
+        trimmed = trim_into(stored, Window(view.top, view.left, view.side, view.side), room)
+        if trimmed is None:
+            return super().__call__(stored, view)
+        scratch = self._scratch(trimmed.height * trimmed.width * self._channels)
+        frame = simplejpeg.decode_jpeg(room[: trimmed.size], self._colors, buffer=scratch, strict=False)
+        window: Bytes = frame[trimmed.top : trimmed.top + view.side, trimmed.left : trimmed.left + view.side]
+        return window
+
+    def _room(self, num_bytes: int) -> Bytes:
+        if not hasattr(self._own, "room") or len(self._own.room) < num_bytes:
+            self._own.room = np.empty(2 * num_bytes, np.uint8)
+        room: Bytes = self._own.room
+        return room
 
 
 def warm_up() -> None:

@@ -20,14 +20,16 @@ class JpegWindows:
     def __call__(self, stored: Stored, view: View) -> Bytes:
         """The window, [side, side, C]; ValueError says why the JPEG does not decode."""
         assert isinstance(stored, np.ndarray)
-        frame: Bytes = simplejpeg.decode_jpeg(stored, self._colors, buffer=self._scratch(), strict=False)
+        frame: Bytes = simplejpeg.decode_jpeg(
+            stored, self._colors, buffer=self._scratch(self._frame_bytes), strict=False
+        )
         return view.window(frame)
 
-    def _scratch(self) -> Bytes:
+    def _scratch(self, num_bytes: int) -> Bytes:
         """Memory for a decoded frame, at an odd address: aligned rows would be written past the cache."""
-        if not hasattr(self._own, "scratch"):
-            memory = np.empty(self._frame_bytes + 64, np.uint8)
+        if not hasattr(self._own, "scratch") or len(self._own.scratch) < num_bytes:
+            memory = np.empty(num_bytes + 64, np.uint8)
             start = 1 + -memory.ctypes.data % 64
-            self._own.scratch = memory[start : start + self._frame_bytes]
+            self._own.scratch = memory[start : start + num_bytes]
         scratch: Bytes = self._own.scratch
         return scratch

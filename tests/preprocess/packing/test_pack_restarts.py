@@ -103,9 +103,14 @@ def test_dali_decodes_what_it_reads_itself(folder: Path, split: Path) -> None:
             np.testing.assert_array_equal(found, np.broadcast_to(np.atleast_3d(decode(source, plane)), found.shape))
 
 
-@pytest.mark.parametrize("options", [{}, {"train": False}, {"scale": (0.5, 1.0), "color": 0.3}], ids=str)
-def test_batches_are_those_of_untouched_jpegs(folder: Path, split: Path, options: dict[str, object]) -> None:
-    small = {"batch_size": 2, "num_frames": 16, "crop_size": 48} | options
+@pytest.mark.parametrize("decoder", ["dali", "turbojpeg"])
+@pytest.mark.parametrize(
+    "options", [{}, {"train": False}, {"crop_size": 64}, {"scale": (0.5, 1.0), "color": 0.3}], ids=str
+)
+def test_batches_are_those_of_untouched_jpegs(
+    folder: Path, split: Path, decoder: str, options: dict[str, object]
+) -> None:
+    small = {"batch_size": 2, "num_frames": 16, "crop_size": 48, "decoder": decoder} | options
     with ClipLoader(folder / "jpeg" / "train", **small) as one, ClipLoader(split, **small) as two:
         for first, second in zip(one, two, strict=True):
             assert first.clips.tolist() == second.clips.tolist()
