@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.decoders.jpeg_stream import REFUSALS, compiled, read_header
-from pipeline.decoders.trim import Trimmed, Window, trim_into
+from pipeline.decoders.trim import Trimmed, TrimmedWindows, Window, trim_into
+from pipeline.decoders.turbojpeg import JpegWindows
+from pipeline.sampler import View
 from preprocess.packing.restarts import recode
 from tests.jpegs import GRAY, SAMPLINGS, write_jpeg
 
@@ -109,6 +111,21 @@ def dali_image(jpeg: bytes, sampling: str) -> np.ndarray:
     pipe = graph()
     pipe.build()
     return np.asarray(pipe.run()[0].at(0))
+
+
+@pytest.mark.parametrize(("sampling", "channels"), [("420", 3), (GRAY, 1)])
+def test_the_pool_decodes_what_was_cut_out_and_others_whole(
+    sampling: str, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jpeg = write_jpeg(64, 104, sampling)
+    windows = TrimmedWindows(channels, 64 * 104 * channels)
+    for top, left, side in ((0, 0, 8), (0, 40, 64), (3, 37, 20), (63, 103, 1)):
+        view = View(0, np.arange(1), top, left, side, mirror=False, color=(1, 1, 1))
+        expected = view.window(decode(jpeg, sampling))
+        np.testing.assert_array_equal(windows(as_bytes(jpeg), view), expected)
+        with monkeypatch.context() as patch:
+            patch.delattr(JpegWindows, "__call__")
+            np.testing.assert_array_equal(windows(as_bytes(recode(jpeg)), view), expected)
 
 
 def test_only_what_the_window_needs_is_copied() -> None:
