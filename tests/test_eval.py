@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from configs import load_config
 from configs.methods import METHODS
 from engine.checkpoint import plain_config, save_checkpoint
 from models import build_model
-from pipeline.format import Target
 from pipeline.loader import ClipLoader
 from preprocess import pack
 from tests import runs
@@ -293,8 +291,7 @@ def test_shards_that_number_the_classes_otherwise_are_matched_by_name(
     assert evaluation.main(scoring) == 0  # shards without names: numbers as they are
     assert [row["label"] for row in rows(best.parent / "test" / "predictions.csv")] == ["0", "1", "2"]
     named = [f"data.shards={tmp_path / 'named'}"]
-    targets = (Target(name="label", classes=("cut", "open", "pour")),)
-    monkeypatch.setattr(pack, "SplitPacker", partial(pack.SplitPacker, targets=targets))
+    monkeypatch.setattr(pack, "_name_classes", lambda *_: {"label": ("cut", "open", "pour")})
     assert pack.main(arguments(*named)) == 0
     assert evaluation.main([*scoring, *named]) == 0
     assert "numbers 2 of its classes otherwise; matched by their names" in capsys.readouterr().out
