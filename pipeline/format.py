@@ -141,11 +141,6 @@ def record_chunks(
     return _framed(chunks), offsets + RECORD_HEADER.size
 
 
-def frame_record(chunks: Sequence[bytes]) -> bytes:
-    """Frame a payload, given in chunks, as TFRecord does."""
-    return b"".join(_framed(chunks))
-
-
 def _framed(chunks: Sequence[bytes]) -> list[bytes]:
     crc = 0
     for chunk in chunks:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crc32c import crc32c
 
-from pipeline.format import RECORD_FOOTER, RECORD_HEADER, Split, frame_record, open_split
+from pipeline.format import RECORD_FOOTER, RECORD_HEADER, Split, masked_crc, open_split
 from pipeline.prepare import Preparer
 from pipeline.reader import ClipReader, CorruptClipError
 from pipeline.sampler import ViewOptions
@@ -74,8 +75,9 @@ def test_a_sound_record_of_another_packing_is_noticed(
     shard = bytearray(split.shard_paths[0].read_bytes())
     begin, size = int(table.record_offset[1]), int(table.record_size[1])
     shard[int(table.offset[table.first_frame[1] + 39, 0]) + 300] ^= 1  # another last frame, of the same size
-    record = frame_record([bytes(shard[begin + RECORD_HEADER.size : begin + size - RECORD_FOOTER.size])])
-    split.shard_paths[0].write_bytes(shard[:begin] + record + shard[begin + size :])
+    end = begin + size - RECORD_FOOTER.size
+    RECORD_FOOTER.pack_into(shard, end, masked_crc(crc32c(shard[begin + RECORD_HEADER.size : end])))
+    split.shard_paths[0].write_bytes(shard)
     reader = ClipReader(split, ("rgb", "flow"))
     reader.read(0, np.array(frames))
     with pytest.raises(CorruptClipError, match=rf"clip P02_101_0 at byte \d+: {what}"):
