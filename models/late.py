@@ -1,7 +1,5 @@
 """Late fusion: a network a stream, and the weighted mean of their logits."""
 
-from collections.abc import Collection
-
 from torch import Tensor
 
 from configs.methods import TwoHeadOptions
@@ -13,13 +11,13 @@ from models.trunk import build_trunk
 class LateFusion(FusionModel):
     """Logits = rgb_weight * rgb + (1 - rgb_weight) * flow."""
 
-    def __init__(self, options: TwoHeadOptions, signed_after: Collection[str] = ()) -> None:
+    def __init__(self, options: TwoHeadOptions) -> None:
         super().__init__(options)
         self.rgb_weight = options.rgb_weight
         head = (options.hidden_size, options.hidden_size, options.num_classes, options.dropout)
-        self.rgb_enc = build_trunk("rgb", options, signed_after)
+        self.rgb_enc = build_trunk("rgb", options)
         self.rgb_out = ClassificationHead(*head)
-        self.flow_enc = build_trunk("flow", options, signed_after)
+        self.flow_enc = build_trunk("flow", options)
         self.flow_out = ClassificationHead(*head)
 
     def predict(self, rgb: Tensor, flow: Tensor) -> FusionOutput:

@@ -90,8 +90,6 @@ class Trunk(nn.Module):
 
     class_layer: ClassVar[str]
     """Prefix of the layer of classes in files of pretrained weights; it is not loaded."""
-    where_from: ClassVar[str]
-    """Where pretrained weights can be had."""
 
     stages: tuple[str, ...]
     dropout: nn.Dropout

@@ -95,7 +95,6 @@ class S3D(TorchvisionTrunk):
     paths = tuple(f"features.{position}" for position in range(16))
     widths = (64, 64, 64, 192, 192, 256, 480, 480, 512, 512, 512, 528, 832, 832, 832, 1024)
     class_layer = "classifier."
-    where_from = "S3D's are at https://download.pytorch.org/models/s3d-d76dad2f.pth"
 
     @staticmethod
     def network() -> Any:
@@ -112,7 +111,6 @@ class R2Plus1D18(TorchvisionTrunk):
     paths = ("stem", "layer1", "layer2", "layer3", "layer4")
     widths = (64, 64, 128, 256, 512)
     class_layer = "fc."
-    where_from = "R(2+1)D-18's are at https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth"
 
     @staticmethod
     def network() -> Any:

@@ -9,33 +9,6 @@ from torch import Tensor, nn
 from configs.methods import MultOptions
 
 
-class CausalAttention(nn.Module):
-    """Attention in several heads, each token to its own position and those before it."""
-
-    def __init__(self, size: int, num_heads: int, dropout: float) -> None:
-        super().__init__()
-        self.num_heads, self.dropout = num_heads, dropout
-        self.in_proj_weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(3 * size, size)))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * size))
-        self.out_proj = _linear(size, size)
-
-    def forward(self, query: Tensor, memory: Tensor) -> Tensor:
-        """Let query [B, L, size] attend to memory [B, L, size]; both have the same grid of tokens."""
-        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        sources = (query, memory, memory)
-        q, k, v = (self._heads(F.linear(*parts)) for parts in zip(sources, weights, biases, strict=True))
-        dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=True
-        )  # [B, heads, L, size / heads]
-        result: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
-        return result
-
-    def _heads(self, x: Tensor) -> Tensor:
-        batch, length, _ = x.shape
-        return x.view(batch, length, self.num_heads, -1).transpose(1, 2)
-
-
 class Layer(nn.Module):
     """Attention and two linear layers, each normalised before and added to its input."""
 
@@ -43,7 +16,8 @@ class Layer(nn.Module):
         super().__init__()
         size = options.attention_size
         self.dropout = nn.Dropout(options.dropout)
-        self.self_attn = CausalAttention(size, options.attention_heads, options.dropout)
+        self.self_attn = nn.MultiheadAttention(size, options.attention_heads, options.dropout, batch_first=True)
+        nn.init.xavier_uniform_(self.self_attn.out_proj.weight)
         self.fc1 = _linear(size, 4 * size)
         self.fc2 = _linear(4 * size, size)
         self.layer_norms = nn.ModuleList([nn.LayerNorm(size), nn.LayerNorm(size)])
@@ -51,7 +25,9 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, memory: Tensor | None) -> Tensor:
         """Map tokens x [B, L, size] to [B, L, size]; they attend to `memory`, or to themselves where it is None."""
         query = self.layer_norms[0](x)
-        attended = self.self_attn(query, query if memory is None else self.layer_norms[0](memory))
+        keys = query if memory is None else self.layer_norms[0](memory)
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], x.device, query.dtype)
+        attended, _ = self.self_attn(query, keys, keys, attn_mask=mask, need_weights=False, is_causal=True)
         x = x + self.dropout(attended)
         hidden = self.dropout(F.relu(self.fc1(self.layer_norms[1](x))))
         result: Tensor = x + self.dropout(self.fc2(hidden))

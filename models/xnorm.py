@@ -1,12 +1,24 @@
 """X-Norm (Yin, Xu, Zu and Soleymani, ICMI 2022): two trunks that exchange normalisation parameters on their way."""
 
+from collections.abc import Collection
+from itertools import pairwise
+
 from torch import Tensor
 
 from configs.methods import XNormOptions
 from models.fusion import FusionOutput
+from models.i3d import SameMaxPool3d
 from models.late import LateFusion
 from models.norm_exchange import norm_exchange
-from models.stages import PointwiseConv3d
+from models.stages import PointwiseConv3d, Trunk
+
+
+def expect_negative_values(trunk: Trunk, exchanges: Collection[str]) -> None:
+    """Let the pools that read exchanged features count the zeros around them, as they would not for a ReLU's output."""
+    for stage, following in pairwise(trunk.stages):
+        for pool in trunk.stage(following).modules() if stage in exchanges else ():
+            if isinstance(pool, SameMaxPool3d):
+                pool.signed_input = True
 
 
 class XNorm(LateFusion):
@@ -17,7 +29,7 @@ class XNorm(LateFusion):
     """
 
     def __init__(self, options: XNormOptions) -> None:
-        super().__init__(options, signed_after=options.exchange_after)
+        super().__init__(options)
         self.exchange_after = options.exchange_after
         self.sequential = options.exchange_order == "sequential"
         self.pooled = options.param_pool == "global"
@@ -25,6 +37,9 @@ class XNorm(LateFusion):
             channels = self.rgb_enc.channels[stage]
             self.add_module(f"rgb2flow_l{position}", PointwiseConv3d(channels, 2 * channels))
             self.add_module(f"flow2rgb_l{position}", PointwiseConv3d(channels, 2 * channels))
+
+        for trunk in (self.rgb_enc, self.flow_enc):
+            expect_negative_values(trunk, options.exchange_after)
 
     def predict(self, rgb: Tensor, flow: Tensor) -> FusionOutput:
         """Predict from rgb [B, 3, T, H, W] and flow [B, 2, T, H, W]."""
