@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from configs.errors import ConfigError
-from configs.methods import METHODS, unknown_fusion, unknown_option
+from configs.methods import options_of, unknown_option
+from configs.outside import resolve
 from configs.safe_yaml import parse_yaml, read_yaml
 from configs.schema import Config
 
@@ -40,12 +41,24 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     for override in given[1]:
         key, value = _parse_override(override)
         origin |= _set(tree, key, value)
+    kind = _config_class(tree.get("model"), _origin(["model", "fusion"], origin) or str(path), path.parent)
     try:
-        config = Config.model_validate(tree)
+        config = kind.model_validate(tree)
     except ValidationError as error:
         raise ConfigError("\n       ".join(_messages(error, tree, origin, str(path)))) from None
     config._given = given
     return config
+
+
+def _config_class(model: Any, source: str, folder: Path) -> type[Config]:
+    """Make the class of a config with the options of the method that `source`, a file in `folder`, names in `model`."""
+    if not isinstance(model, dict) or model.get("fusion") is None:
+        return Config  # which says what is wrong
+    try:
+        model["fusion"] = resolve(model["fusion"], Path() if source == COMMAND_LINE else folder)
+        return create_model("Config", __base__=Config, model=(options_of(model["fusion"]), ...))
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def _find(path: Path) -> Path:
@@ -104,16 +117,12 @@ def _set(tree: Tree, key: Sequence[str], value: Any) -> dict[str, str]:
 def _messages(error: ValidationError, tree: Tree, origin: dict[str, str], path: str) -> Iterable[str]:
     for problem in error.errors():
         key = _key(problem["loc"])
-        if problem["type"] == "union_tag_invalid":
-            key.append("fusion")
         name = ".".join(key)
         where = _origin(key, origin) or path
         if problem["type"] == "extra_forbidden":
             message = _unknown(key, tree)
         elif problem["type"] == "missing":
             message = "missing"
-        elif problem["type"] == "union_tag_invalid":
-            message = unknown_fusion(tree["model"].get("fusion"))
         elif problem["type"] == "value_error":
             message = str(problem["ctx"]["error"])
         else:
@@ -129,11 +138,8 @@ def _origin(key: Sequence[str], origin: Mapping[str, str]) -> str | None:
 
 
 def _key(location: tuple[int | str, ...]) -> list[str]:
-    """A config key from pydantic's location, without the tags of unions and the positions in lists."""
-    key = [part for part in location if isinstance(part, str)]
-    if key[:1] == ["model"] and len(key) > 1 and key[1] in METHODS:
-        del key[1]
-    return key
+    """A config key from pydantic's location, without the positions in lists."""
+    return [part for part in location if isinstance(part, str)]
 
 
 def _unknown(key: Sequence[str], tree: Tree) -> str:
@@ -148,5 +154,5 @@ def _known_keys(key: Sequence[str], tree: Tree) -> list[str]:
     """The names allowed beside the last part of `key`."""
     model: Any = Config
     for part in key[:-1]:
-        model = METHODS[tree["model"]["fusion"]] if part == "model" else model.model_fields[part].annotation
+        model = options_of(tree["model"]["fusion"]) if part == "model" else model.model_fields[part].annotation
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

@@ -1,11 +1,13 @@
 """The options of each method: one class a method, told apart by `fusion`; a method knows its own keys and no others."""
 
 import difflib
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from configs.errors import ConfigError
+from configs.outside import find_class, options_class, resolve
 from configs.paths import ConfigPath
 
 I3D_STAGES = (
@@ -54,6 +56,8 @@ class Pretrained(Options):
 class CommonOptions(Options):
     """What every method has: two trunks (or one), a hidden layer, a classification head."""
 
+    implementation: ClassVar[str]  # "module:Class" of a method of the project
+
     fusion: str = Field(description="the method")
     trunk: Literal["i3d", "s3d", "r2plus1d_18"] = Field("i3d", description="the network of each stream")
     num_classes: int = Field(8, gt=1, description="number of labels; labels run from 0 to num_classes - 1")
@@ -98,6 +102,7 @@ class CommonOptions(Options):
 class RgbOptions(CommonOptions):
     """RGB alone."""
 
+    implementation = "models.unimodal:RgbOnly"
     fusion: Literal["rgb"] = "rgb"
 
     @field_validator("pretrained")
@@ -109,6 +114,7 @@ class RgbOptions(CommonOptions):
 class FlowOptions(CommonOptions):
     """Optical flow alone."""
 
+    implementation = "models.unimodal:FlowOnly"
     fusion: Literal["flow"] = "flow"
 
     @field_validator("pretrained")
@@ -120,6 +126,7 @@ class FlowOptions(CommonOptions):
 class EarlyOptions(CommonOptions):
     """Both embeddings side by side into one head."""
 
+    implementation = "models.early:EarlyFusion"
     fusion: Literal["early"] = "early"
 
 
@@ -132,12 +139,14 @@ class TwoHeadOptions(CommonOptions):
 class LateOptions(TwoHeadOptions):
     """A network a stream; their logits averaged."""
 
+    implementation = "models.late:LateFusion"
     fusion: Literal["late"] = "late"
 
 
 class MisaOptions(CommonOptions):
     """MISA: what the streams share and what is private to each, told apart by three more losses."""
 
+    implementation = "models.misa:Misa"
     fusion: Literal["misa"] = "misa"
     hidden_size: int = Field(128, gt=0, multiple_of=2, description="size of each representation; two attention heads")
     diff_weight: float = Field(0.3, ge=0, description="weight of the difference loss")
@@ -148,6 +157,7 @@ class MisaOptions(CommonOptions):
 class MultOptions(CommonOptions):
     """MulT: each stream's tokens attend to the other's."""
 
+    implementation = "models.mult:MulT"
     fusion: Literal["mult"] = "mult"
     dropout: float = Field(0.1, ge=0, lt=1, description="of attention weights, hidden units and residual branches")
     embed_dropout: float = Field(0.25, ge=0, lt=1, description="of a transformer's input tokens")
@@ -172,6 +182,7 @@ class MultOptions(CommonOptions):
 class GBlendOptions(CommonOptions):
     """Gradient-Blending: a head a stream and one for both, weighted by how each generalises and overfits."""
 
+    implementation = "models.gblend:GradientBlending"
     fusion: Literal["gblend"] = "gblend"
     estimation_epochs: int = Field(5, gt=0, description="epochs of each head's own short training")
     estimation_subset: float = Field(1.0, gt=0, le=1, description="share of the training clips used for it")
@@ -182,12 +193,62 @@ class GBlendOptions(CommonOptions):
 class TfnOptions(CommonOptions):
     """Tensor fusion: the outer product of both embeddings into one head."""
 
+    implementation = "models.tfn:TensorFusion"
     fusion: Literal["tfn"] = "tfn"
+
+
+def default_exchanges(values: Any) -> Any:
+    """Fill in where the trunk exchanges, unless the config says where."""
+    if isinstance(values, dict) and values.get("exchange_after") is None:
+        return values | {"exchange_after": EXCHANGES.get(values.get("trunk", "i3d"), EXCHANGES["i3d"])}
+    return values
+
+
+def stages_in_order(stages: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    """Refuse stages that the trunk does not have, or not in this order.
+
+    Raises:
+        ValueError: with the nearest name, or the right order.
+    """
+    trunk = info.data.get("trunk", "i3d")  # not there when it is wrong itself, which is said already
+    known = TRUNK_STAGES[trunk]
+    for stage in stages:
+        if stage not in known:
+            close = difflib.get_close_matches(stage, known, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+            raise ValueError(f"unknown stage '{stage}' of trunk '{trunk}'; {hint}")
+    in_order = [stage for stage in known if stage in stages]
+    if list(stages) != in_order:
+        raise ValueError(f"found {list(stages)}; allowed: each stage once, as the network has them: {in_order}")
+    return stages
+
+
+class LmfOptions(CommonOptions):
+    """Low-rank fusion: tensor fusion whose weights are a sum of products."""
+
+    implementation = "models.lmf:LowRankFusion"
+    fusion: Literal["lmf"] = "lmf"
+    rank: int = Field(4, gt=0, description="products that the weights are a sum of")
+
+
+class MmtmOptions(TwoHeadOptions):
+    """MMTM: each stream's channels are gated by what both streams pool; their logits averaged."""
+
+    implementation = "models.mmtm:Mmtm"
+    fusion: Literal["mmtm"] = "mmtm"
+    exchange_after: tuple[str, ...] = Field(
+        EXCHANGES["i3d"], min_length=1, description="stages followed by a gate; null: the trunk's defaults"
+    )
+    squeeze_ratio: float = Field(4, ge=1, description="twice the channels of both streams over those of z")
+
+    _defaults = model_validator(mode="before")(default_exchanges)
+    _known = field_validator("exchange_after")(stages_in_order)
 
 
 class XNormOptions(TwoHeadOptions):
     """X-Norm: the two trunks exchange normalisation parameters on the way; their logits averaged."""
 
+    implementation = "models.xnorm:XNorm"
     fusion: Literal["xnorm"] = "xnorm"
     exchange_after: tuple[str, ...] = Field(
         EXCHANGES["i3d"], min_length=1, description="stages followed by an exchange; null: the trunk's defaults"
@@ -199,27 +260,8 @@ class XNormOptions(TwoHeadOptions):
         "none", description="none: parameters for each point of time and space; global: one vector a clip"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _exchanges_of_the_trunk(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("exchange_after") is None:
-            return values | {"exchange_after": EXCHANGES.get(values.get("trunk", "i3d"), EXCHANGES["i3d"])}
-        return values
-
-    @field_validator("exchange_after")
-    @classmethod
-    def _known_stages_in_order(cls, stages: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        trunk = info.data.get("trunk", "i3d")  # not there when it is wrong itself, which is said already
-        known = TRUNK_STAGES[trunk]
-        for stage in stages:
-            if stage not in known:
-                close = difflib.get_close_matches(stage, known, n=1)
-                hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
-                raise ValueError(f"unknown stage '{stage}' of trunk '{trunk}'; {hint}")
-        in_order = [stage for stage in known if stage in stages]
-        if list(stages) != in_order:
-            raise ValueError(f"found {list(stages)}; allowed: each stage once, as the network has them: {in_order}")
-        return stages
+    _defaults = model_validator(mode="before")(default_exchanges)
+    _known = field_validator("exchange_after")(stages_in_order)
 
 
 def _unused(pretrained: Pretrained, stream: str, fusion: str) -> Pretrained:
@@ -228,29 +270,39 @@ def _unused(pretrained: Pretrained, stream: str, fusion: str) -> Pretrained:
     return pretrained
 
 
-METHODS: dict[str, type[CommonOptions]] = {
-    "rgb": RgbOptions,
-    "flow": FlowOptions,
-    "early": EarlyOptions,
-    "late": LateOptions,
-    "tfn": TfnOptions,
-    "misa": MisaOptions,
-    "mult": MultOptions,
-    "gblend": GBlendOptions,
-    "xnorm": XNormOptions,
-}
-MethodOptions = Annotated[
-    RgbOptions
-    | FlowOptions
-    | EarlyOptions
-    | LateOptions
-    | TfnOptions
-    | MisaOptions
-    | MultOptions
-    | GBlendOptions
-    | XNormOptions,
-    Field(discriminator="fusion"),
-]
+OPTIONS = (
+    RgbOptions,
+    FlowOptions,
+    EarlyOptions,
+    LateOptions,
+    TfnOptions,
+    LmfOptions,
+    MisaOptions,
+    MultOptions,
+    GBlendOptions,
+    MmtmOptions,
+    XNormOptions,
+)
+METHODS: dict[str, type[CommonOptions]] = {options.model_fields["fusion"].default: options for options in OPTIONS}
+
+
+def options_of(fusion: str) -> type[CommonOptions]:
+    """Return the class of a method's options; one from outside says it by the type of its attribute `options`.
+
+    Raises:
+        ConfigError: there is no such method, or none that can be used.
+    """
+    if fusion in METHODS:
+        return METHODS[fusion]
+    if ":" not in str(fusion):
+        raise ConfigError(f"model.fusion: {unknown_fusion(fusion)}")
+    options = options_class(find_class(fusion))
+    if not (isinstance(options, type) and issubclass(options, CommonOptions)):
+        raise ConfigError(
+            f"model.fusion: {fusion} does not say which options it has; derive it from models.FusionModel, and options "
+            "of its own from configs.methods.CommonOptions (`options: MyOptions` in the class)"
+        )
+    return options
 
 
 def parse_options(fusion: str, **options: Any) -> CommonOptions:
@@ -259,10 +311,9 @@ def parse_options(fusion: str, **options: Any) -> CommonOptions:
     Raises:
         ConfigError: an unknown method or option, or a value out of range; the message has the nearest known name.
     """
-    if fusion not in METHODS:
-        raise ConfigError(f"model.fusion: {unknown_fusion(fusion)}")
+    fusion = resolve(fusion, Path())
     try:
-        return METHODS[fusion].model_validate({"fusion": fusion, **options})
+        return options_of(fusion).model_validate({"fusion": fusion, **options})
     except ValidationError as error:
         raise ConfigError("; ".join(_message(fusion, problem) for problem in error.errors())) from None
 
@@ -271,7 +322,7 @@ def unknown_fusion(fusion: object) -> str:
     """Why `fusion` is refused, and the way out."""
     close = difflib.get_close_matches(str(fusion), METHODS, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"found {fusion!r}, allowed: {', '.join(METHODS)}{hint}"
+    return f"found {fusion!r}, allowed: {', '.join(METHODS)}, FILE.py:Class{hint}"
 
 
 def unknown_option(fusion: str, key: str) -> str:
@@ -279,7 +330,7 @@ def unknown_option(fusion: str, key: str) -> str:
     owners = [name for name, options in METHODS.items() if key in options.model_fields]
     if owners:
         return f"has no effect when fusion is '{fusion}' (it belongs to {', '.join(owners)}); remove it"
-    known = METHODS[fusion].model_fields
+    known = options_of(fusion).model_fields
     close = difflib.get_close_matches(key, known, n=1)
     return "unknown key; " + (f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}")
 

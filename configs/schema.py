@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from configs.methods import MethodOptions, Options
+from configs.methods import CommonOptions, Options
 from configs.paths import ConfigPath, expand
 from configs.presets import NO_PRESET, Preset
 
@@ -147,7 +147,7 @@ class Config(Options):
     data: DataSection
     clip: ClipSection
     loader: LoaderSection
-    model: MethodOptions
+    model: CommonOptions  # of the method, see configs.load
     train: TrainSection
     _given: tuple[str, tuple[str, ...]] = PrivateAttr(("CONFIG", ()))  # the file and the overrides it was made of
 

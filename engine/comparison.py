@@ -55,7 +55,7 @@ class Row:
     @property
     def fusion(self) -> str:
         """The method."""
-        return str(self.runs[0].config["model"]["fusion"])
+        return str(self.runs[0].config["model"]["fusion"]).rsplit("/", 1)[-1]
 
     @property
     def seeds(self) -> list[int]:

@@ -2,32 +2,18 @@
 
 from typing import Any
 
-from configs.methods import parse_options
-from models.early import EarlyFusion
+from configs.errors import ConfigError
+from configs.methods import METHODS, parse_options
+from configs.outside import find_class
 from models.fusion import Fit, FitResult, FusionModel, FusionOutput
-from models.gblend import GradientBlending
-from models.late import LateFusion
-from models.misa import Misa
-from models.mult import MulT
-from models.tfn import TensorFusion
-from models.unimodal import FlowOnly, RgbOnly
-from models.xnorm import XNorm
 
 FUSIONS: dict[str, type[FusionModel]] = {
-    "rgb": RgbOnly,
-    "flow": FlowOnly,
-    "early": EarlyFusion,
-    "late": LateFusion,
-    "tfn": TensorFusion,
-    "misa": Misa,
-    "mult": MulT,
-    "gblend": GradientBlending,
-    "xnorm": XNorm,
+    fusion: find_class(options.implementation) for fusion, options in METHODS.items()
 }
 
 
 def build_model(fusion: str, num_classes: int = 8, **options: Any) -> FusionModel:
-    """Build a method, by name, with the options of the config's model section.
+    """Build a method, by name or from outside, with the options of the config's model section.
 
     With `pretrained=None` no weights are read, which is what a model wants that is about to load a checkpoint.
 
@@ -35,7 +21,10 @@ def build_model(fusion: str, num_classes: int = 8, **options: Any) -> FusionMode
         ConfigError: an unknown method or option, a value out of range, or pretrained weights that are not there.
     """
     parsed = parse_options(fusion, num_classes=num_classes, **options)
-    return FUSIONS[fusion](parsed)
+    method = FUSIONS.get(fusion) or find_class(parsed.fusion)
+    if not issubclass(method, FusionModel):
+        raise ConfigError(f"model.fusion: {fusion} is no models.FusionModel")
+    return method(parsed)
 
 
 __all__ = ["FUSIONS", "Fit", "FitResult", "FusionModel", "FusionOutput", "build_model"]

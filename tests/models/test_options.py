@@ -31,6 +31,8 @@ CHANGED = {
     "exchange_after": ("Mixed_3b",),
     "exchange_order": "sequential",
     "param_pool": "global",
+    "rank": 2,
+    "squeeze_ratio": 8,
 }
 ELSEWHERE = ("fusion", "pretrained")  # the method itself; tests/models/test_checkpoint.py
 REFUSED = {("mult", "hidden_size")}
