@@ -211,9 +211,9 @@ def _accepting(parse: Callable[..., Namespace]) -> Callable[..., Namespace]:
     return parse_and_accept
 
 
-_validate = Config.__dict__.get("model_validate", Config.model_validate)
+_validate = Config.model_validate.__func__  # type: ignore[attr-defined]
 
 
 def _accept_config(cls: type[Config], tree: Any) -> Config:
-    _validate(tree)
+    _validate(cls, tree)
     raise AcceptedError
