@@ -57,8 +57,8 @@ class Table:
         return self.segments[0].split != ""
 
 
-def read_table(path: Path) -> Table:
-    """Read the CSV.
+def read_table(path: Path, labelled: bool = True) -> Table:
+    """Read the CSV; unless the rows have to be `labelled`, there may be no labels.
 
     Raises:
         ConfigError: it cannot be read.
@@ -68,7 +68,7 @@ def read_table(path: Path) -> Table:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
-            unit = _unit(path, header)
+            unit = _unit(path, header, labelled)
             rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
@@ -80,7 +80,7 @@ def read_table(path: Path) -> Table:
         segment = Segment(
             line, _normal(cells.get("file", "")), *_span(cells, unit), cells.get("label", ""), *_folders(cells)
         )
-        faults = list(_faults(segment, cells, unit, len(row) - len(header)))
+        faults = list(_faults(segment, cells, unit, len(row) - len(header), labelled))
         wrong += [f"{path}:{line}: {'; '.join(faults)}"] if faults else []
         segments.append(segment)
     if wrong:
@@ -90,10 +90,10 @@ def read_table(path: Path) -> Table:
     return Table(path, unit, segments)
 
 
-def _unit(path: Path, header: list[str]) -> str:
+def _unit(path: Path, header: list[str], labelled: bool) -> str:
     """What the columns of start and stop count; whole videos where there are none."""
     twice = sorted({name for name in header if header.count(name) > 1})
-    missing = [name for name in ("file", "label") if name not in header]
+    missing = [name for name in ("file", *(["label"] if labelled else [])) if name not in header]
     named = [unit for unit, columns in UNITS.items() if any(name in header for name in columns)]
     halves = [name for unit in named for name in UNITS[unit] if name not in header]
     if missing or halves or twice or len(named) > 1:
@@ -131,14 +131,14 @@ def _folders(cells: dict[str, str]) -> tuple[str, str]:
     return cells.get("split", ""), cells.get("participant", "") or OWN_PARTICIPANT
 
 
-def _faults(segment: Segment, cells: dict[str, str], unit: str, surplus: int) -> Iterator[str]:
+def _faults(segment: Segment, cells: dict[str, str], unit: str, surplus: int, labelled: bool) -> Iterator[str]:
     """What is wrong with a row."""
     if surplus:
         yield f"found {abs(surplus)} cells {'more' if surplus > 0 else 'fewer'} than the header has"
         return
     if not segment.file:
         yield "file: empty; allowed: a path inside the folder of videos"
-    if not segment.label:
+    if labelled and not segment.label:
         yield "label: empty"
     for name, value in zip(UNITS[unit], (segment.start, segment.stop), strict=True):
         is_wrong = value is not None and (value != value or (unit == "frames" and value < 1))
