@@ -16,6 +16,8 @@ ALLOWED = {
     "engine": {"configs", "models", "pipeline"},
     "eval": {"configs", "models", "pipeline", "engine", "preprocess.stale"},
     "train": {"configs", "engine", "models", "pipeline", "preprocess.stale"},
+    "xnorm": {"configs", "engine", "models", "pipeline", "preprocess"},
+    "predict": {"configs", "xnorm"},
     "demo": {"configs", "engine", "preprocess"},
 }
 OURS = set(ALLOWED)
