@@ -18,6 +18,7 @@ COMMANDS = {
     "xnorm-pack": "preprocess.pack",
     "xnorm-train": "train",
     "xnorm-eval": "eval",
+    "xnorm-predict": "predict",
     "xnorm-profile": "pipeline.profile",
     "xnorm-inspect": "pipeline.inspect",
 }

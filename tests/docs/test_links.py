@@ -8,7 +8,7 @@ import pytest
 from tests.docs.markdown import ROOT, documents, links, named_files
 
 WRITTEN_BY_READERS = {"my_fusion.py", "FILE.py"}
-FOLDERS = ("", "configs", "preprocess", "pipeline", "models", "engine", "docs", "tests", "benchmarks")
+FOLDERS = ("", "configs", "preprocess", "pipeline", "models", "engine", "xnorm", "docs", "tests", "benchmarks")
 
 
 def anchors(path: Path) -> set[str]:
@@ -50,6 +50,6 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
 
 def test_every_source_is_on_the_map() -> None:
     named = set(named_files(ROOT / "docs/architecture.md"))
-    packages = ("configs", "preprocess", "pipeline", "models", "engine")
+    packages = ("configs", "preprocess", "pipeline", "models", "engine", "xnorm")
     there = {path.name for package in packages for path in ROOT.glob(f"{package}/*.py")} - {"__init__.py"}
     assert sorted(there - {name.split("/")[-1] for name in named}) == []

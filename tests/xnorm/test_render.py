@@ -1,0 +1,44 @@
+"""The colours of flow and the caption that a frame gets."""
+
+import numpy as np
+import torch
+
+from xnorm.predictions import Predictions
+from xnorm.render import draw_caption, fastest_motion, flow_colours, nearest_clips
+from xnorm.spans import Span
+
+
+def predictions(*spans: tuple[int, int]) -> Predictions:
+    found = [Span("a.mp4", str(number), None, None, *span) for number, span in enumerate(spans)]
+    return Predictions(found, torch.zeros(len(spans), 2), ["a" * 500, "b"])
+
+
+def test_colours_say_where_flow_goes_and_how_fast() -> None:
+    colours = flow_colours(fastest=40.0).astype(int)
+    right, farther, left, down = colours[168, 127], colours[250, 128], colours[87, 127], colours[127, 168]
+    assert (colours[127:129, 127:129] == 255).all()
+    assert np.abs(right - farther).max() <= 2  # beyond the scale nothing changes
+    for one, other in ((right, left), (right, down), (left, down)):
+        assert np.abs(one - other).max() > 100
+    assert colours[137, 127].min() > right.min()  # a slower motion is paler
+
+
+def test_the_scale_passes_over_the_fastest_hundredth_and_over_rest() -> None:
+    flow = np.full((2, 100, 100), 128, np.uint8)
+    assert fastest_motion([flow]) == 1.0
+    flow[0, :50] = 148
+    flow[0, 0, :40] = 255
+    assert fastest_motion([flow]) == 20.5
+
+
+def test_a_frame_has_the_caption_of_the_clip_whose_middle_is_nearest() -> None:
+    nearest = nearest_clips(predictions((2, 5), (4, 9)), 10).tolist()
+    assert nearest == [-1, 0, 0, 0, 0, 1, 1, 1, 1, -1]
+
+
+def test_a_caption_is_as_wide_as_the_frames_and_cuts_long_names() -> None:
+    one = draw_caption(predictions((1, 2))[0], 480, "flow")
+    assert one.shape == draw_caption(None, 480, "flow").shape == (88, 480, 3)
+    name = one[28:44, :230]
+    assert name.max() > 200  # something is written there
+    assert (one[24:44, 226:239] == one[0, 0]).all()  # and ends before the bar
