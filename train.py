@@ -19,13 +19,12 @@ from engine.agreement import require_agreement, shared_facts
 from engine.checkpoint import load_checkpoint
 from engine.distributed import local_size
 from engine.evaluation import Evaluation
-from engine.interrupt import InterruptionError
+from engine.flops import warn_of_shortage
 from engine.loaders import match_classes, open_loader
-from engine.memory import warn_of_shortage
 from engine.precision_check import check_convolutions
 from engine.reports import summarize, write_reports
 from engine.runlog import RunLog
-from engine.session import Session, open_session
+from engine.session import InterruptionError, Session, open_session
 from engine.summary import summarize_run
 from engine.trainer import Trainer
 from models import build_model

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.published_xnorm import PaddedConv3d, PaddedMaxPool3d, PublishedXNorm, Unit
 from models import build_model, i3d
-from models.norm_exchange import norm_exchange
+from models.xnorm import norm_exchange
 from pipeline.measure import Rounds, interleave
 from pipeline.profile_tables import markdown_table, spread
 

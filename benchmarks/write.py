@@ -30,7 +30,7 @@ from configs.command import add_config
 from configs.errors import exit_code_of
 from configs.files import atomic_write
 from pipeline.format import open_split
-from pipeline.machine import describe_machine
+from pipeline.measure import describe_machine
 from pipeline.profile_tables import markdown_table, spread_of
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,7 +6,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from engine.metrics import Metrics
+from engine.evaluation import Metrics
 from pipeline.batch import Batch
 from pipeline.loader import ClipLoader
 

@@ -32,14 +32,12 @@ from configs.schema import Config
 from engine.device import choose_placement
 from engine.distributed import World
 from engine.flops import black_clips
-from engine.interrupt import StopRequest
 from engine.loaders import open_loader
-from engine.session import Session
+from engine.session import Session, StopRequest
 from engine.step import Measured, Stepper
 from models import build_model
 from pipeline.batch import Batch
-from pipeline.machine import describe_machine
-from pipeline.measure import measure_shown
+from pipeline.measure import describe_machine, measure_shown
 from pipeline.profile_tables import spread_of
 
 TRACED = 3  # steps in the trace

@@ -12,7 +12,7 @@ from engine.flops import count_flops
 from engine.meter import means
 from engine.reports import summarize
 from engine.trainer import Trainer
-from pipeline.machine import describe_machine
+from pipeline.measure import describe_machine
 
 
 def summarize_run(trainer: Trainer, test: Evaluation | None, splits: dict[str, int]) -> dict[str, Any]:

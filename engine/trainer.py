@@ -13,14 +13,13 @@ from configs.schema import Config
 from engine.checkpoint import State
 from engine.evaluation import Evaluation, evaluate
 from engine.fit import ShortTraining
-from engine.interrupt import InterruptionError
 from engine.meter import Meter, describe, means
 from engine.pictures import draw_clips, draw_confusion
 from engine.provenance import class_names, describe_data
 from engine.records import is_over
 from engine.reports import summarize
 from engine.runlog import RunLog
-from engine.session import Session
+from engine.session import InterruptionError, Session
 from engine.step import Stepper, derive_seed
 from models.fusion import FusionModel
 from pipeline.batch import Batch

@@ -441,7 +441,7 @@ class Target(Entry):
 
     name: Name
     classes: tuple[str, ...] | None = Field(default=None, strict=False)  # their names, where there are any
-    clips: dict[str, Count] = {}  # how many of each class, by its number
+    clips: dict[str, Count] = Field(default_factory=dict)  # how many of each class, by its number
 
     @field_validator("name")
     @classmethod
@@ -516,11 +516,11 @@ class Index(Entry):
     inputs: Inputs = Inputs()
     options: PackOptions = PackOptions()
     source: dict[str, Any] | None = None  # how frames and flow were made: the extract.json beside them, if any
-    left_out: list[LeftOut] = []
+    left_out: list[LeftOut] = Field(default_factory=list)
     not_recoded: Count = 0  # jpeg-restarts: files that could not be, and are stored as they were
     num_clips: Count
     num_frames: Count
-    geometry: list[Geometry] = []
+    geometry: list[Geometry] = Field(default_factory=list)
     streams: tuple[Stream, ...] = Field(strict=False, min_length=1)
     targets: tuple[Target, ...] = Field(strict=False, min_length=1)
     shards: list[ShardEntry]

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from configs.errors import UserError
 from configs.memory import is_shortage
-from pipeline.batch import as_stream, lay_out
-from pipeline.buffers import BufferPool
+from pipeline.batch import BufferPool, as_stream, lay_out
 from pipeline.decoders.base import FrameError, StreamSpec
 from pipeline.reader import Stored, raw_window
 from pipeline.sampler import View

@@ -1,14 +1,51 @@
-"""Measuring ways of doing the same work beside each other: CPU and wall time, over interleaved rounds."""
+"""Measuring ways of doing the same work beside each other, and the machine on which that was."""
 
 import multiprocessing
 import os
+import platform
 import resource
 import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
 
 from configs.display import Display
+
+DALI_PACKAGES = ("nvidia-dali-cuda110", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+
+
+def describe_machine() -> dict[str, str]:
+    """Names and versions of what a measurement depends on."""
+    return {
+        "cpu": f"{_processor()}, {os.cpu_count()} cores",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "dali": _dali_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _dali_version() -> str:
+    for package in DALI_PACKAGES:
+        try:
+            return f"{version(package)} ({package.rsplit('-', 1)[1]})"
+        except PackageNotFoundError:  # one of them is installed, for one version of CUDA
+            continue
+    return "not installed"
+
 
 WARMUP = 3  # batches a round that are not counted: what other subjects decoded ahead is over by then
 Subject = Iterator[int]  # an endless way of making batches: yields the number of clips of each, as it is ready

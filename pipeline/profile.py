@@ -28,8 +28,7 @@ from pipeline.baselines import (
 )
 from pipeline.format import Split, check_packed, open_split
 from pipeline.loader import ClipLoader
-from pipeline.machine import describe_machine
-from pipeline.measure import measure_shown
+from pipeline.measure import describe_machine, measure_shown
 from pipeline.profile_tables import show_loader, show_sweep
 from pipeline.published import PublishedClips, has_folders
 from pipeline.stages import stage_costs, stage_subjects
@@ -90,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
         with atomic_write(arguments.json, "w") as file:
             json.dump(report, file, indent=2)
     if arguments.plot:
-        from pipeline.plot import plot_profile  # matplotlib takes its time to load
+        from pipeline.profile_tables import plot_profile  # matplotlib takes its time to load
 
         plot_profile(report, arguments.plot)
     return 0

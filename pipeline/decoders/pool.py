@@ -7,8 +7,7 @@ from concurrent.futures import Executor, Future, wait
 import torch
 from torch import Tensor
 
-from pipeline.batch import as_stream, copy_pictures, inverts
-from pipeline.buffers import BufferPool
+from pipeline.batch import BufferPool, as_stream, copy_pictures, inverts
 from pipeline.decoders.augment import Augment
 from pipeline.decoders.base import FrameError, StreamSpec
 from pipeline.reader import Bytes, Stored

@@ -13,9 +13,8 @@ from configs.display import Display
 from configs.methods import CommonOptions
 from engine.device import Placement
 from engine.distributed import World
-from engine.interrupt import StopRequest
 from engine.runlog import RunLog
-from engine.session import Session
+from engine.session import Session, StopRequest
 from engine.trainer import Trainer
 from models.fusion import Fit, FusionModel, FusionOutput
 from pipeline.batch import Batch

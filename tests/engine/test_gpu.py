@@ -6,8 +6,7 @@ import torch
 from configs.display import Display
 from engine.device import Placement, choose_placement
 from engine.distributed import World
-from engine.interrupt import StopRequest
-from engine.session import Session
+from engine.session import Session, StopRequest
 from tests.engine.conftest import FakeLoader, MakeTrainer
 
 pytestmark = pytest.mark.gpu

@@ -8,8 +8,7 @@ import pytest
 
 from engine import session
 from engine.distributed import World
-from engine.interrupt import ENDING, NOTICES, InterruptionError, StopRequest
-from engine.session import open_session
+from engine.session import ENDING, NOTICES, InterruptionError, StopRequest, open_session
 
 
 @pytest.mark.parametrize(("rank", "printed"), [(0, "warning: the heads disagree\n"), (1, "")])

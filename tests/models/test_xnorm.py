@@ -2,7 +2,7 @@
 
 import torch
 
-from models.norm_exchange import norm_exchange
+from models.xnorm import norm_exchange
 
 
 def parameters(shift, scale):

@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.buffers import BufferPool
+from pipeline.batch import BufferPool
 
 
 def test_memory_is_used_again_once_its_tensor_is_gone() -> None:
