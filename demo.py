@@ -1,7 +1,7 @@
 """The whole road in one command: write small two-stream data sets, pack them, train methods, compare them."""
 
 if __name__ == "__main__":
-    from configs.startup import begin
+    from common.startup import begin
 
     begin()
 
@@ -17,14 +17,14 @@ from statistics import fmean
 
 from rich.table import Table
 
+from common.cli import command_parser
+from common.display import Display
+from common.errors import exit_code_of
 from configs import Config, ConfigError, UserError, load_config
-from configs.command import command_parser
-from configs.display import Display
-from configs.errors import exit_code_of
 from configs.methods import METHODS, unknown_fusion
 from configs.schema import SPLITS
-from engine.comparison import Row, compare
-from engine.comparison_report import comparison_table, write_comparison
+from engine.runs.comparison import Row, compare
+from engine.runs.comparison_report import comparison_table, write_comparison
 from preprocess import pack, synth
 
 ROOT = Path(__file__).parent

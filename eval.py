@@ -4,7 +4,7 @@ Or puts finished runs side by side: `python eval.py --compare runs/*/`.
 """
 
 if __name__ == "__main__":
-    from configs.startup import begin
+    from common.startup import begin
 
     begin()
 
@@ -16,25 +16,25 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from common.cli import add_config, at_least, command_parser, path_type
+from common.display import Display
+from common.errors import exit_code_of
 from configs import Config, ConfigError, UserError, load_config
-from configs.command import add_config, at_least, command_parser, path_type
-from configs.display import Display
-from configs.errors import exit_code_of
-from engine.agreement import require_agreement, shared_facts
-from engine.checkpoint import State, config_differences, plain_config
-from engine.comparison import compare
-from engine.comparison_report import comparison_table, write_comparison
-from engine.epic import check_exportable
-from engine.evaluation import Evaluation, evaluate
 from engine.loaders import check_split, open_loader
-from engine.precision_check import check_convolutions
-from engine.provenance import class_names, source_differences, trained_classes
-from engine.reports import scored_checkpoint, write_reports
-from engine.session import Session, open_session
+from engine.runs.checkpoint import State, config_differences, plain_config
+from engine.runs.comparison import compare
+from engine.runs.comparison_report import comparison_table, write_comparison
+from engine.runs.provenance import class_names, source_differences, trained_classes
+from engine.runtime.agreement import require_agreement, shared_facts
+from engine.runtime.precision_check import check_convolutions
+from engine.runtime.session import Session, open_session
+from engine.scoring.epic import check_exportable
+from engine.scoring.evaluation import Evaluation, evaluate
+from engine.scoring.reports import scored_checkpoint, write_reports
 from models import FusionModel, build_model
 from models.checkpoint import find_state, load_published, load_state, read_checkpoint
 from pipeline.sampler import ONE_LOOK, Looks
-from preprocess.stale import note_stale_labels
+from preprocess.packing.stale import note_stale_labels
 
 BEST = "best.pt"  # whose scores have the plain folder names
 AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone: evaluation looks the same without them

@@ -1,7 +1,7 @@
 """Says what a trained run sees in videos: `python predict.py runs/own video.mp4`."""
 
 if __name__ == "__main__":
-    from configs.startup import begin
+    from common.startup import begin
 
     begin()
 
@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command import at_least, command_parser, path_type
-from configs.display import Display
-from configs.errors import ConfigError, UserError, exit_code_of
+from common.cli import at_least, command_parser, path_type
+from common.display import Display
+from common.errors import ConfigError, UserError, exit_code_of
 from xnorm import Predictions, TrainedRun, load_run
 from xnorm.predictions import CSV, JSON, joined, prediction_table, write_predictions
 from xnorm.render import check_renderable, render

@@ -1,7 +1,7 @@
 """Trains a method as its config says: `python train.py -c configs/xnorm.yaml [--resume] [key=value ...]`."""
 
 if __name__ == "__main__":
-    from configs.startup import begin
+    from common.startup import begin
 
     begin()
 
@@ -12,24 +12,24 @@ from contextlib import ExitStack, nullcontext
 
 import torch
 
+from common.cli import add_config, command_parser
+from common.errors import exit_code_of
 from configs import Config, load_config
-from configs.command import add_config, command_parser
-from configs.errors import exit_code_of
-from engine.agreement import require_agreement, shared_facts
-from engine.checkpoint import load_checkpoint
-from engine.distributed import local_size
-from engine.evaluation import Evaluation
-from engine.flops import warn_of_shortage
 from engine.loaders import match_classes, open_loader
-from engine.precision_check import check_convolutions
-from engine.reports import summarize, write_reports
-from engine.runlog import RunLog
-from engine.session import InterruptionError, Session, open_session
+from engine.model_cost import warn_of_shortage
+from engine.runs.checkpoint import load_checkpoint
+from engine.runs.run_folder import RunLog
+from engine.runtime.agreement import require_agreement, shared_facts
+from engine.runtime.precision_check import check_convolutions
+from engine.runtime.session import InterruptionError, Session, open_session
+from engine.runtime.world import local_size
+from engine.scoring.evaluation import Evaluation
+from engine.scoring.reports import summarize, write_reports
 from engine.summary import summarize_run
 from engine.trainer import Trainer
 from models import build_model
 from pipeline.loader import ClipLoader
-from preprocess.stale import note_stale_labels
+from preprocess.packing.stale import note_stale_labels
 
 ALWAYS, AUTO = "always", "auto"  # of --resume
 NOTES = """\

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from pipeline.format import open_split
+from pipeline.format.split import open_split
 from pipeline.loader import ClipLoader
-from pipeline.measure import Rounds, interleave
+from pipeline.profile.measure import Rounds, interleave
 
 
 def main() -> None:

@@ -17,19 +17,10 @@ import numpy as np
 from crc32c import crc32c
 from PIL import Image
 
-from pipeline.format import (
-    INDEX_NAME,
-    STREAMS,
-    TABLE_NAME,
-    ClipFields,
-    FrameTable,
-    Index,
-    ShardEntry,
-    TableEntry,
-    Target,
-    encode_record,
-    stored_crc,
-)
+from pipeline.format.index import INDEX_NAME, TABLE_NAME, Index, ShardEntry, TableEntry, Target
+from pipeline.format.streams import STREAMS
+from pipeline.format.table import FrameTable
+from pipeline.format.tfrecord import ClipFields, encode_record, stored_crc
 from pipeline.loader import ClipLoader
 
 NUM_FRAMES, HEIGHT, WIDTH, BATCH = 16, 256, 456, 8

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.large_index import picture
-from pipeline.profile_tables import markdown_table, spread
+from pipeline.profile.report import markdown_table, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = 250  # RGB frames a clip

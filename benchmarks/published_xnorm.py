@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.fusion import FusionOutput
 from models.heads import ClassificationHead
-from models.i3d import CONVOLUTIONS, INCEPTIONS, POOLS
+from models.trunks.i3d import CONVOLUTIONS, INCEPTIONS, POOLS
 
 STAGES = (
     *("Conv3d_1a_7x7", "MaxPool3d_2a_3x3", "Conv3d_2b_1x1", "Conv3d_2c_3x3", "MaxPool3d_3a_3x3"),

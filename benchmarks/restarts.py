@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from pipeline.decoders.trim import Window, trim_into
 from pipeline.decoders.turbojpeg import JpegWindows
-from pipeline.profile_tables import markdown_table
-from preprocess.jpeg import check_jpeg
+from pipeline.profile.report import markdown_table
+from preprocess.packing.jpeg import check_jpeg
 from preprocess.packing.restarts import recode
 
 KINDS = {"RGB": ("rgb_frames", "RGB", "420", 36_400), "grey": ("flow_frames", "GRAY", "Gray", 15_400)}

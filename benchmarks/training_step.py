@@ -14,10 +14,11 @@ import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
 from benchmarks.published_xnorm import PaddedConv3d, PaddedMaxPool3d, PublishedXNorm, Unit
-from models import build_model, i3d
+from models import build_model
+from models.trunks import i3d
 from models.xnorm import norm_exchange
-from pipeline.measure import Rounds, interleave
-from pipeline.profile_tables import markdown_table, spread
+from pipeline.profile.measure import Rounds, interleave
+from pipeline.profile.report import markdown_table, spread
 
 CLASSES = 8
 Mend = Callable[[PublishedXNorm], None]

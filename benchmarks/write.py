@@ -8,7 +8,7 @@ data/shards. --quick measures next to nothing, to see that all of it works.
 """
 
 if __name__ == "__main__":
-    from configs.startup import begin
+    from common.startup import begin
 
     begin()
 
@@ -25,13 +25,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.cli import add_config
+from common.errors import exit_code_of
+from common.files import atomic_write
 from configs import Config, UserError, load_config
-from configs.command import add_config
-from configs.errors import exit_code_of
-from configs.files import atomic_write
-from pipeline.format import open_split
-from pipeline.measure import describe_machine
-from pipeline.profile_tables import markdown_table, spread_of
+from pipeline.format.split import open_split
+from pipeline.profile.measure import describe_machine
+from pipeline.profile.report import markdown_table, spread_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"

@@ -1,6 +1,6 @@
 """The configuration: typed sections, validated where they are declared, and how YAML files become them."""
 
-from configs.errors import ConfigError, UserError
+from common.errors import ConfigError, UserError
 from configs.load import load_config
 from configs.schema import Config
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model
 
-from configs.errors import ConfigError
+from common.errors import ConfigError
+from common.safe_yaml import parse_yaml, read_yaml
 from configs.methods import options_of, unknown_option
 from configs.outside import resolve
-from configs.safe_yaml import parse_yaml, read_yaml
 from configs.schema import Config
 
 BASE = Path(__file__).with_name("base.yaml")

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from configs.errors import ConfigError
+from common.errors import ConfigError
+from common.paths import ConfigPath
 from configs.outside import find_class, options_class, resolve
-from configs.paths import ConfigPath
 
 I3D_STAGES = (
     "Conv3d_1a_7x7",

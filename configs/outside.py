@@ -9,8 +9,8 @@ from inspect import get_annotations
 from pathlib import Path
 from typing import Any
 
-from configs.errors import ConfigError, listed
-from configs.paths import expand_path
+from common.errors import ConfigError, listed
+from common.paths import expand_path
 
 
 def resolve(fusion: Any, folder: Path) -> Any:

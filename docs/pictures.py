@@ -1,7 +1,7 @@
 """Remakes the pictures in docs/img/ from the demo's data, by the commands that users have: `make pictures`."""
 
 if __name__ == "__main__":
-    from configs.startup import begin
+    from common.startup import begin
 
     begin()
 
@@ -13,10 +13,11 @@ from pathlib import Path
 from PIL import Image
 
 import train
-from configs.command import command_parser
-from configs.errors import UserError, exit_code_of
+from common.cli import command_parser
+from common.errors import UserError, exit_code_of
 from configs.schema import SPLITS
-from pipeline import inspect, profile
+from pipeline.inspect import __main__ as inspect
+from pipeline.profile import __main__ as profile
 from preprocess import pack, synth
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from configs.errors import ConfigError, UserError
+from common.errors import ConfigError, UserError
 from configs.schema import Config
-from engine.provenance import Names, adopt_classes
-from engine.session import Session
+from engine.runs.provenance import Names, adopt_classes
+from engine.runtime.session import Session
 from models.fusion import FusionModel
 from pipeline.loader import ClipLoader
 from pipeline.sampler import ONE_LOOK, Looks

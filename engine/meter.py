@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from configs.errors import UserError
-from engine.distributed import World
+from common.errors import UserError
+from engine.runtime.world import World
 from engine.step import Measured
 from pipeline.batch import Batch
 

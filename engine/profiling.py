@@ -1,7 +1,7 @@
 """Command line: what training adds to loading: model, loader, both, and the costliest operations."""
 
 if __name__ == "__main__":
-    from configs.startup import begin
+    from common.startup import begin
 
     begin()
 
@@ -23,22 +23,22 @@ import torch
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
+from common.cli import add_config, at_least, check_folder, command_parser, path_type
+from common.display import Display
+from common.errors import UserError, exit_code_of
+from common.files import atomic_write
 from configs import load_config
-from configs.command import add_config, at_least, check_folder, command_parser, path_type
-from configs.display import Display
-from configs.errors import UserError, exit_code_of
-from configs.files import atomic_write
 from configs.schema import Config
-from engine.device import choose_placement
-from engine.distributed import World
-from engine.flops import black_clips
 from engine.loaders import open_loader
-from engine.session import Session, StopRequest
+from engine.model_cost import black_clips
+from engine.runtime.device import choose_placement
+from engine.runtime.session import Session, StopRequest
+from engine.runtime.world import World
 from engine.step import Measured, Stepper
 from models import build_model
 from pipeline.batch import Batch
-from pipeline.measure import describe_machine, measure_shown
-from pipeline.profile_tables import spread_of
+from pipeline.profile.measure import describe_machine, measure_shown
+from pipeline.profile.report import spread_of
 
 TRACED = 3  # steps in the trace
 COSTLIEST = 10  # operations of those that are listed

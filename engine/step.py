@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from configs.schema import TrainSection
-from engine.checkpoint import State
-from engine.device import Placement
-from engine.distributed import World
+from engine.runs.checkpoint import State
+from engine.runtime.device import Placement
+from engine.runtime.world import World
 from models.fusion import FusionModel, FusionOutput
 from pipeline.batch import Batch
 

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.device import Placement
-from engine.evaluation import Evaluation
-from engine.flops import count_flops
 from engine.meter import means
-from engine.reports import summarize
+from engine.model_cost import count_flops
+from engine.runtime.device import Placement
+from engine.scoring.evaluation import Evaluation
+from engine.scoring.reports import summarize
 from engine.trainer import Trainer
-from pipeline.measure import describe_machine
+from pipeline.profile.measure import describe_machine
 
 
 def summarize_run(trainer: Trainer, test: Evaluation | None, splits: dict[str, int]) -> dict[str, Any]:

@@ -8,18 +8,18 @@ from functools import partial
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.schema import Config
-from engine.checkpoint import State
-from engine.evaluation import Evaluation, evaluate
-from engine.fit import ShortTraining
 from engine.meter import Meter, describe, means
-from engine.pictures import draw_clips, draw_confusion
-from engine.provenance import class_names, describe_data
-from engine.records import is_over
-from engine.reports import summarize
-from engine.runlog import RunLog
-from engine.session import InterruptionError, Session
+from engine.runs.checkpoint import State
+from engine.runs.provenance import class_names, describe_data
+from engine.runs.records import is_over
+from engine.runs.run_folder import RunLog
+from engine.runtime.session import InterruptionError, Session
+from engine.scoring.evaluation import Evaluation, evaluate
+from engine.scoring.plots import draw_clips, draw_confusion
+from engine.scoring.reports import summarize
+from engine.short_training import ShortTraining
 from engine.step import Stepper, derive_seed
 from models.fusion import FusionModel
 from pipeline.batch import Batch

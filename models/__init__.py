@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from configs.errors import ConfigError
+from common.errors import ConfigError
 from configs.methods import METHODS, parse_options
 from configs.outside import find_class
 from models.fusion import Fit, FitResult, FusionModel, FusionOutput

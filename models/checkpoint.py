@@ -9,9 +9,9 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from configs.errors import UserError, listed
+from common.errors import UserError, listed
 from models.fusion import FusionModel
-from models.stages import Trunk, trust_statistics
+from models.trunks.trunk import Trunk, trust_statistics
 
 LISTED = 2  # names of each kind in a message
 SAVED_UNDER = ("state_dict", "model_state_dict", "model_state", "model")

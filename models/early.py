@@ -6,7 +6,7 @@ from torch import Tensor
 from configs.methods import CommonOptions
 from models.fusion import FusionModel, FusionOutput
 from models.heads import ClassificationHead
-from models.trunk import build_trunk
+from models.trunks.build import build_trunk
 
 
 class EarlyFusion(FusionModel):

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from configs.methods import MisaOptions
 from models.fusion import FusionModel, FusionOutput
-from models.stages import Trunk
-from models.trunk import build_trunk
+from models.trunks.build import build_trunk
+from models.trunks.trunk import Trunk
 
 EPSILON = 1e-6  # of the published code
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from configs.methods import MultOptions
 from models.fusion import FusionModel, FusionOutput
-from models.trunk import build_trunk
+from models.trunks.build import build_trunk
 
 
 class Layer(nn.Module):

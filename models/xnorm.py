@@ -8,9 +8,9 @@ from torch import Tensor
 
 from configs.methods import XNormOptions
 from models.fusion import FusionOutput
-from models.i3d import SameMaxPool3d
 from models.late import LateFusion
-from models.stages import PointwiseConv3d, Trunk
+from models.trunks.i3d import SameMaxPool3d
+from models.trunks.trunk import PointwiseConv3d, Trunk
 
 EPSILON = 1e-8  # of the published code; in fp16 it would be 0
 

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.batch import Batch
-from pipeline.decoder import open_decoders
 from pipeline.decoders.base import Decoder, StreamSpec
-from pipeline.format import STREAMS
+from pipeline.decoders.open import open_decoders
+from pipeline.format.streams import STREAMS
 from pipeline.options import LoaderOptions
 from pipeline.reader import Stored
 from pipeline.sampler import View, ViewOptions, draw_view, uniform_frames

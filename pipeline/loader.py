@@ -14,17 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.schema import Config
 from pipeline.batch import Batch
-from pipeline.decoder import open_decoders
+from pipeline.batch_sampler import Schedule
 from pipeline.decoders.base import FrameError, StreamSpec
-from pipeline.format import STREAMS, ShardError, check_packed, open_split
+from pipeline.decoders.open import open_decoders
+from pipeline.fetcher import Prepared, Preparer
+from pipeline.format.index import ShardError, check_packed
+from pipeline.format.split import open_split
+from pipeline.format.streams import STREAMS
 from pipeline.options import LoaderOptions
-from pipeline.prepare import Prepared, Preparer
 from pipeline.reader import ClipReader, CorruptClipError
 from pipeline.sampler import Looks, Slot, ViewOptions
-from pipeline.schedule import Schedule
 
 
 class ClipLoader:

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from pydantic import Field, SkipValidation, ValidationError, field_validator, model_validator
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.methods import Options
 from configs.schema import Fraction, PositiveInt, Scale, Seed
-from pipeline.format import STREAMS
+from pipeline.format.streams import STREAMS
 
 
 class LoaderOptions(Options):

@@ -12,7 +12,10 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from pipeline.format import ShardError, Split, channels_of, planes_of, record_payload, stored_crc
+from pipeline.format.index import ShardError
+from pipeline.format.split import Split
+from pipeline.format.streams import channels_of, planes_of
+from pipeline.format.tfrecord import record_payload, stored_crc
 from pipeline.sampler import View
 
 Bytes = NDArray[np.uint8]

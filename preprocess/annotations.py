@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from configs.epic import flow_index, stride_of_id
-from configs.errors import ConfigError, UserError, listed
+from common.epic import flow_index, stride_of_id
+from common.errors import ConfigError, UserError, listed
 from configs.presets import Preset
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from configs.errors import UserError, listed
+from common.errors import UserError, listed
 
 MAX_CLASSES = 1_000_000
 MAX_NAME = 200  # characters

@@ -6,8 +6,8 @@ from concurrent.futures import CancelledError, Executor
 from contextlib import suppress
 from typing import Any
 
-from configs.display import Display
-from configs.errors import ConfigError, UserError
+from common.display import Display
+from common.errors import ConfigError, UserError
 from preprocess.workers import Workers
 
 ANSWER_SECONDS = 4  # that a scheduler may take to answer

@@ -10,20 +10,20 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 if __name__ == "__main__":
-    from configs.startup import begin
+    from common.startup import begin
 
     begin()
 
-from configs.command import at_least, command_parser, path_type
-from configs.display import Display
-from configs.errors import ConfigError, UserError, exit_code_of, listed
-from configs.files import atomic_write
-from preprocess.encoding import ExtractOptions
-from preprocess.extract_job import MARKER, Records, extract_videos
-from preprocess.flow import METHODS, flow_method
-from preprocess.labelling import Labelled, alike_labels, label, read_classes, write_annotations
-from preprocess.own_config import own_config
-from preprocess.segments import COLUMNS, locate, read_table
+from common.cli import at_least, command_parser, path_type
+from common.display import Display
+from common.errors import ConfigError, UserError, exit_code_of, listed
+from common.files import atomic_write
+from preprocess.videos.encoding import ExtractOptions
+from preprocess.videos.extract_all import MARKER, Records, extract_videos
+from preprocess.videos.optical_flow import METHODS, flow_method
+from preprocess.videos.own_config import own_config
+from preprocess.videos.segments import COLUMNS, locate, read_table
+from preprocess.videos.splits import Labelled, alike_labels, label, read_classes, write_annotations
 
 DESCRIPTION = """\
 Turn a folder of videos and a CSV (file, start, stop, label) into RGB frames, optical flow and annotations in the layout

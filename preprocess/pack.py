@@ -10,24 +10,25 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 if __name__ == "__main__":
-    from configs.startup import begin
+    from common.startup import begin
 
     begin()
 
-from configs.command import add_config, command_parser
-from configs.display import Display
-from configs.errors import UserError, exit_code_of, listed
+from common.cli import add_config, command_parser
+from common.display import Display
+from common.errors import UserError, exit_code_of, listed
 from configs.load import load_config
 from configs.presets import Preset
 from configs.schema import DataSection
-from pipeline.format import STREAMS, Target
+from pipeline.format.index import Target
+from pipeline.format.streams import STREAMS
 from preprocess.annotations import LABEL, Clip, Rows, Targets, read_split, select
 from preprocess.classes import class_names
 from preprocess.cluster import ClusterWorkers
-from preprocess.codec import count_pictures
-from preprocess.job import SplitPacker
-from preprocess.report import show_outcome, show_plan
-from preprocess.verify import verify_split
+from preprocess.packing.codec import count_pictures
+from preprocess.packing.pack_split import SplitPacker
+from preprocess.packing.report import show_outcome, show_plan
+from preprocess.packing.verify import verify_split
 from preprocess.workers import Workers
 
 Classes = dict[str, tuple[str, ...] | None]  # names of each target's classes, from 0 on

@@ -22,14 +22,14 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: make the project's packages importable without installing it
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 if __name__ == "__main__":
-    from configs.startup import begin
+    from common.startup import begin
 
     begin()
 
-from configs.command import command_parser, path_type
-from configs.display import Display
-from configs.errors import ConfigError, UserError, exit_code_of
-from configs.files import atomic_write, one_message
+from common.cli import command_parser, path_type
+from common.display import Display
+from common.errors import ConfigError, UserError, exit_code_of
+from common.files import atomic_write, one_message
 from configs.schema import SPLITS
 from preprocess.scenes import TASKS
 from preprocess.scenes.task import Files, LabelledScene, Task

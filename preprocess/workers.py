@@ -13,7 +13,7 @@ from multiprocessing.connection import wait as wait_for
 from types import TracebackType
 from typing import TypeVar
 
-from configs.errors import UserError
+from common.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

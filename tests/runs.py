@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from configs import Config, load_config
-from engine.checkpoint import load_checkpoint
+from engine.runs.checkpoint import load_checkpoint
 from preprocess import pack
 from tests.trees import Video, write_annotations, write_video
 

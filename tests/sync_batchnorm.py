@@ -6,8 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from engine.batchnorm import replace_norms
-from models.stages import BatchNorm3d, track_statistics
+from engine.runtime.batchnorm import replace_norms
+from models.trunks.trunk import BatchNorm3d, track_statistics
 
 
 class CpuSyncBatchNorm3d(BatchNorm3d):
@@ -52,5 +52,5 @@ class SumOverRanks(torch.autograd.Function):
 
 
 def synchronize_on_cpus(module: torch.nn.Module, _: torch.device) -> None:
-    """Stands in for engine.batchnorm.synchronize."""
+    """Stands in for engine.runtime.batchnorm.synchronize."""
     replace_norms(module, CpuSyncBatchNorm3d)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.command import Help, path_type
+from common.cli import Help, path_type
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (".", "configs", "docs", "engine", "models", "pipeline", "preprocess")

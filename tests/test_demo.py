@@ -11,8 +11,8 @@ import yaml
 
 import demo
 from configs.methods import METHODS
-from engine.comparison import Row, Run
-from engine.records import Accuracy, Summary
+from engine.runs.comparison import Row, Run
+from engine.runs.records import Accuracy, Summary
 
 ROOT = Path(__file__).parents[1]
 

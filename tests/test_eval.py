@@ -14,7 +14,7 @@ import eval as evaluation
 import train
 from configs import load_config
 from configs.methods import METHODS
-from engine.checkpoint import plain_config, save_checkpoint
+from engine.runs.checkpoint import plain_config, save_checkpoint
 from models import build_model
 from pipeline.loader import ClipLoader
 from preprocess import pack

@@ -14,14 +14,14 @@ ALLOWED = {
     "pipeline": {"configs"},
     "preprocess": {"configs", "pipeline.format", "pipeline.decoders.jpeg_stream"},
     "engine": {"configs", "models", "pipeline"},
-    "eval": {"configs", "models", "pipeline", "engine", "preprocess.stale"},
-    "train": {"configs", "engine", "models", "pipeline", "preprocess.stale"},
+    "eval": {"configs", "models", "pipeline", "engine", "preprocess.packing.stale"},
+    "train": {"configs", "engine", "models", "pipeline", "preprocess.packing.stale"},
     "xnorm": {"configs", "engine", "models", "pipeline", "preprocess"},
     "predict": {"configs", "xnorm"},
     "demo": {"configs", "engine", "preprocess"},
 }
 OURS = set(ALLOWED)
-DALI = {"pipeline/graph.py"}
+DALI = {"pipeline/decoders/dali.py"}
 
 
 def sources() -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import train
-from engine.checkpoint import load_checkpoint
+from engine.runs.checkpoint import load_checkpoint
 from tests import runs
 from tests.runs import MakeArguments
 from tests.torchrun import DOUBLE, SIGNAL, compute_in_double, torchrun

@@ -16,12 +16,12 @@ import pytest
 import torch
 
 import train
+from common.lock import locked
 from configs import load_config
-from configs.lock import locked
-from engine.checkpoint import load_checkpoint
+from engine.runs.checkpoint import load_checkpoint
 from engine.step import Stepper
 from engine.trainer import Trainer
-from pipeline.format import open_split
+from pipeline.format.split import open_split
 from preprocess import pack
 from tests import estimating, runs
 from tests.runs import MakeArguments, difference, metrics
@@ -136,7 +136,7 @@ def test_resume_after_kill_9_in_mid_epoch_equals_never_stopping(
 
 def test_killed_inside_a_write_or_an_estimation_a_run_ends_with_the_same_bits():
     trials = ["--kills", "1", "--methods", "misa", "gblend", "--kinds", "saving", "estimation"]
-    script = [sys.executable, "-m", "tests.chaos.train", *trials]
+    script = [sys.executable, "-m", "chaos.train", *trials]
     done = subprocess.run(script, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("| 1 | 1 weights, metrics and predictions are bit for bit those of a run") == 3

@@ -13,8 +13,8 @@ import pytest
 from torch import Tensor
 
 import train
-from engine import distributed
-from engine.device import Placement
+from engine.runtime import world as distributed
+from engine.runtime.device import Placement
 from engine.step import Stepper
 from models import fusion
 from tests.sync_batchnorm import synchronize_on_cpus

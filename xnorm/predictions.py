@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from configs.files import atomic_files, make_folder
-from engine.reports import write_csv, write_json
+from common.files import atomic_files, make_folder
+from engine.scoring.reports import write_csv, write_json
 from xnorm.spans import Span
 
 CSV, JSON = "predictions.csv", "predictions.json"

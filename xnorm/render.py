@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.utils import flow_to_image
 
-from configs.command import check_folder
-from configs.display import Display
-from configs.errors import ConfigError
-from configs.files import atomic_write
+from common.cli import check_folder
+from common.display import Display
+from common.errors import ConfigError
+from common.files import atomic_write
+from pipeline.inspect.sheet import FASTEST, to_vectors
 from pipeline.sampler import uniform_frames
-from pipeline.sheet import FASTEST, to_vectors
-from preprocess.clip_reader import EncodedClip, VideoClips
+from preprocess.videos.clip_reader import EncodedClip, VideoClips
 from xnorm.predictions import Prediction, Predictions, time_text
 from xnorm.sources import VideoSource, is_split
 

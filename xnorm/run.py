@@ -12,19 +12,19 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from configs.errors import ConfigError, UserError
-from configs.paths import expand_path
-from engine.checkpoint import State, load_checkpoint
-from engine.device import Placement, choose_placement
-from engine.provenance import class_names, source_differences, trained_classes
+from common.errors import ConfigError, UserError
+from common.paths import expand_path
+from engine.runs.checkpoint import State, load_checkpoint
+from engine.runs.provenance import class_names, source_differences, trained_classes
+from engine.runtime.device import Placement, choose_placement
 from models import FusionModel, build_model
 from models.checkpoint import load_state
-from models.stages import Trunk
+from models.trunks.trunk import Trunk
 from pipeline.options import LoaderOptions
-from preprocess.codec import Codec
-from preprocess.encoding import ExtractOptions
-from preprocess.extract_job import Extraction
-from preprocess.segments import read_table
+from preprocess.packing.codec import Codec
+from preprocess.videos.encoding import ExtractOptions
+from preprocess.videos.extract_all import Extraction
+from preprocess.videos.segments import read_table
 from xnorm.predictions import Predictions
 from xnorm.sources import ClipSource, SplitSource, Storing, VideoSource, is_split
 from xnorm.spans import Cut

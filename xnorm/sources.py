@@ -12,20 +12,20 @@ import simplejpeg
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from configs.errors import ConfigError, UserError
+from common.errors import ConfigError, UserError
 from pipeline.batch import Batch
 from pipeline.decoders.base import FrameError
-from pipeline.format import STREAMS
+from pipeline.format.streams import STREAMS
 from pipeline.in_memory import MemoryBatches, MemoryClip, seen_frames
 from pipeline.loader import ClipLoader
 from pipeline.options import LoaderOptions
 from pipeline.reader import RawFrame, Stored
-from preprocess.clip_reader import EncodedClip, VideoClips
-from preprocess.codec import Codec
-from preprocess.encoding import ExtractOptions
-from preprocess.frames import choose_frames
-from preprocess.jpeg import Picture
-from preprocess.videos import VideoError
+from preprocess.packing.codec import Codec
+from preprocess.packing.jpeg import Picture
+from preprocess.sources.frames import choose_frames
+from preprocess.videos.clip_reader import EncodedClip, VideoClips
+from preprocess.videos.decode import VideoError
+from preprocess.videos.encoding import ExtractOptions
 from xnorm.spans import Cut, Span
 
 Item = TypeVar("Item")

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import ConfigError, UserError
-from preprocess.clip_reader import VideoClips
-from preprocess.labelling import SegmentError, frame_span
-from preprocess.segments import OWN_PARTICIPANT, Segment, Table
+from common.errors import ConfigError, UserError
+from preprocess.videos.clip_reader import VideoClips
+from preprocess.videos.segments import OWN_PARTICIPANT, Segment, Table
+from preprocess.videos.splits import SegmentError, frame_span
 
 ROUNDING = 1e-6  # seconds: a window may end so much after the video
 

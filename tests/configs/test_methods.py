@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.errors import ConfigError
+from common.errors import ConfigError
 from configs.methods import EXCHANGES, METHODS, TRUNK_STAGES, options_of, parse_options
 from configs.outside import find_class
 

@@ -17,10 +17,10 @@ import torch
 import yaml
 from torch.distributed.run import get_args_parser
 
+from common.startup import COMMANDS
 from configs import load
 from configs.schema import Config
-from configs.startup import COMMANDS
-from models import i3d
+from models.trunks import i3d
 from tests.docs.markdown import ROOT, Command
 from tests.movies import moving, write_movie
 from tests.trees import Video, write_annotations, write_video

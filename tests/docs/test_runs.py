@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from engine import step
-from pipeline.format import open_split
+from pipeline.format.split import open_split
 from tests import runs
 from tests.docs.markdown import ROOT
 

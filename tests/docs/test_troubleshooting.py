@@ -14,16 +14,17 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from common.lock import locked
 from configs import UserError
-from configs.lock import locked
-from engine import memory, session
-from engine.agreement import require_agreement
-from engine.checkpoint import load_checkpoint, save_checkpoint
-from engine.device import Placement
-from engine.distributed import World
+from engine import memory
+from engine.runs.checkpoint import load_checkpoint, save_checkpoint
+from engine.runtime import session
+from engine.runtime.agreement import require_agreement
+from engine.runtime.device import Placement
+from engine.runtime.world import World
 from engine.step import Stepper
 from models import heads
-from pipeline import dali
+from pipeline.decoders import dali_install as dali
 from tests.docs.markdown import ROOT, Command
 from tests.docs.project import make_project, run
 from tests.movies import moving, write_movie

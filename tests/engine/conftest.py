@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.display import Display
+from common.display import Display
 from configs.methods import CommonOptions
-from engine.device import Placement
-from engine.distributed import World
-from engine.runlog import RunLog
-from engine.session import Session, StopRequest
+from engine.runs.run_folder import RunLog
+from engine.runtime.device import Placement
+from engine.runtime.session import Session, StopRequest
+from engine.runtime.world import World
 from engine.trainer import Trainer
 from models.fusion import Fit, FusionModel, FusionOutput
 from pipeline.batch import Batch

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from engine.distributed import World, joined_world
-from models.stages import BatchNorm3d
+from engine.runtime.world import World, joined_world
+from models.trunks.trunk import BatchNorm3d
 from pipeline.loader import ClipLoader
 from tests.sync_batchnorm import synchronize_on_cpus
 

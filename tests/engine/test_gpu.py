@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from configs.display import Display
-from engine.device import Placement, choose_placement
-from engine.distributed import World
-from engine.session import Session, StopRequest
+from common.display import Display
+from engine.runtime.device import Placement, choose_placement
+from engine.runtime.session import Session, StopRequest
+from engine.runtime.world import World
 from tests.engine.conftest import FakeLoader, MakeTrainer
 
 pytestmark = pytest.mark.gpu

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from configs import UserError
-from engine.distributed import World
 from engine.meter import Meter, describe, means
+from engine.runtime.world import World
 from engine.step import Measured
 from pipeline.batch import Batch
 

@@ -11,7 +11,7 @@ import torch
 
 from engine import profiling
 from engine.profiling import COSTLIEST, Training
-from engine.session import Session
+from engine.runtime.session import Session
 from pipeline.batch import Batch
 from tests.runs import CONFIG, SMALL, MakeConfig
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from configs import load_config
-from engine.device import Placement
-from engine.distributed import World
+from engine.runtime.device import Placement
+from engine.runtime.world import World
 from engine.step import Stepper
 from models import FUSIONS, build_model
 from pipeline.batch import Batch

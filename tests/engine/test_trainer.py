@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from configs import UserError
-from engine.checkpoint import load_checkpoint
+from engine.runs.checkpoint import load_checkpoint
 from engine.trainer import Trainer
 from tests.engine.conftest import FakeLoader, MakeTrainer
 from tests.engine.waits import CountCalls

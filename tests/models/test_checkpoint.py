@@ -6,10 +6,10 @@ import zlib
 import pytest
 import torch
 
-from configs.errors import ConfigError, UserError
+from common.errors import ConfigError, UserError
 from models import build_model
 from models.checkpoint import find_state, load_pretrained, load_published, read_checkpoint
-from models.i3d import I3D
+from models.trunks.i3d import I3D
 
 SMALL = {"width": 0.1, "hidden_size": 16}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.errors import ConfigError
+from common.errors import ConfigError
 from configs.methods import METHODS
 from models import FUSIONS, FusionModel, FusionOutput, build_model
 from models.fusion import to_unit_range

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from configs.errors import ConfigError
+from common.errors import ConfigError
 from configs.methods import METHODS
 from models import FitResult, build_model
 

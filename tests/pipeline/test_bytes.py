@@ -1,10 +1,10 @@
-"""No byte of a packed split changes unseen: some mutations of each kind and file; tests.chaos.bytes tries more."""
+"""No byte of a packed split changes unseen: some mutations of each kind and file; chaos.bytes tries more."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.chaos import bytes as chaos
+from chaos import bytes as chaos
 
 
 @pytest.mark.parametrize("codec", chaos.CODECS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.batch import Batch
-from pipeline.format import open_split
+from pipeline.format.split import open_split
 from pipeline.loader import ClipLoader
 from pipeline.sampler import ViewOptions, draw_view, epoch_order, pass_over
 from tests.conftest import Packer

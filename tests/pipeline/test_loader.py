@@ -17,13 +17,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from common.errors import UserError
 from configs import load_config
-from configs.errors import UserError
 from pipeline import loader as loader_module
 from pipeline.batch import Batch
-from pipeline.format import ShardError, Target, open_split
+from pipeline.fetcher import Prepared
+from pipeline.format.index import ShardError, Target
+from pipeline.format.split import open_split
 from pipeline.loader import ClipLoader
-from pipeline.prepare import Prepared
 from pipeline.sampler import Slot, View, epoch_order
 from tests.conftest import ROOT, VIDEOS, Packer
 from tests.trees import Video

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from pipeline.format import ShardError
+from common.errors import UserError
+from pipeline.format.index import ShardError
 from pipeline.loader import ClipLoader
 
 SMALL = {"batch_size": 2, "num_frames": 16, "crop_size": 48}

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 
-from pipeline.format import RECORD_FOOTER, RECORD_HEADER, Split, masked_crc, open_split
-from pipeline.prepare import Preparer
+from pipeline.batch_sampler import Schedule
+from pipeline.fetcher import Preparer
+from pipeline.format.split import Split, open_split
+from pipeline.format.tfrecord import RECORD_FOOTER, RECORD_HEADER, masked_crc
 from pipeline.reader import ClipReader, CorruptClipError
 from pipeline.sampler import ViewOptions
-from pipeline.schedule import Schedule
 from tests.conftest import Packer
 from tests.trees import Video
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.display import Display
-from pipeline.format import ShardError, open_split
+from common.display import Display
+from pipeline.format.index import ShardError
+from pipeline.format.split import open_split
 from pipeline.loader import ClipLoader
 from pipeline.reader import CorruptClipError
 from preprocess import pack
-from preprocess.verify import verify_split
+from preprocess.packing.verify import verify_split
 from preprocess.workers import Workers
 
 OLD = Path(__file__).parents[1] / "data" / "version1"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.epic import stride_of_id
-from configs.errors import ConfigError, UserError
+from common.epic import stride_of_id
+from common.errors import ConfigError, UserError
 from configs.load import load_config
 from configs.presets import Preset
 from preprocess.annotations import Clip, read_split, select

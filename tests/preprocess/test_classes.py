@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from preprocess.classes import class_names
 
 TEXTS = {0: Counter({"pour": 3}), 2: Counter({"stir": 1})}

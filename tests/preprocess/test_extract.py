@@ -20,12 +20,13 @@ from PIL import Image
 import eval as evaluation
 import train
 from configs.load import load_config
-from pipeline import inspect
-from pipeline.format import open_split
-from preprocess import extract, extract_job, pack
-from preprocess.encoding import ExtractOptions
-from preprocess.extraction import VideoTask
-from preprocess.frames import open_video
+from pipeline.format.split import open_split
+from pipeline.inspect import __main__ as inspect
+from preprocess import extract, pack
+from preprocess.sources.frames import open_video
+from preprocess.videos import extract_all as extract_job
+from preprocess.videos.encoding import ExtractOptions
+from preprocess.videos.extract_video import VideoTask
 from tests.movies import moving, turn, write_movie
 
 ROOT = Path(__file__).parents[2]

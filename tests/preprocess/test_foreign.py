@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tfrecord.reader import tfrecord_loader
 
-from pipeline.format import PLANES, open_split
+from pipeline.format.split import open_split
+from pipeline.format.streams import PLANES
 
 
 def source(tree: Path, clip: str, row: int, column: int) -> bytes:

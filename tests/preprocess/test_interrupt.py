@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import UserError
-from pipeline.format import open_split
+from chaos.pack import Packing, children, command, make_tree
+from common.errors import UserError
+from pipeline.format.split import open_split
 from preprocess.workers import Workers
-from tests.chaos.pack import Packing, children, command, make_tree
 from tests.trees import Video, write_annotations, write_video
 
 

@@ -14,15 +14,17 @@ import pytest
 from PIL import Image
 from tfrecord.reader import tfrecord_loader
 
-from configs import lock
-from configs.display import Display
-from configs.errors import UserError
+from common import lock
+from common.display import Display
+from common.errors import UserError
+from common.lock import locked
 from configs.load import load_config
-from configs.lock import locked
-from pipeline.format import Geometry, ShardError, Target, open_split
-from preprocess import job, pack
+from pipeline.format.index import Geometry, ShardError, Target
+from pipeline.format.split import open_split
+from preprocess import pack
 from preprocess.annotations import Clip
-from preprocess.verify import verify_split
+from preprocess.packing import pack_split as job
+from preprocess.packing.verify import verify_split
 from preprocess.workers import Workers
 from tests.trees import HEADER, Video, write_annotations, write_video
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from common.display import Display
 from configs import UserError
-from configs.display import Display
 from preprocess import cluster as clusters
-from preprocess import job, pack
+from preprocess import pack
+from preprocess.packing import pack_split as job
 from preprocess.workers import Workers
 from tests.preprocess.cluster import cluster
 from tests.trees import Video, write_annotations, write_video

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs.load import load_config
-from pipeline.format import Split, open_split
+from pipeline.format.split import Split, open_split
 from pipeline.loader import ClipLoader
 from preprocess import pack
 from tests.trees import HEADER, Video, write_annotations, write_video

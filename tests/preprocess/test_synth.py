@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.errors import ConfigError, UserError
-from pipeline.format import open_split
+from common.errors import ConfigError, UserError
+from pipeline.format.split import open_split
 from preprocess import pack, synth
 from preprocess.scenes.discs import ADDITIVE, CLASS_NAMES, CLASSES, draw_video
 from preprocess.scenes.task import Scene

@@ -12,7 +12,7 @@ from PIL import Image
 
 import eval as evaluating
 from configs import ConfigError, UserError
-from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.runs.checkpoint import load_checkpoint, save_checkpoint
 from models import build_model
 from preprocess import pack
 from tests.movies import moving, write_movie

@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 from tfrecord.reader import tfrecord_loader
 
-from configs.display import Display
-from pipeline.format import PLANES, open_split
+from common.display import Display
+from pipeline.format.split import open_split
+from pipeline.format.streams import PLANES
 from pipeline.loader import ClipLoader
 from preprocess import pack
-from preprocess.verify import verify_split
+from preprocess.packing.verify import verify_split
 from preprocess.workers import Workers
 from tests.conftest import pack_tree
 from tests.trees import Video, write_annotations, write_video

@@ -1,0 +1,281 @@
+"""A run's folder: config.yaml, metrics.jsonl, TensorBoard events, checkpoints, curves.png and summary.json."""
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from common.errors import ConfigError, UserError
+from common.files import append, atomic_write, make_folder, one_message, remove_scratch
+from common.lock import locked
+from configs.schema import Config
+from engine.runs.checkpoint import (
+    NEUTRAL_KEYS,
+    State,
+    config_differences,
+    load_checkpoint,
+    plain_config,
+    save_checkpoint,
+)
+from engine.runs.curves import draw_history
+from engine.runs.records import is_over, read_config, read_summary
+from engine.runs.tensorboard import Curves
+from engine.scoring.reports import write_json
+
+# What a run may go on with beside: how long it is trained. What is learned from which clip until then stays the same.
+MAY_CHANGE = (*NEUTRAL_KEYS, "train.epochs", "train.stop_patience")
+VERSION = 2  # of last.pt
+Record = dict[str, Any]
+
+
+class RunLog:
+    """Writes a run's folder, on the main rank alone; on the others it does nothing."""
+
+    def __init__(self, config: Config, writes: bool) -> None:
+        self.folder = config.runs / config.name
+        self._config = plain_config(config)
+        self._writes = writes
+        self._num_lines = 0
+        self._splits: dict[str, int] = {}
+        self._from_previous = False
+        self._curves: Curves | None = None
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the highest validation accuracy."""
+        return self.folder / "best.pt"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to resume from."""
+        return self.folder / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The one before last.pt, for when that is damaged."""
+        return self.folder / "last.prev.pt"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, one line a log."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """What the run came to, when it was last finished."""
+        return self.folder / "summary.json"
+
+    @property
+    def exists(self) -> bool:
+        """Whether something has been written there before; a scratch file does not count."""
+        return self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir())
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over, with as many epochs and as much patience as are wanted now."""
+        if not self.summary.exists():
+            return False
+        summary = read_summary(self.folder)
+        return is_over(summary.epochs, summary.best_epoch, self._config["train"])
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder; if it is new and nothing is written there, it goes again.
+
+        Raises:
+            UserError: another process works there.
+        """
+        if not self._writes:
+            yield
+            return
+        new = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+        make_folder(self.folder)
+        try:
+            with locked(self.folder):
+                yield
+        finally:
+            with suppress(OSError):  # it is not empty
+                for folder in new:
+                    folder.rmdir()
+
+    def check(self, resume: bool) -> None:
+        """Look at the folder alone, before anything is loaded.
+
+        Raises:
+            ConfigError: the folder is there and must not be, or the other way round, its config is another one, more
+                epochs are trained than are wanted, or what it would go on from is missing.
+        """
+        if not resume:
+            if self.exists:
+                raise ConfigError(
+                    f"{self.folder}: this run exists already; go on with it by --resume, or choose another name=..."
+                )
+            return
+        if not (self.folder / "config.yaml").is_file():
+            raise ConfigError(f"{self.folder}: there is no run to resume here; leave out --resume to start it")
+        self._check_config(read_config(self.folder))
+        records = self._records()
+        validated = max((record["epoch"] for record in records if record.get("kind") == "val"), default=0)
+        if validated > self._config["train"]["epochs"]:
+            wanted = self._config["train"]["epochs"]
+            raise ConfigError(
+                f"{self.folder}: train.epochs: found {wanted}, but {validated} epochs are trained already; "
+                f"allowed: {validated} and more"
+            )
+        begun = max((record.get("epoch", 0) for record in records), default=0)
+        if not (self.last.exists() or self.previous.exists() or self.finished) and (begun > 1 or self.best.exists()):
+            raise ConfigError(
+                f"{self.last}: missing, so that this run, which was in epoch {begun}, cannot go on; "
+                "put it back, or start another run by name=..."
+            )
+
+    def load(self) -> State | None:
+        """Return what to go on from: last.pt, or the one before where it is damaged; None before the first of them.
+
+        Raises:
+            UserError: neither can be read, or they are another version's or another config's.
+        """
+        if not (self.last.exists() or self.previous.exists()):
+            return None
+        try:
+            state = load_checkpoint(self.last)
+        except UserError as error:
+            if not self.previous.exists():
+                raise
+            state = load_checkpoint(self.previous)
+            self._from_previous = True
+            warnings.warn(f"{error}; going on from the one before, {self.previous}", stacklevel=1)
+        if state.get("version") != VERSION:
+            raise UserError(
+                f"{self.last}: of another version of train.py, which would go on otherwise; "
+                "let that one finish the run, or start another by name=..."
+            )
+        self._check_config(state["config"])
+        return state
+
+    def check_splits(self, splits: dict[str, int], state: State | None) -> None:
+        """Refuse splits, by their checksums, that are not those that the run began with.
+
+        Raises:
+            UserError: with their names.
+        """
+        before = state["splits"] if state else {}
+        changed = [name for name, checksum in splits.items() if before.get(name, checksum) != checksum]
+        if changed:
+            raise UserError(
+                f"{self.folder}: the shards of {' and '.join(changed)} are not those that this run began with; "
+                "put those back (data.shards), or start another run by name=..."
+            )
+
+    def best_epoch(self) -> int:
+        """The epoch that best.pt is of; 0: there is none that can be read."""
+        try:
+            return int(load_checkpoint(self.best)["epoch"])
+        except (UserError, KeyError):
+            return 0
+
+    def _check_config(self, before: Mapping[str, Any]) -> None:
+        changed = config_differences(before, self._config, MAY_CHANGE)
+        if changed:
+            raise ConfigError(
+                f"{self.folder}: --resume needs the config that the run began with; {'; '.join(changed)}; "
+                "undo that, or start another run by name=..."
+            )
+
+    def open(self, state: State | None, splits: dict[str, int]) -> None:
+        """Begin to write: into a new folder, or behind what was logged up to `state`.
+
+        `splits` are the checksums of all that is trained and scored on.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        self._splits = splits
+        if not self._writes:
+            return
+        make_folder(self.folder)
+        for folder in (self.folder, self.folder / "test"):
+            remove_scratch(folder)
+        with atomic_write(self.folder / "config.yaml", "w") as file:
+            yaml.safe_dump(self._config, file, sort_keys=False)
+        with one_message(self.folder):
+            if self._from_previous:
+                os.replace(self.previous, self.last)
+            self._num_lines = self._keep_lines(state["metrics_lines"] if state else 0)
+        if self._config["train"]["tensorboard"]:
+            first_step = state["counters"]["step"] + 1 if state else 1
+            self._curves = Curves(self.folder / "tensorboard", first_step)
+
+    def log(self, kind: str, record: Record) -> None:
+        """Append a line to metrics.jsonl, and its numbers to TensorBoard as `kind`/name at record["step"]."""
+        if not self._writes:
+            return
+        line = json.dumps({"kind": kind, **_finite(record)})
+        append(self.metrics, f"{line}\n".encode())
+        self._num_lines += 1
+        if self._curves:
+            numbers = {f"{kind}/{name}": value for name, value in record.items() if isinstance(value, float)}
+            self._curves.add(numbers, record["step"])
+
+    def show(self, name: str, draw: Callable[[IO[bytes]], None], step: int) -> None:
+        """Give TensorBoard the picture that `draw` writes as a PNG; where there is none nothing is drawn."""
+        if self._curves:
+            file = BytesIO()
+            draw(file)
+            self._curves.show(name, file.getvalue(), step)
+
+    def save_last(self, state: State) -> None:
+        """Replace last.pt, and keep the one before; a run resumed from it drops the lines logged after now."""
+        if self._writes:
+            self._sync_metrics()
+            about = {"version": VERSION, "config": self._config, "splits": self._splits}
+            save_checkpoint(self.last, {**state, **about, "metrics_lines": self._num_lines}, previous=self.previous)
+
+    def save_best(self, state: State) -> None:
+        """Replace best.pt."""
+        if self._writes:
+            save_checkpoint(self.best, {**state, "config": self._config})
+
+    def summarize(self, summary: Record) -> None:
+        """Write curves.png and summary.json."""
+        if not self._writes:
+            return
+        draw_history(self.metrics, self.folder / "curves.png")
+        with atomic_write(self.summary, "w") as file:
+            write_json(file, summary)
+
+    def _records(self) -> list[Record]:
+        """The lines of metrics.jsonl that are whole: power that fails can cut the last one off in its middle."""
+        records = []
+        for line in self.metrics.read_bytes().splitlines() if self.metrics.exists() else []:
+            with suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict):
+                    records.append(record)
+        return records
+
+    def _keep_lines(self, num_lines: int) -> int:
+        """Keep the first `num_lines` lines of metrics.jsonl, of those that are whole; return how many there are."""
+        records = self._records()[:num_lines]
+        with atomic_write(self.metrics, "w") as file:
+            file.writelines(f"{json.dumps(record)}\n" for record in records)
+        return len(records)
+
+    def _sync_metrics(self) -> None:
+        """Put the lines on the disk before a checkpoint counts them."""
+        with one_message(self.metrics), open(self.metrics, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def _finite(record: Record) -> Record:
+    """Replace what JSON has no number for (fp16 overflows a gradient now and then, and skips that step) by null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
+    }

@@ -1,0 +1,158 @@
+"""The processes that train together: who they are, and sums over all of them; a single process needs no branch."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from common.errors import ConfigError, UserError
+from engine.runtime.batchnorm import synchronize
+from engine.runtime.rendezvous import Job, find_job, has_agent, meet, open_store, read_environment
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the `size` that share every batch."""
+
+    rank: int = 0
+    size: int = 1
+    control: Any = None  # on CPUs: what the host decides must not wait for a GPU
+    job: Job = field(default_factory=Job)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.rank == 0
+
+    def share(self, batch_size: int) -> int:
+        """Return this rank's part of the global batch.
+
+        Raises:
+            ConfigError: it cannot be divided.
+        """
+        if batch_size % self.size:
+            raise ConfigError(
+                f"loader.batch_size: found {batch_size}, which {self.size} processes cannot share equally; "
+                f"allowed: multiples of {self.size}"
+            )
+        return batch_size // self.size
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Add up `tensor` over all ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def any(self, flag: bool) -> bool:
+        """Tell all ranks whether `flag` holds on one of them, without waiting for a GPU."""
+        if self.size == 1:
+            return flag
+        found = torch.tensor([int(flag)])
+        dist.all_reduce(found, group=self.control)
+        return bool(found)
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Put `tensor` of all ranks, of one shape everywhere, one behind the other."""
+        if self.size == 1:
+            return tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(parts, tensor)
+        return torch.cat(parts)
+
+    def gather_texts(self, text: str) -> list[str]:
+        """Return the `text` of each rank, in their order."""
+        if self.size == 1:
+            return [text]
+        data = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(lengths, torch.tensor([len(data)]), group=self.control)
+        longest = max(int(length) for length in lengths)
+        parts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size)]
+        dist.all_gather(parts, torch.nn.functional.pad(data, (0, longest - len(data))), group=self.control)
+        return [bytes(part[: int(length)].tolist()).decode() for part, length in zip(parts, lengths, strict=True)]
+
+    def together(self, work: Callable[[], None]) -> None:
+        """Run `work` on every rank; when it fails on one it fails on all, so that none waits for another.
+
+        Raises:
+            UserError: what `work` raised here, or that it failed elsewhere.
+        """
+        failure: UserError | None = None
+        try:
+            work()
+        except UserError as error:
+            failure = error
+        if self.any(failure is not None):
+            raise failure or UserError("another process of this run failed; see its message")
+
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+        self.any(False)
+
+    def wrap(self, module: nn.Module, all_used: bool = True, sync_batchnorm: bool = False) -> nn.Module:
+        """Average gradients over the ranks in each backward pass; `all_used`: every parameter has one there.
+
+        With `sync_batchnorm`, BatchNorm looks at the clips of all ranks, which a single one does anyhow.
+        """
+        if self.size == 1:
+            return module
+        if sync_batchnorm:
+            synchronize(module, next(module.parameters()).device)
+        return DistributedDataParallel(module, find_unused_parameters=not all_used)
+
+    def broadcast_buffers(self, module: nn.Module) -> None:
+        """Give all ranks the first one's running statistics, which are those that a checkpoint holds."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
+
+
+def local_rank() -> int:
+    """Return this process's number on its machine, as torchrun says it."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def local_size() -> int:
+    """Return how many processes this machine has, as torchrun says it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+@contextmanager
+def joined_world(device: torch.device, timeout: timedelta) -> Iterator[World]:
+    """Join the processes that torchrun started (NCCL on GPUs, gloo on CPUs); without torchrun a world of one.
+
+    Raises:
+        ConfigError: torchrun's variables are there in part.
+        UserError: another process is dead, or has let this one wait for longer than `timeout`.
+    """
+    rank, size = read_environment()
+    if size == 1:
+        yield World(job=find_job(open_store(timeout) if has_agent() else None))
+        return
+    try:
+        store = open_store(timeout)
+        job = find_job(store)
+        attempt = meet(store, rank, size, timeout)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=timeout)
+        control = dist.new_group(backend="gloo", timeout=timeout)
+        yield World(rank, size, control, job)
+    except RuntimeError as error:
+        if not _is_of_others(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise UserError(f"another process of this run has died, or does not answer any more ({reason})") from error
+    dist.destroy_process_group()  # not after an error: it would wait for ranks that wait for this one
+
+
+def _is_of_others(error: RuntimeError) -> bool:
+    """Whether a collective failed rather than something of this process alone."""
+    return isinstance(error, dist.DistError) or re.search("gloo|nccl", str(error), re.IGNORECASE) is not None

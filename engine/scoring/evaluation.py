@@ -1,0 +1,142 @@
+"""Scores every clip of a split exactly once (every look at it, where there are several), over all ranks, checked."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+from engine.runtime.session import Session
+from models.fusion import FusionModel
+from pipeline.loader import ClipLoader
+from pipeline.sampler import Looks
+
+TOP_K = 5
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Accuracies as fractions; `confusion` [C, C] counts clips by label (row) and prediction (column)."""
+
+    top1: float
+    top5: float | None  # None where there are no more than five classes: it would always be 1
+    mean_class: float  # over the classes that have clips
+    per_class: list[float | None]  # None for a class without clips
+    confusion: Tensor
+
+
+def compute_metrics(logits: Tensor, labels: Tensor) -> Metrics:
+    """Measure logits [N, C] against labels [N]."""
+    # Here, because it takes seconds to import and --help and a wrong config should not wait for it.
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
+
+    num_classes = logits.shape[1]
+    predictions = logits.argmax(dim=1)
+    confusion = multiclass_confusion_matrix(predictions, labels, num_classes)
+    num_clips, num_correct = confusion.sum(dim=1), confusion.diagonal()
+    present = num_clips > 0
+    recall = (num_correct.double() / num_clips.clamp(min=1)).tolist()
+    top5 = None
+    if num_classes > TOP_K:
+        top5 = float(multiclass_accuracy(logits, labels, num_classes, average="micro", top_k=TOP_K))
+    return Metrics(
+        top1=int(num_correct.sum()) / len(labels),
+        top5=top5,
+        mean_class=float(torch.tensor(recall, dtype=torch.float64)[present].mean()),
+        per_class=[value if here else None for value, here in zip(recall, present.tolist(), strict=True)],
+        confusion=confusion,
+    )
+
+
+MAX_LISTED = 10  # clips in a message
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a split, in the order of `clip_ids`, and what they amount to."""
+
+    clip_ids: Sequence[str]
+    labels: Tensor  # int64 [N]
+    logits: Tensor  # float32 [N, C], the mean over the looks at a clip
+    loss: float  # mean over all looks at clips of the sum of the model's terms
+    clips_per_s: float
+    looks: Looks
+    metrics: Metrics
+    classes: Sequence[str] | None = None  # their names, where the data have them [C]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: FusionModel,
+    loader: ClipLoader,
+    num_classes: int,
+    session: Session,
+    description: str,
+    classes: Sequence[str] | None = None,
+) -> Evaluation:
+    """Score `loader`'s clips by `model`, in eval mode, with a bar of this `description`; `classes` have these names.
+
+    Where the loader looks at a clip several times, its logits are averaged; each look has a place of its own until
+    then, so the mean does not depend on how looks were shared out between batches and ranks.
+
+    Raises:
+        UserError: a clip was scored twice or not at all, or its scores are not finite.
+        InterruptionError: a signal came.
+    """
+    device, world = session.placement.device, session.world
+    model.eval()
+    session.display.begin(description, len(loader))
+    started = time.perf_counter()
+    num_clips, per_clip = len(loader.clip_ids), loader.looks.per_clip
+    logits = torch.zeros(num_clips, per_clip, num_classes, device=device)
+    times_scored = torch.zeros(num_clips, per_clip, dtype=torch.int64, device=device)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    num_scored = 0.0
+    for batch in loader:
+        batch = batch.to(device)
+        with session.placement.autocast():
+            output = model(batch.rgb, batch.flow)
+            losses = model.losses(output, batch.labels)
+        logits[batch.clips, batch.looks] = output.logits.float()
+        times_scored.index_put_((batch.clips, batch.looks), torch.ones_like(batch.clips), accumulate=True)
+        loss_sum += torch.stack(list(losses.values())).sum().double() * len(batch.labels)
+        num_scored += len(batch.labels) / per_clip * world.size
+        session.display.advance()
+        session.display.update(f"{num_scored / (time.perf_counter() - started):.1f} clips/s")
+        session.leave_if_asked()
+    for tensor in (logits, times_scored, loss_sum):  # the row of a look is zero on all ranks but one
+        world.sum(tensor)
+    _check_scored_once(loader.clip_ids, times_scored.cpu())
+    logits = logits.cpu().double().mean(dim=1).float()  # [N, C]
+    _check_finite(loader.clip_ids, logits)
+    rate, loss = num_clips / (time.perf_counter() - started), float(loss_sum) / (num_clips * per_clip)
+    labels = torch.as_tensor(loader.labels)
+    metrics = compute_metrics(logits, labels)
+    return Evaluation(loader.clip_ids, labels, logits, loss, rate, loader.looks, metrics, classes)
+
+
+def _check_scored_once(clip_ids: Sequence[str], times_scored: Tensor) -> None:
+    """Refuse times_scored [N, looks] that are not all 1."""
+    wrong = (times_scored != 1).any(dim=1).nonzero()[:, 0].tolist()
+    if wrong:
+        found = ", ".join(_times(clip_ids[clip], times_scored[clip].tolist()) for clip in wrong[:MAX_LISTED])
+        once = "exactly once" if times_scored.shape[1] == 1 else "exactly once in each of its looks"
+        raise UserError(
+            f"evaluation: each clip must be scored {once}, but {len(wrong)} of {len(clip_ids)} were not: {found}"
+        )
+
+
+def _times(clip_id: str, times: Sequence[int]) -> str:
+    return f"{clip_id} ({', '.join(map(str, times))} times)"
+
+
+def _check_finite(clip_ids: Sequence[str], logits: Tensor) -> None:
+    wrong = (~logits.isfinite().all(dim=1)).nonzero()[:, 0].tolist()
+    if wrong:
+        found = ", ".join(clip_ids[clip] for clip in wrong[:MAX_LISTED])
+        raise UserError(
+            f"evaluation: the scores of {len(wrong)} of {len(clip_ids)} clips are not finite: {found}; "
+            "the weights have diverged (lower train.lr) or need more range (train.precision=fp32)"
+        )

@@ -1,0 +1,105 @@
+"""Writes an evaluation down: metrics, a line a clip, the per-class table, the confusion matrix and its picture."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from common.files import atomic_files, make_folder
+from engine.scoring.epic import EPIC_FILE, write_epic
+from engine.scoring.evaluation import Evaluation
+from engine.scoring.plots import draw_confusion
+
+
+def summarize(evaluation: Evaluation) -> dict[str, float | None]:
+    """Return the numbers of an evaluation that fit on a line."""
+    metrics = evaluation.metrics
+    return {
+        "loss": evaluation.loss,
+        "top1": metrics.top1,
+        "top5": metrics.top5,
+        "mean_class": metrics.mean_class,
+        "clips_per_s": evaluation.clips_per_s,
+    }
+
+
+def write_reports(evaluation: Evaluation, folder: Path, checkpoint: str = "best.pt", epic: bool = False) -> None:
+    """Write metrics.json, predictions.csv, per_class.csv, confusion.csv and confusion.png into `folder`.
+
+    `checkpoint` is the file whose weights were scored. `epic` adds epic.pt, for the challenge's own code. Where
+    metrics.json is, all of them are of one scoring.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    about = {"checkpoint": checkpoint, "clips": len(evaluation.labels), **asdict(evaluation.looks)}
+    make_folder(folder)
+    with atomic_files(folder) as create:  # together: scores of one evaluation never stand beside those of another
+        write_json(create("metrics.json", "w"), summarize(evaluation) | about)
+        _write_predictions(evaluation, create("predictions.csv", "w"))
+        _write_per_class(evaluation, create("per_class.csv", "w"))
+        _write_confusion(evaluation, create("confusion.csv", "w"))
+        draw_confusion(evaluation.metrics, create("confusion.png"), evaluation.classes)
+        if epic:
+            write_epic(evaluation, create(EPIC_FILE))
+
+
+def scored_checkpoint(folder: Path) -> str | None:
+    """Whose scores are in `folder`: the name of a checkpoint, or None where there are none."""
+    path = folder / "metrics.json"
+    try:
+        return str(json.loads(path.read_text("utf-8")).get("checkpoint", "another version"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return "a damaged metrics.json"
+
+
+def write_json(file: IO[str], content: dict[str, Any]) -> None:
+    """Write `content` for people, too."""
+    json.dump(content, file, indent=2)
+    file.write("\n")
+
+
+def write_csv(file: IO[str], header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table, its lines ended as on Unix."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+
+
+def _write_predictions(evaluation: Evaluation, file: IO[str]) -> None:
+    """One line a clip in the split's order; the scores are probabilities, the softmax of the logits."""
+    scores = evaluation.logits.double().softmax(dim=1)
+    predictions = evaluation.logits.argmax(dim=1).tolist()
+    names = evaluation.classes
+    header = ["clip_id", "label", "prediction", *(["label_name", "prediction_name"] if names else [])]
+    clips = zip(evaluation.clip_ids, evaluation.labels.tolist(), predictions, scores.tolist(), strict=True)
+
+    def named(label: int, prediction: int) -> list[str]:
+        return [names[label] if label >= 0 else "", names[prediction]] if names else []
+
+    rows = (
+        [clip, label, prediction, *named(label, prediction), *(f"{score:.9g}" for score in row)]
+        for clip, label, prediction, row in clips
+    )
+    write_csv(file, [*header, *(f"score_{label}" for label in range(scores.shape[1]))], rows)
+
+
+def _write_per_class(evaluation: Evaluation, file: IO[str]) -> None:
+    metrics = evaluation.metrics
+    num_clips = metrics.confusion.sum(dim=1).tolist()
+    num_predicted = metrics.confusion.sum(dim=0).tolist()
+    correct = metrics.confusion.diagonal().tolist()
+    rows = zip(range(len(correct)), num_clips, num_predicted, correct, metrics.per_class, strict=True)
+    names = evaluation.classes
+    header = ["label", "clips", "predicted", "correct", "accuracy", *(["name"] if names else [])]
+    write_csv(file, header, ([*row, *([names[row[0]]] if names else [])] for row in rows))
+
+
+def _write_confusion(evaluation: Evaluation, file: IO[str]) -> None:
+    rows = evaluation.metrics.confusion.tolist()
+    header = ["label", *(f"predicted_{label}" for label in range(len(rows)))]
+    write_csv(file, header, ([label, *row] for label, row in enumerate(rows)))

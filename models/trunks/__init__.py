@@ -1,0 +1,1 @@
+"""The network of one stream: I3D, and torchvision's video networks."""

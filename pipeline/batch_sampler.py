@@ -1,0 +1,91 @@
+"""Where in which epoch a loader is, and the batches that come next: two integers, saved and restored exactly."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import UserError
+from pipeline.sampler import Slot, epoch_order, epoch_slots
+
+
+@dataclass
+class Schedule:
+    """The batches of one rank, epoch after epoch.
+
+    Attributes:
+        num_clips: clips of an epoch's order.
+        batch_size: clips a batch of this rank; of looks at clips where there are several.
+        chosen: int64 [num_clips], ascending: the clips of the split that epochs are made of; None: all of them.
+        epoch: the epoch that we are in, or that comes next.
+        position: how many of its clips (looks at them) all ranks together have been handed.
+        per_clip: looks at each clip of an epoch, one after the other; 1 in training.
+        corrupt: by epoch, the clips that are passed over in it, as they are corrupt in what it shows of them.
+    """
+
+    num_clips: int
+    batch_size: int
+    rank: int
+    world_size: int
+    seed: int
+    train: bool
+    chosen: NDArray[np.int64] | None = None
+    epoch: int = 0
+    position: int = 0
+    per_clip: int = 1
+    corrupt: dict[int, set[int]] = field(default_factory=dict)
+    _begun: bool = False
+    _moves: int = 0
+
+    def run_epoch(self) -> Iterator[Slot]:
+        """The slots of the next epoch, or of what is left of the one that move() put us in.
+
+        A slot counts as handed out when it is yielded.
+
+        Raises:
+            UserError: this epoch was left for another one, so that a position in it means nothing any more.
+        """
+        if self._begun:  # the epoch before was left in the middle
+            self.move(self.epoch + 1, 0)
+        self._begun, moves = True, self._moves
+        for slot in self.slots(self.epoch, self.position):
+            if self._moves != moves:
+                raise UserError(
+                    f"the loader has left epoch {slot.epoch} since, by a later iter() or load_state_dict(); "
+                    "an iterator of before cannot go on: let one be used at a time, by one thread"
+                )
+            self.position = slot.step_end
+            yield slot
+        self.move(self.epoch + 1, 0)
+
+    def move(self, epoch: int, position: int) -> None:
+        """Make the next run_epoch() begin at `position` of `epoch`."""
+        self.epoch, self.position, self._begun = epoch, position, False
+        self._moves += 1
+
+    def slots(self, epoch: int, position: int) -> Iterator[Slot]:
+        """The slots of `epoch` from `position` on."""
+        return epoch_slots(
+            self.order(epoch),
+            epoch=epoch,
+            position=position,
+            batch_size=self.batch_size,
+            rank=self.rank,
+            world_size=self.world_size,
+            train=self.train,
+            per_clip=self.per_clip,
+            corrupt=self.corrupt.get(epoch, ()),
+        )
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The clips of `epoch` in order, int64 [num_clips]."""
+        order = epoch_order(self.num_clips, seed=self.seed, epoch=epoch, train=self.train)
+        return order if self.chosen is None else self.chosen[order]
+
+    def slots_from(self, slot: Slot) -> Iterator[Slot]:
+        """`slot` and all that follow it, over the ends of epochs, so that decoding runs ahead across them."""
+        epoch, position = slot.epoch, slot.step_start
+        while True:
+            yield from self.slots(epoch, position)
+            epoch, position = epoch + 1, 0

@@ -1,0 +1,247 @@
+"""The DALI graph of one stream and its running: frames and windows in, uint8 crops out, on a CPU or a GPU alike."""
+
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import fn, tfrecord, types
+from nvidia.dali.pipeline import Pipeline
+from nvidia.dali.plugin.pytorch import feed_ndarray
+from nvidia.dali.tensors import TensorCPU, TensorListCPU
+from torch import Tensor
+
+from common.errors import UserError
+from common.memory import is_shortage
+from pipeline.batch import BufferPool, as_stream, lay_out
+from pipeline.decoders.base import FrameError, StreamSpec
+from pipeline.reader import Stored, raw_window
+from pipeline.sampler import View
+
+JPEG, ANCHOR, SHAPE = "jpeg", "anchor", "shape"  # inputs of a graph that decodes
+PIXELS = "pixels"  # input of a graph of raw frames: their windows
+COLOR = ("brightness", "contrast", "saturation")  # inputs of a graph with colour jitter
+GAIN = "gain"  # input of a graph that rescales flow values
+ZERO_MOTION = 127.5  # the level of no motion in a flow image
+
+
+def define_graph(spec: StreamSpec, *, device_id: int | None, num_threads: int, prefetch: int) -> Pipeline:
+    """Define, without building, the pipeline of one stream; its one output is uint8, crop_size x crop_size x C.
+
+    All frames of all clips of a batch are the samples of one DALI batch, so that one decoder does them all. Only the
+    window of each frame is decoded (what a JPEG allows of that). `device_id` None is the CPU.
+    """
+    pipe = Pipeline(
+        batch_size=spec.max_frames,
+        num_threads=num_threads,
+        device_id=device_id,
+        prefetch_queue_depth=prefetch,
+        seed=0,  # nothing random happens here: every decision is fed in
+    )
+    with pipe:
+        images = _windows(on_gpu=device_id is not None) if spec.raw else _decode(spec, on_gpu=device_id is not None)
+        if spec.resize:
+            images = fn.resize(
+                images, size=[spec.crop_size, spec.crop_size], interp_type=types.INTERP_LINEAR, antialias=True
+            )
+        if spec.color:
+            images = fn.color_twist(images, **{name: _factor(name) for name in COLOR})
+        if spec.gain:
+            images = fn.brightness_contrast(images, contrast=_factor(GAIN), contrast_center=ZERO_MOTION)
+        pipe.set_outputs(images)
+    return pipe
+
+
+def _windows(*, on_gpu: bool) -> Any:
+    pixels = fn.external_source(name=PIXELS, no_copy=True, dtype=types.UINT8, ndim=3, layout="HWC")
+    return pixels.gpu() if on_gpu else pixels
+
+
+def _decode(spec: StreamSpec, *, on_gpu: bool) -> Any:
+    return fn.decoders.image_slice(
+        fn.external_source(name=JPEG, no_copy=True, dtype=types.UINT8, ndim=1),
+        fn.external_source(name=ANCHOR, dtype=types.INT32, ndim=1),
+        fn.external_source(name=SHAPE, dtype=types.INT32, ndim=1),
+        device="mixed" if on_gpu else "cpu",
+        axes=[0, 1],
+        normalized_anchor=False,
+        normalized_shape=False,
+        output_type=types.GRAY if spec.channels == 1 else types.RGB,
+        # The defaults reserve 16 MiB on the device and 8 MiB of pinned memory a thread, for photographs.
+        device_memory_padding=spec.frame_bytes,
+        host_memory_padding=spec.frame_bytes,
+        jpeg_fancy_upsampling=True,  # what the CPU's decoder does anyway, so that a GPU gives the same chroma
+    )
+
+
+def _factor(name: str) -> Any:
+    return fn.external_source(name=name, dtype=types.FLOAT, ndim=0)
+
+
+class StreamDecoder:
+    """One running DALI pipeline; see pipeline.decoders.base.Decoder."""
+
+    def __init__(self, spec: StreamSpec, device: torch.device, num_threads: int, prefetch: int) -> None:
+        self._spec = spec
+        self._device = device
+        device_id = device.index if device.type == "cuda" else None
+        self._pipe = define_graph(spec, device_id=device_id, num_threads=num_threads, prefetch=prefetch)
+        try:
+            self._pipe.build()
+        except RuntimeError as error:
+            if is_shortage(error):
+                raise
+            raise UserError(
+                f"loader.device: DALI cannot be set up on {device}: {_reason(error)}; loader.device=cpu needs no GPU"
+            ) from None
+        self._unscheduled = prefetch  # DALI's first run starts as many batches as it works ahead
+        self._buffers = BufferPool()
+        self._sent: deque[_Sent] = deque()
+
+    def send(self, stored: Sequence[Stored], views: Sequence[View]) -> None:
+        """Begin to work on the views' windows: T frames of every view in turn, for flow all u's and then all v's."""
+        pictures, failure = self._windows(stored, views) if self._spec.raw else (_as_list(stored), None)
+        self._pipe.feed_input(PIXELS if self._spec.raw else JPEG, pictures)
+        for name, values in self._arguments(views).items():  # each [B, ...]
+            frames = np.repeat(values, len(views[0].frames), axis=0)  # [B * T, ...]
+            self._pipe.feed_input(name, np.concatenate([frames] * self._spec.num_planes))
+        self._sent.append(_Sent(views, pictures, failure))
+        if self._unscheduled > 0:
+            self._unscheduled -= 1
+        if self._unscheduled == 0:
+            self._pipe.schedule_run()
+
+    def receive(self) -> Tensor:
+        """The stream of the batch that was sent first; see Decoder for the errors."""
+        with self._lent() as (sent, frames):
+            if sent.failure is not None:
+                raise sent.failure
+            out = self._empty((len(sent.views), self._spec.num_planes, len(sent.views[0].frames), *frames.shape[1:]))
+            lay_out(frames, sent.views, out)
+        return as_stream(out)
+
+    def discard(self) -> None:
+        """Let go of the batch that was sent first."""
+        with self._lent():
+            pass
+
+    def close(self) -> None:
+        """Free the pipeline with its threads."""
+        del self._pipe
+
+    @contextmanager
+    def _lent(self) -> Iterator[tuple["_Sent", Tensor]]:
+        """The next batch and its frames [P * B * T, H, W, C], in DALI's own memory: gone after the with block."""
+        try:
+            outputs = self._pipe.share_outputs()
+        except RuntimeError as error:
+            if is_shortage(error):
+                raise
+            raise FrameError(_reason(error)) from None
+        try:
+            yield self._sent.popleft(), self._borrow(outputs[0].as_tensor())
+        finally:
+            self._pipe.release_outputs()
+
+    def _borrow(self, frames: Any) -> Tensor:
+        if self._device.type == "cpu":
+            return torch.from_numpy(np.asarray(frames))
+        copy = torch.empty(frames.shape(), dtype=torch.uint8, device=self._device)
+        # DALI copies on torch's stream, so that what torch does next with the frames comes after.
+        feed_ndarray(frames, copy, cuda_stream=torch.cuda.current_stream(self._device))
+        return copy
+
+    def _empty(self, shape: tuple[int, ...]) -> Tensor:
+        if self._device.type == "cpu":
+            return self._buffers.take(shape)
+        return torch.empty(shape, dtype=torch.uint8, device=self._device)
+
+    def _windows(self, stored: Sequence[Stored], views: Sequence[View]) -> tuple[TensorListCPU, FrameError | None]:
+        """The windows of raw frames; one whose CRC does not match is black, and the failure of the batch."""
+        every = [view for view in views for _ in view.frames] * self._spec.num_planes
+        windows, failure = [], None
+        for index, (view, frame) in enumerate(zip(every, stored, strict=True)):
+            try:
+                windows.append(np.ascontiguousarray(raw_window(frame, view)))
+            except ValueError as error:
+                failure = FrameError(error, index)
+                windows.append(np.zeros((view.side, view.side, self._spec.channels), np.uint8))
+        return _as_list(windows, "HWC"), failure
+
+    def _arguments(self, views: Sequence[View]) -> dict[str, NDArray[Any]]:
+        """The graph's other inputs, each [B, ...]."""
+        spec = self._spec
+        sides = np.array([view.side for view in views])
+        arguments: dict[str, NDArray[Any]] = {}
+        if not spec.raw:
+            arguments[ANCHOR] = np.array([(view.top, view.left) for view in views], dtype=np.int32)
+            arguments[SHAPE] = np.stack([sides, sides], axis=1).astype(np.int32)
+        if spec.color:
+            factors = np.array([view.color for view in views], dtype=np.float32)
+            arguments |= dict(zip(COLOR, factors.T, strict=True))
+        if spec.gain:
+            arguments[GAIN] = (spec.crop_size / sides).astype(np.float32)
+        return arguments
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A batch in the pipeline; DALI does not copy `pictures`, so they have to live until it is received."""
+
+    views: Sequence[View]
+    pictures: TensorListCPU
+    failure: FrameError | None
+
+
+def _as_list(arrays: Sequence[Any], layout: str = "") -> TensorListCPU:
+    """Arrays as DALI is fed them; as a list they would go through checks that cost three times what feeding does."""
+    return TensorListCPU([TensorCPU(array, layout=layout) for array in arrays], layout=layout)
+
+
+def _reason(error: Exception) -> str:
+    """The one line of DALI's message that says what is wrong, without the places in its source."""
+    after = str(error).split("encountered:", 1)[-1]
+    line = next((line.strip() for line in after.splitlines() if line.strip()), "no reason given")
+    return re.sub(r"(Error in thread \d+: )?\[/\S+\]\s*", "", line)
+
+
+def define_tfrecord_graph(
+    shards: list[str], indices: list[str], *, batch_size: int, num_frames: int, crop_size: int, num_threads: int
+) -> Pipeline:
+    """The same clips by DALI's own reader, to compare with: a decoder a frame, fn.stack, float output.
+
+    Its outputs are rgb [B, T, 3, H, W] and flow [B, T, 2, H, W], float32 in [-1, 1].
+    """
+    names = [[f"{column}/{frame:03d}" for frame in range(num_frames)] for column in ("rgb", "flow_u", "flow_v")]
+    pipe = Pipeline(batch_size=batch_size, num_threads=num_threads, device_id=None, seed=0, prefetch_queue_depth=2)
+    with pipe:
+        records: Any = fn.readers.tfrecord(
+            path=shards,
+            index_path=indices,
+            features={name: tfrecord.FixedLenFeature([], tfrecord.string, "") for row in names for name in row},
+            random_shuffle=True,
+        )
+        window = {
+            "crop": [crop_size, crop_size],
+            **{key: fn.random.uniform(range=[0.0, 1.0]) for key in ("crop_pos_x", "crop_pos_y")},
+        }
+        mirror = fn.random.coin_flip()
+        rgb, u, v = (
+            fn.stack(*[_decode_frame(records[name], window, gray=row != 0) for name in names[row]], axis_name="F")
+            for row in range(3)
+        )
+        scale = {"std": [ZERO_MOTION], "mirror": mirror, "output_layout": "FCHW", "dtype": types.FLOAT}
+        u, v = (fn.crop_mirror_normalize(plane, mean=[ZERO_MOTION], **scale) for plane in (u, v))
+        u = u * (1 - 2 * mirror)  # u is inverted by a mirror
+        rgb = fn.crop_mirror_normalize(rgb, mean=[ZERO_MOTION], **scale)
+        pipe.set_outputs(rgb, fn.cat(u, v, axis=1))
+    return pipe
+
+
+def _decode_frame(jpeg: Any, window: dict[str, Any], *, gray: bool) -> Any:
+    return fn.decoders.image_crop(jpeg, output_type=types.GRAY if gray else types.RGB, **window)

@@ -1,0 +1,57 @@
+"""Which decoder makes crops of a stream: DALI, or a pool of threads on the CPU."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import torch
+
+from pipeline.decoders.base import Decoder, StreamSpec
+from pipeline.decoders.dali_install import check_installed
+from pipeline.decoders.pool import OpenWindow, PoolDecoder
+from pipeline.decoders.turbojpeg import JpegWindows
+from pipeline.reader import raw_window
+
+DecoderName = Literal["auto", "dali", "turbojpeg"]
+
+
+def open_decoders(
+    specs: Mapping[str, StreamSpec], device: torch.device, num_threads: int, prefetch: int, name: DecoderName = "auto"
+) -> dict[str, Decoder]:
+    """For each stream the decoder of this name, "auto" being DALI on a GPU and the pool on a CPU.
+
+    Raw frames that are only cropped need no decoder: the pool copies them, whatever the name.
+
+    Raises:
+        UserError: DALI is needed, and cannot be used on `device`.
+    """
+    threads = ThreadPoolExecutor(num_threads, thread_name_prefix="crops")  # none of them starts before it is needed
+    shares = dict(zip(specs, _share(num_threads, len(specs)), strict=True))
+    uses_dali = name == "dali" or (name == "auto" and device.type == "cuda")
+    return {
+        stream: _open_dali(spec, device, shares[stream], prefetch)
+        if uses_dali and not (spec.raw and not spec.changes_pixels)
+        else PoolDecoder(spec, device, threads, _window_of(spec))
+        for stream, spec in specs.items()
+    }
+
+
+def _window_of(spec: StreamSpec) -> OpenWindow:
+    """How a frame of this codec is opened."""
+    if spec.restarts:
+        from pipeline.decoders.trim import TrimmedWindows  # here: importing Numba takes a moment
+
+        return TrimmedWindows(spec.channels, spec.frame_bytes)
+    return raw_window if spec.raw else JpegWindows(spec.channels, spec.frame_bytes)
+
+
+def _open_dali(spec: StreamSpec, device: torch.device, num_threads: int, prefetch: int) -> Decoder:
+    check_installed()
+    from pipeline.decoders.dali import StreamDecoder  # here: importing DALI takes a moment, and a CPU may do without
+
+    return StreamDecoder(spec, device, num_threads, prefetch)
+
+
+def _share(num_threads: int, num_streams: int) -> list[int]:
+    """DALI's threads of each stream: RGB, the first, decodes about as long as u and v together."""
+    return [max(1, (num_threads + num_streams - 1 - index) // num_streams) for index in range(num_streams)]

@@ -1,0 +1,1 @@
+"""The bytes of a shard set, declared once for writer and reader."""

@@ -1,0 +1,1 @@
+"""Contact sheets of clip pairs as the model sees them."""

@@ -1,0 +1,93 @@
+"""Command line: a contact sheet of clips as the model sees them, RGB above the flow of the same moments."""
+
+if __name__ == "__main__":
+    from common.startup import begin
+
+    begin()
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from common.cli import add_config, at_least, check_folder, command_parser, path_type
+from common.display import Display
+from common.errors import exit_code_of
+from configs import UserError, load_config
+from pipeline.inspect.drawing import save_sheets
+from pipeline.inspect.sheet import Sheet
+from pipeline.loader import ClipLoader
+from pipeline.sampler import epoch_order
+
+DESCRIPTION = """\
+Draw a contact sheet (PNG) of one clip, or of a random batch, as the model sees it: decoded, cropped, mirrored.
+"""
+NOTES = """\
+A column is a moment. In it stand RGB, the flow as colours, and RGB with an outline round what moves in the flow, which
+must lie on what moves in RGB; above them the frame numbers of both streams, and their times where the video's id tells
+the frame rate. Flow of another moment than RGB is framed in red, with the number that it should have.
+"""
+EXAMPLES = """\
+python -m pipeline.inspect -c configs/xnorm.yaml --clip P01_01_0 --raw -o sheet.png
+python -m pipeline.inspect -c configs/xnorm.yaml --clip P01_01_0 --epoch 3 -o sheet.png
+python -m pipeline.inspect -c configs/xnorm.yaml --split test --eval --batch 8 -o batch.png
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code says how it went."""
+    arguments = _parser().parse_intermixed_args(argv)
+    return exit_code_of(partial(_run, arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("pipeline.inspect", DESCRIPTION, EXAMPLES, notes=NOTES)
+    add_config(parser)
+    parser.add_argument("--split", default="train", help="which packed split")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--clip", metavar="ID", help="narration id (default: the first clip of a random batch)")
+    which.add_argument("--batch", metavar="N", type=at_least(1), default=1, help="clips of a random batch")
+    parser.add_argument("--epoch", metavar="N", type=at_least(0), default=0, help="whose batch, crops and moments")
+    parser.add_argument("--eval", action="store_true", help="as evaluation sees it: centre crop, no augmentation")
+    parser.add_argument("--raw", action="store_true", help="add the whole frames, with the crop drawn in")
+    parser.add_argument("-o", "--output", metavar="PNG", type=path_type, default="sheet.png", help="file to write")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    check_folder(arguments.output)
+    config = load_config(arguments.config, arguments.overrides)
+    changes = {"batch_size": arguments.batch, "device": "cpu", "prefetch": 1, "train": not arguments.eval}
+    with ClipLoader.from_config(config, arguments.split, **changes) as loader:
+        clips = _choose(loader, arguments)
+        batch = loader.load(clips, arguments.epoch)
+        sheets = [Sheet.of(loader, batch, position, arguments.raw) for position in range(len(clips))]
+    save_sheets(sheets, arguments.output)
+    display = Display(arguments.quiet)
+    for sheet in sheets:
+        display.line(f"{sheet.title}: {sheet.how}; {sheet.moments.verdict}")
+    display.line(f"written to {arguments.output}")
+    return 0
+
+
+def _choose(loader: ClipLoader, arguments: argparse.Namespace) -> list[int]:
+    """The clip that is named, or as many as are asked for of the epoch's order in training."""
+    if arguments.clip is not None:
+        return [_position(loader, arguments.clip)]
+    order = epoch_order(len(loader.clip_ids), seed=loader.schedule.seed, epoch=arguments.epoch, train=True)
+    return order[: arguments.batch].tolist()  # type: ignore[no-any-return]
+
+
+def _position(loader: ClipLoader, clip_id: str) -> int:
+    if clip_id not in loader.clip_ids:
+        close = difflib.get_close_matches(clip_id, loader.clip_ids, n=3)
+        hint = f"; did you mean {', '.join(close)}?" if close else f"; the first is {loader.clip_ids[0]}"
+        raise UserError(
+            f"--clip: {clip_id!r} is not among the {len(loader.clip_ids)} clips of {loader.split_dir}{hint}"
+        )
+    return loader.clip_ids.index(clip_id)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Which moments of a video the frames of a clip's two streams stand for, and whether they are the same."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.epic import epic_video, flow_index
+from pipeline.format.table import FrameTable
+
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The frames of both streams that stand side by side, T of each.
+
+    Attributes:
+        rgb, flow: int64 [T], numbers of the files, from 1.
+        stride: RGB frames a flow frame.
+        stride_is_of: what says so.
+        fps: RGB frames a second; None where the video's id does not tell.
+        last_flow: the highest flow number that the split has of the video, which frames behind it use.
+    """
+
+    rgb: Numbers
+    flow: Numbers
+    stride: int
+    stride_is_of: str
+    fps: float | None
+    last_flow: int
+
+    @classmethod
+    def of(cls, table: FrameTable, clip: int, frames: Numbers) -> "Moments":
+        """The moments of `frames`, positions among the stored frames of `clip`."""
+        rows = table.first_frame[clip] + frames
+        all_rgb, all_flow = _numbers_of_video(table, clip)
+        video = epic_video(table.video_id[clip].decode())
+        stride = video.stride if video else _likelier_stride(all_rgb, all_flow)
+        return cls(
+            rgb=table.rgb_index[rows].astype(np.int64),
+            flow=table.flow_index[rows].astype(np.int64),
+            stride=stride,
+            stride_is_of="the video's id" if video else "its frame numbers",
+            fps=video.fps if video else None,
+            last_flow=int(all_flow.max()),
+        )
+
+    @property
+    def expected_flow(self) -> Numbers:
+        """The flow frames of the RGB frames' moments, int64 [T]."""
+        return flow_index(self.rgb, self.stride)
+
+    @property
+    def beyond(self) -> NDArray[np.bool_]:
+        """Whether the RGB frame stands behind the last flow frame and uses that, bool [T].
+
+        Packing allows for as many flow frames as a fifth to be missing at a video's end.
+        """
+        missing = self.expected_flow - self.last_flow
+        near = (missing > 0) & (missing <= np.maximum(1, self.expected_flow // 5))
+        beyond: NDArray[np.bool_] = (self.flow == self.last_flow) & near
+        return beyond
+
+    @property
+    def wrong(self) -> NDArray[np.bool_]:
+        """Whether the flow is that of another moment than the RGB, bool [T]."""
+        wrong: NDArray[np.bool_] = (self.flow != self.expected_flow) & ~self.beyond
+        return wrong
+
+    @property
+    def seconds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """When in the video RGB's and flow's frames begin, float64 [T] each; None where nothing tells."""
+        if self.fps is None:
+            return None
+        return (self.rgb - 1) / self.fps, (self.flow - 1) * self.stride / self.fps
+
+    @property
+    def verdict(self) -> str:
+        """Whether the streams belong together, in words."""
+        if not self.wrong.any():
+            covered = "each RGB frame" if self.stride == 1 else "two RGB frames"
+            return f"both streams show the same moments: one flow frame for {covered}, by {self.stride_is_of}"
+        away = np.abs(self.flow - self.expected_flow).max() * self.stride
+        distance = f"{away / self.fps:.2f} s" if self.fps else f"{away} RGB frames"
+        count = f"{int(self.wrong.sum())} of {len(self.wrong)}"
+        return f"WRONG: {count} flow frames are of another moment than their RGB frames, up to {distance} away"
+
+
+def _numbers_of_video(table: FrameTable, clip: int) -> tuple[Numbers, Numbers]:
+    """The numbers of all stored frames of a clip's video."""
+    counts = np.diff(table.first_frame)
+    rows = np.repeat(table.video_id == table.video_id[clip], counts)
+    return table.rgb_index[rows].astype(np.int64), table.flow_index[rows].astype(np.int64)
+
+
+def _likelier_stride(rgb: Numbers, flow: Numbers) -> int:
+    """The stride, 1 or 2, that fits more of the numbers."""
+    return max((1, 2), key=lambda stride: int((flow_index(rgb, stride) == flow).sum()))

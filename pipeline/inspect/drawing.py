@@ -1,0 +1,185 @@
+"""The drawing of contact sheets: a column a moment, in it both streams, their frame numbers and times above them."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from common.files import atomic_write
+from pipeline.inspect.sheet import Pictures, Sheet, colour_flows
+
+COLUMNS = 8  # of a line; a clip alone shows all its frames, in several lines, one of several clips no more than these
+LARGE, SMALL = 224, 160  # pixels that a picture is wide at most: of a clip alone, of one of several
+GAP, NAMES, TEXT = 4, 78, 18  # pixels between pictures, of the column of names, of a line of text
+WHEEL = 50  # pixels, of the legend of colours
+INK, FAINT, RIGHT, WRONG, EDGE = (20, 20, 20), (110, 110, 110), (0, 110, 50), (200, 0, 0), (255, 30, 30)
+OUTLINE = (255, 255, 0)
+
+
+class Row(NamedTuple):
+    """One row of pictures, a picture a moment."""
+
+    name: str
+    pictures: Pictures  # uint8 [T, H, W, 3]
+    is_whole: bool = False  # whole frames, into which the window is drawn
+
+
+def draw_sheets(sheets: Sequence[Sheet]) -> Image.Image:
+    """All sheets in one picture, one below the other."""
+    blocks = [block for sheet in sheets for block in _draw_clip(sheet, is_alone=len(sheets) == 1)]
+    _draw_legend(blocks[0])
+    border = 3 * GAP
+    width = max(block.width for block in blocks) + 2 * border
+    canvas = Image.new("RGB", (width, sum(block.height + border for block in blocks) + border), "white")
+    top = border
+    for block in blocks:
+        canvas.paste(block, (border, top))
+        top += block.height + border
+    return canvas
+
+
+def save_sheets(sheets: Sequence[Sheet], path: Path) -> None:
+    """Write the sheets as one PNG."""
+    with atomic_write(path) as file:
+        draw_sheets(sheets).save(file, format="PNG")
+
+
+def _draw_clip(sheet: Sheet, is_alone: bool) -> list[Image.Image]:
+    """A clip's heading and its lines of columns."""
+    num_frames = len(sheet.moments.rgb)
+    if is_alone:
+        lines = np.split(np.arange(num_frames), range(COLUMNS, num_frames, COLUMNS))
+    else:
+        lines = [np.unique(np.linspace(0, num_frames - 1, COLUMNS).astype(np.int64))]
+    rows = _rows(sheet)
+    width = _shown_width(rows[0].pictures.shape[2], LARGE if is_alone else SMALL)
+    drawn = [_draw_line(sheet, rows, columns, width) for columns in lines]
+    return [_draw_heading(sheet, drawn[0].width), *drawn]
+
+
+def _shown_width(width: int, most: int) -> int:
+    """Small pictures are enlarged by a whole number, so that pixels stay squares; large ones are made smaller."""
+    return width * max(1, most // width) if width <= most else most
+
+
+def _draw_heading(sheet: Sheet, width: int) -> Image.Image:
+    image = Image.new("RGB", (width, 3 * TEXT), "white")
+    draw = ImageDraw.Draw(image)
+    is_wrong = bool(sheet.moments.wrong.any())
+    draw.text((0, 0), sheet.title, INK, font=_font(15, bold=True))
+    draw.text((0, TEXT), sheet.how, INK, font=_font(13))
+    draw.text((0, 2 * TEXT), sheet.moments.verdict, WRONG if is_wrong else RIGHT, font=_font(13, bold=True))
+    return image
+
+
+def _draw_legend(heading: Image.Image) -> None:
+    """Say at the right of a heading what the flow's colours mean."""
+    left = heading.width - WHEEL
+    heading.paste(_wheel(), (left, 0))
+    text = "colour of flow:\nwhere it goes,\nwhite: no motion"
+    draw = ImageDraw.Draw(heading)
+    draw.multiline_text((left - 8, 0), text, FAINT, font=_font(12), anchor="ra", align="right")
+
+
+def _draw_line(sheet: Sheet, rows: Sequence[Row], columns: NDArray[np.int64], width: int) -> Image.Image:
+    """The pictures of `columns`, a row a stream."""
+    heights = [round(width * row.pictures.shape[1] / row.pictures.shape[2]) for row in rows]
+    tops = 2 * TEXT + np.cumsum([0, *(height + GAP for height in heights)])
+    image = Image.new("RGB", (NAMES + len(columns) * (width + GAP), int(tops[-1])), "white")
+    draw = ImageDraw.Draw(image)
+    for line, name in enumerate(("RGB frame", "flow frame")):
+        draw.text((0, line * TEXT), name, FAINT, font=_font(12))
+    for row, top in zip(rows, tops.tolist(), strict=False):
+        draw.multiline_text((0, top), row.name, INK, font=_font(12))
+    for place, column in enumerate(columns.tolist()):
+        left = NAMES + place * (width + GAP)
+        _draw_numbers(draw, left, sheet, column)
+        for row, top, height in zip(rows, tops.tolist(), heights, strict=False):
+            image.paste(_picture(sheet, row, column).resize((width, height), _resampling(row, width)), (left, top))
+        if sheet.moments.wrong[column]:
+            box = (left - 2, 2 * TEXT - 2, left + width + 1, int(tops[-1]) - GAP + 1)
+            draw.rectangle(box, outline=WRONG, width=3)
+    return image
+
+
+def _rows(sheet: Sheet) -> list[Row]:
+    """What there is to show, the model's own pictures first."""
+    found = [
+        ("RGB", sheet.rgb, False),
+        ("flow", sheet.flow, False),
+        ("RGB, and\noutlined\nwhat moves\nin flow", _outlined(sheet), False),
+        ("whole RGB,\nthe crop\nin red", sheet.whole_rgb, True),
+        ("whole flow", sheet.whole_flow, True),
+    ]
+    return [Row(name, pictures, is_whole) for name, pictures, is_whole in found if pictures is not None]
+
+
+def _outlined(sheet: Sheet) -> Pictures | None:
+    return None if sheet.rgb is None or sheet.moving is None else outline(sheet.rgb, sheet.moving)
+
+
+def _draw_numbers(draw: ImageDraw.ImageDraw, left: int, sheet: Sheet, column: int) -> None:
+    """The frame numbers of a column, with their times where those are known; a wrong one beside what it should be."""
+    moments = sheet.moments
+    for line, numbers in enumerate((moments.rgb, moments.flow)):
+        text = str(numbers[column])
+        if moments.seconds is not None:
+            text += f"   {moments.seconds[line][column]:.2f} s"
+        is_wrong = bool(line and moments.wrong[column])
+        if is_wrong:
+            text += f"  not {moments.expected_flow[column]}"
+        elif line and moments.beyond[column]:
+            text += "  (the last)"
+        draw.text((left, line * TEXT), text, WRONG if is_wrong else INK, font=_font(12, bold=True))
+
+
+def _picture(sheet: Sheet, row: Row, column: int) -> Image.Image:
+    picture = Image.fromarray(row.pictures[column])
+    if row.is_whole:
+        view = sheet.view
+        thick = max(2, picture.width // 110)
+        box = (view.left, view.top, view.left + view.side - 1, view.top + view.side - 1)
+        draw = ImageDraw.Draw(picture)
+        draw.rectangle((box[0] - thick, box[1] - thick, box[2] + thick, box[3] + thick), outline="white", width=thick)
+        draw.rectangle(box, outline=EDGE, width=thick)
+        # A mark in the corner that is the crop's upper left one: right of the window where it is mirrored.
+        corner, inwards = (box[2], -1) if view.mirror else (box[0], 1)
+        arm = view.side // 6
+        draw.polygon([(corner, box[1]), (corner + inwards * arm, box[1]), (corner, box[1] + arm)], fill=EDGE)
+    return picture
+
+
+def _resampling(row: Row, width: int) -> Image.Resampling:
+    return Image.Resampling.LANCZOS if row.pictures.shape[2] > width else Image.Resampling.NEAREST
+
+
+def outline(pictures: Pictures, inside: NDArray[np.bool_]) -> Pictures:
+    """Pictures [T, H, W, 3], darkened, with the border of `inside` [T, H, W] drawn in."""
+    padded = np.pad(inside, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    inner = padded[:, :-2, 1:-1] & padded[:, 2:, 1:-1] & padded[:, 1:-1, :-2] & padded[:, 1:-1, 2:]
+    drawn = pictures // 4 * 3
+    drawn[inside & ~inner] = OUTLINE
+    return drawn
+
+
+@cache
+def _wheel() -> Image.Image:
+    """The legend of the flow's colours: each point of a disc in the colour of motion from the centre to it."""
+    axis = torch.linspace(0, 255, WHEEL)
+    u, v = axis.expand(WHEEL, WHEEL), axis[:, None].expand(WHEEL, WHEEL)
+    outside = (u - 127.5) ** 2 + (v - 127.5) ** 2 > 127.5**2
+    flow = torch.stack([u, v]).masked_fill(outside, 127.5).round().byte()
+    return Image.fromarray(colour_flows(flow[:, None])[0][0])
+
+
+@cache
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The font that comes with matplotlib, so that it is there."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)

@@ -1,0 +1,1 @@
+"""The loader's throughput, stage by stage, beside other ways of loading."""

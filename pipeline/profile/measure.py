@@ -1,0 +1,130 @@
+"""Measuring ways of doing the same work beside each other, and the machine on which that was."""
+
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
+
+from common.display import Display
+
+DALI_PACKAGES = ("nvidia-dali-cuda110", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+
+
+def describe_machine() -> dict[str, str]:
+    """Names and versions of what a measurement depends on."""
+    return {
+        "cpu": f"{_processor()}, {os.cpu_count()} cores",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "dali": _dali_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _dali_version() -> str:
+    for package in DALI_PACKAGES:
+        try:
+            return f"{version(package)} ({package.rsplit('-', 1)[1]})"
+        except PackageNotFoundError:  # one of them is installed, for one version of CUDA
+            continue
+    return "not installed"
+
+
+WARMUP = 3  # batches a round that are not counted: what other subjects decoded ahead is over by then
+Subject = Iterator[int]  # an endless way of making batches: yields the number of clips of each, as it is ready
+
+
+@dataclass
+class Rounds:
+    """What one subject took, round by round.
+
+    Attributes:
+        cpu_ms: CPU milliseconds a clip, of this process, its threads and its children.
+        clips_per_s: clips a second of wall time.
+        waits_ms: milliseconds of wall time from asking for a batch to having it, of all batches of all rounds.
+    """
+
+    cpu_ms: list[float] = field(default_factory=list)
+    clips_per_s: list[float] = field(default_factory=list)
+    waits_ms: list[float] = field(default_factory=list)
+
+    def summary(self) -> dict[str, float]:
+        """Medians over the rounds with their ranges, and percentiles over the batches."""
+        ranked = sorted(self.waits_ms)
+        return {
+            "cpu_ms_per_clip": statistics.median(self.cpu_ms),
+            "cpu_ms_per_clip_min": min(self.cpu_ms),
+            "cpu_ms_per_clip_max": max(self.cpu_ms),
+            "clips_per_s": statistics.median(self.clips_per_s),
+            "clips_per_s_min": min(self.clips_per_s),
+            "clips_per_s_max": max(self.clips_per_s),
+            **{f"wait_ms_p{p}": ranked[min(len(ranked) - 1, len(ranked) * p // 100)] for p in (50, 95, 99)},
+        }
+
+
+def interleave(
+    subjects: Mapping[str, Subject], *, rounds: int, batches: int, warmup: int
+) -> Iterator[tuple[str, Rounds]]:
+    """Measure every subject once a round, so that a machine whose speed drifts treats all alike.
+
+    A round takes `batches` batches of each subject after `warmup` that are not counted. After each turn the subject's
+    name and its rounds so far are yielded, so that dict() of it has the results.
+    """
+    results = {name: Rounds() for name in subjects}
+    for _ in range(rounds):
+        for name, subject in subjects.items():
+            _measure(subject, batches, warmup, results[name])
+            yield name, results[name]
+
+
+def measure_shown(subjects: Mapping[str, Subject], rounds: int, batches: int, display: Display) -> dict[str, Rounds]:
+    """interleave() behind a bar of progress."""
+    display.begin("measuring", rounds * len(subjects), unit="runs")
+    results = {}
+    for name, result in interleave(subjects, rounds=rounds, batches=batches, warmup=WARMUP):
+        results[name] = result
+        display.advance()
+        display.update(f"the last one: {name}")
+    return results
+
+
+def _measure(running: Iterator[int], batches: int, warmup: int, into: Rounds) -> None:
+    for _ in range(warmup):
+        next(running)
+    clips, cpu, begin = 0, cpu_seconds(), time.perf_counter()
+    for _ in range(batches):
+        asked = time.perf_counter()
+        clips += next(running)
+        into.waits_ms.append((time.perf_counter() - asked) * 1e3)
+    into.clips_per_s.append(clips / (time.perf_counter() - begin))
+    into.cpu_ms.append((cpu_seconds() - cpu) / clips * 1e3)
+
+
+def cpu_seconds() -> float:
+    """CPU time so far of this process, all its threads, and its living worker processes."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return own.ru_utime + own.ru_stime + sum(_process_seconds(child.pid) for child in multiprocessing.active_children())
+
+
+def _process_seconds(pid: int | None) -> float:
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        values = file.read().rsplit(")", 1)[1].split()
+    ticks: int = os.sysconf("SC_CLK_TCK")
+    return (int(values[11]) + int(values[12])) / ticks  # utime and stime, fields 14 and 15 of proc(5)

@@ -1,0 +1,78 @@
+"""The loader cut off after each of its stages, so that measuring them side by side tells what each stage costs."""
+
+from collections.abc import Iterator
+from itertools import cycle, islice
+
+from configs.schema import Config
+from pipeline.decoders.base import Decoder
+from pipeline.fetcher import Prepared
+from pipeline.loader import ClipLoader
+
+PLAIN = {"temporal": "uniform", "mirror": 0.0, "scale": (1.0, 1.0), "color": 0.0, "rescale_flow": False}
+
+
+def stage_subjects(config: Config, split: str, streams: tuple[str, ...]) -> dict[str, Iterator[int]]:
+    """Endless runs over the split's training batches; each yields the number of clips of every batch.
+
+    "floor": the decoder alone, fed from memory. "reading": views, bytes and CRCs, nothing decoded. "decoding": both.
+    "hand-over": the whole loader without augmentation. "loader": the loader as the config has it.
+    """
+
+    def open_loader(**changes: object) -> ClipLoader:
+        return ClipLoader.from_config(config, split, train=True, streams=streams, **changes)
+
+    return {
+        "floor": _decode(open_loader(**PLAIN), from_memory=True),
+        "reading": _read(open_loader(**PLAIN)),
+        "decoding": _decode(open_loader(**PLAIN), from_memory=False),
+        "hand-over": _load(open_loader(**PLAIN)),
+        "loader": _load(open_loader()),
+    }
+
+
+def stage_costs(cpu_ms: dict[str, float]) -> dict[str, float]:
+    """CPU ms a clip of each stage, from those of the runs that are cut off after it."""
+    return {
+        "reading": cpu_ms["reading"],
+        "decode": cpu_ms["decoding"] - cpu_ms["reading"],
+        "hand-over": cpu_ms["hand-over"] - cpu_ms["decoding"],
+        "augment": cpu_ms["loader"] - cpu_ms["hand-over"],
+    }
+
+
+def _load(loader: ClipLoader) -> Iterator[int]:
+    with loader:
+        while True:
+            for batch in loader:
+                yield len(batch)
+
+
+def _prepared(loader: ClipLoader) -> Iterator[Prepared]:
+    while True:
+        for slot in loader.schedule.run_epoch():
+            yield loader.preparer.prepare(slot)
+
+
+def _read(loader: ClipLoader) -> Iterator[int]:
+    with loader:
+        for prepared in _prepared(loader):
+            yield len(prepared.views)
+
+
+def _decode(loader: ClipLoader, *, from_memory: bool) -> Iterator[int]:
+    """Decode and let go; `from_memory` feeds a few batches that were read before, over and over."""
+    with loader:
+        batches = cycle(islice(_prepared(loader), 8)) if from_memory else _prepared(loader)
+        in_flight = []
+        for prepared in batches:
+            in_flight.append(prepared)
+            for stream, decoder in loader.decoders.items():
+                decoder.send(prepared.stored[stream], prepared.views_of[stream])
+            if len(in_flight) > loader.prefetch:
+                yield _drop(in_flight.pop(0), loader.decoders)
+
+
+def _drop(prepared: Prepared, decoders: dict[str, Decoder]) -> int:
+    for decoder in decoders.values():
+        decoder.discard()
+    return len(prepared.views)

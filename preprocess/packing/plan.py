@@ -1,0 +1,270 @@
+"""Which files each clip stores and which shard each clip goes to: fixed before a byte is read."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.epic import stride_of_id
+from common.errors import listed
+from pipeline.format.index import VERSION
+from pipeline.format.streams import STREAMS, channels_of
+from pipeline.format.streams import Stream as StoredStream
+from pipeline.format.tfrecord import MAX_PAYLOAD
+from preprocess.annotations import Clip
+from preprocess.packing.codec import Codec
+from preprocess.packing.jpeg import Picture, check_jpeg, exif_orientation
+from preprocess.sources.frames import FrameRules, Video, choose_frames, open_video
+from preprocess.sources.listing import JpegFiles, Source, SourceError
+
+FILE_OVERHEAD = 32  # bytes of the record around a picture's file, about; shards need not know better
+MAX_HINTS = 3  # in a message about what is missing
+
+
+class Problem(NamedTuple):
+    """Why a clip cannot be packed."""
+
+    clip_id: str
+    file: str
+    why: str
+
+
+@dataclass(frozen=True)
+class PlannedClip:
+    """One clip and the places of the JPEGs it stores."""
+
+    clip: Clip
+    sources: tuple[Source, ...]  # [P], in the order of the planes
+    numbers: NDArray[np.int64]  # [T, P] of the files
+    offsets: NDArray[np.int64]  # [T, P] bytes into the .tar, 0 for files
+    sizes: NDArray[np.int64]  # [T, P] bytes
+    stored_bytes: int  # total stored bytes; an estimate when frame sizes differ
+    num_clamped: int  # frames whose flow would stand after the last flow frame
+
+    @property
+    def num_bytes(self) -> int:
+        """About what the record will take."""
+        return self.stored_bytes + FILE_OVERHEAD * self.sizes.size
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """The clips of one video, to be found on the disk."""
+
+    root: str
+    clips: tuple[Clip, ...]  # all of the same video
+    num_frames: int | None  # stored frames a clip; None: all
+    codec: Codec
+    rules: FrameRules = field(default_factory=FrameRules)
+
+    @property
+    def streams(self) -> tuple[StoredStream, ...]:
+        """What is stored, as the shards have it."""
+        return tuple(stream for name, stream in STREAMS.items() if name in self.rules.streams)
+
+
+@dataclass
+class VideoPlan:
+    """What was found of one video."""
+
+    participant_id: str
+    video_id: str
+    num_clips: int
+    stride: int | None
+    stride_from: str
+    num_rgb: int | None = None  # None: there are no (usable) frames
+    num_flow: int | None = None
+    kind: str = ""  # folder, .tar, or both
+    num_clamped: int = 0  # stored frames that stand behind the last flow frame
+    clips: list[PlannedClip] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what is not as usual, though it can be packed
+    hints: dict[str, str] = field(default_factory=dict)  # by file: what is there instead of it, and what helps
+
+
+def video_tasks(
+    root: str, clips: Sequence[Clip], num_frames: int | None, codec: Codec, rules: FrameRules
+) -> list[VideoTask]:
+    """Group the clips by video, in the order in which videos first occur."""
+    groups: dict[tuple[str, str], list[Clip]] = {}
+    for clip in clips:
+        groups.setdefault((clip.participant_id, clip.video_id), []).append(clip)
+    return [VideoTask(root, tuple(group), num_frames, codec, rules) for group in groups.values()]
+
+
+def plan_video(task: VideoTask) -> VideoPlan:
+    """Find a video's frames and those of each clip; what is missing is listed, not raised."""
+    first = task.clips[0]
+    of_id = stride_of_id(first.video_id)
+    plan = VideoPlan(first.participant_id, first.video_id, len(task.clips), of_id, "id" if of_id else "unknown")
+    try:
+        video = open_video(task.root, first.participant_id, first.video_id, task.rules)
+    except SourceError as error:
+        plan.hints[relative(error.file, task.root)] = error.hint
+        plan.problems = [_problem(clip, error, task.root) for clip in task.clips]
+        return plan
+    plan.stride, plan.stride_from = video.stride, video.stride_from
+    plan.num_rgb, plan.num_flow = video.last_rgb, video.last_flow
+    plan.kind = " and ".join(sorted({".tar" if stream.source.is_tar else "folder" for stream in video.streams}))
+    with JpegFiles() as files:
+        plan.notes = [f"{first.video_id}: {note}" for note in (video.shortage(), _turned(video, files)) if note]
+        for clip in task.clips:
+            try:
+                planned = _plan_clip(video, clip, task, files)
+            except SourceError as error:
+                plan.problems.append(_problem(clip, error, task.root))
+                plan.hints[relative(error.file, task.root)] = error.hint
+            else:
+                plan.clips.append(planned)
+                plan.num_clamped += planned.num_clamped
+    return plan
+
+
+def _turned(video: Video, files: JpegFiles) -> str:
+    """What to say where a viewer would show the frames otherwise than they are stored and seen here."""
+    stream = video.streams[0]
+    try:
+        (offset,), (size,) = stream.locate(stream.numbers[:1])
+        turn = exif_orientation(files.read(stream.source, int(stream.numbers[0]), int(offset), int(size)))
+    except (ValueError, SourceError):  # said where a clip needs the frame
+        return ""
+    what = f"its frames say by EXIF that a viewer turns them (orientation {turn}); they are used as they are stored"
+    return what if turn > 1 else ""
+
+
+def settle_strides(videos: Iterable[VideoPlan]) -> str:
+    """Hold the stride of videos whose id says none to the whole set: counts say 2 only where they do of all.
+
+    Else half as much flow as RGB may be flow that is cut off; such videos lose their clips. Returns what to say of it.
+    """
+    guessed = [video for video in videos if video.stride_from in ("counts", "default")]
+    halved = [video for video in guessed if video.stride == 2]
+    if not halved:
+        return ""
+    found = f"{len(halved)} of {len(guessed)} videos"
+    if len(halved) == len(guessed):
+        return (
+            f"{found} have half as many flow frames as RGB frames: one flow frame stands for two RGB frames "
+            "(data.flow_stride says otherwise)"
+        )
+    why = f"has half as many flow frames as RGB frames, as {found} do; data.flow_stride=1 or 2 decides"
+    for video in halved:
+        video.problems += [Problem(planned.clip.clip_id, video.video_id, why) for planned in video.clips]
+        video.clips = []
+    return ""
+
+
+def relative(file: str, root: str) -> str:
+    """A file's name below the root of the frames, so that it is the same wherever that root is."""
+    return file[len(root) :].lstrip("/") if file.startswith(root) else file
+
+
+def _problem(clip: Clip, error: SourceError, root: str) -> Problem:
+    return Problem(clip.clip_id, relative(error.file, root), error.why)
+
+
+def _plan_clip(video: Video, clip: Clip, task: VideoTask, files: JpegFiles) -> PlannedClip:
+    video.check_span(clip.start_frame, clip.stop_frame)
+    rgb = choose_frames(clip.start_frame, clip.stop_frame, task.num_frames)
+    wanted = video.numbers_of(rgb)
+    numbers = np.stack(list(wanted.values()), axis=1)  # [T, P]
+    places = [video.planes[plane].locate(frames) for plane, frames in wanted.items()]
+    offsets, sizes = (np.stack(columns, axis=1) for columns in zip(*places, strict=True))  # each [T, P]
+    sources = tuple(stream.source for stream in video.streams)
+    stored_bytes = int(sizes.sum())
+    if task.codec.name == "raw":
+        first = _read_size(sources[0], int(numbers[0, 0]), int(offsets[0, 0]), int(sizes[0, 0]), files)
+        height, width, _ = task.codec.stored_size(first)
+        stored_bytes = len(rgb) * height * width * sum(channels_of(task.streams))
+    if stored_bytes + 2 * FILE_OVERHEAD * sizes.size > MAX_PAYLOAD:
+        why = f"{stored_bytes} bytes in {len(rgb)} frames are more than a record can hold; lower data.frames_per_clip"
+        raise SourceError(sources[0].path, why)
+    return PlannedClip(clip, sources, numbers, offsets, sizes, stored_bytes, video.num_clamped(rgb))
+
+
+def _read_size(source: Source, number: int, offset: int, size: int, files: JpegFiles) -> Picture:
+    """Height and width of one frame, from its file's header."""
+    try:
+        return check_jpeg(files.read(source, number, offset, size), decode=False)
+    except ValueError as error:
+        raise SourceError(source.name(number), str(error)) from None
+
+
+def bad_clips_message(head: str, problems: Sequence[Problem], videos: Iterable[VideoPlan], skips: bool) -> str:
+    """All that is wrong, a line per file, with the clips that need it, what is there instead, and what helps."""
+    files: dict[tuple[str, str], list[str]] = {}
+    for problem in problems:
+        files.setdefault((problem.file, problem.why), []).append(problem.clip_id)
+    hints = ((file, f"; {hint}") for video in videos for file, hint in video.hints.items() if hint)
+    told = dict(islice(hints, MAX_HINTS))
+    lines = [
+        f"clip{'s' * (len(ids) > 1)} {listed(ids)}: {file} {why}{told.get(file, '')}"
+        for (file, why), ids in files.items()
+    ]
+    end = "" if skips else ", or set data.on_bad_clip=skip to leave these clips out"
+    return "\n  ".join([head, *lines, f"mend the files and run the same command again{end}"])
+
+
+def cut_shards(clips: Iterable[PlannedClip], shard_bytes: int) -> list[list[PlannedClip]]:
+    """Cut clips into shards of at most about `shard_bytes`, in order; a clip larger than that has one of its own."""
+    shards: list[list[PlannedClip]] = []
+    room = 0
+    for clip in clips:
+        if not shards or clip.num_bytes > room:
+            shards.append([])
+            room = shard_bytes
+        shards[-1].append(clip)
+        room -= clip.num_bytes
+    return shards
+
+
+def tar_bytes(task: VideoTask) -> int:
+    """Bytes of a video's .tar files, whose headers have to be read."""
+    return sum(os.stat(path).st_size for path in _paths(task.root, task.clips[0], task.streams, ".tar"))
+
+
+def are_unchanged(root: str, clips: Iterable[Clip], streams: Sequence[StoredStream], since: float) -> bool:
+    """Whether all frames lie in .tar files that nobody has touched since, so that nothing need be looked at."""
+    videos = {(clip.participant_id, clip.video_id): clip for clip in clips}
+    tars = [_paths(root, clip, streams, ".tar") for clip in videos.values()]
+    folders = any(_paths(root, clip, streams, "") for clip in videos.values())
+    whole = all(len(found) == len(streams) for found in tars)
+    return not folders and whole and all(os.stat(path).st_ctime < since for found in tars for path in found)
+
+
+def _paths(root: str, clip: Clip, streams: Iterable[StoredStream], suffix: str) -> list[str]:
+    paths = (f"{root}/{clip.participant_id}/{s.name}_frames/{clip.video_id}{suffix}" for s in streams)
+    return [path for path in paths if os.path.exists(path)]
+
+
+def shard_digest(clips: Sequence[PlannedClip], options: str) -> str:
+    """Names all that decides a shard's bytes but the pictures themselves; equal digests need no second packing."""
+    digest = hashlib.sha256(f"{VERSION} {options}".encode())
+    for planned in clips:
+        digest.update(repr((*planned.clip[:5], *planned.clip.targets)).encode())
+        for array in (planned.numbers, planned.sizes):
+            digest.update(array.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def frames_digest(clips: Iterable[PlannedClip]) -> str:
+    """Names the frames of a split by their numbers and sizes, wherever they lie and however they are packed."""
+    digest = hashlib.sha256()
+    for planned in clips:
+        digest.update(planned.clip.clip_id.encode())
+        for array in (planned.numbers, planned.sizes):
+            digest.update(array.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def clips_digest(clips: Iterable[Clip]) -> str:
+    """Names the annotations of a split, whatever files and columns they came from; with one target as version 1 did."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        digest.update(repr((*clip[:5], *clip.targets)).encode())
+    return digest.hexdigest()

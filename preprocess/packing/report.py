@@ -1,0 +1,130 @@
+"""Tables and lines for a person: what would be packed, what was packed."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.table import Table
+
+from common.display import Display
+from configs.schema import DataSection
+from pipeline.format.streams import PLANES
+from preprocess.annotations import Clip
+from preprocess.packing.codec import count_pictures
+from preprocess.packing.pack_split import Outcome, SplitPlan
+from preprocess.packing.plan import VideoPlan
+
+Clips = Mapping[str, Sequence[Clip]]  # by split
+Plans = Mapping[str, SplitPlan]  # by split
+Classes = Mapping[str, Sequence[str] | None]  # names of each target's classes
+
+
+def show_plan(clips: Clips, classes: Classes, plans: Plans, data: DataSection, display: Display) -> None:
+    """Print all that --plan finds."""
+    if not data.frames.is_dir():
+        display.line(f"data.frames: {data.frames} is not there; what follows is known from the annotations alone")
+    for table in (_splits(clips, plans, data), *_classes(clips, classes), _participants(clips), _videos(plans)):
+        display.table(table)
+    for split, plan in plans.items():
+        if plan.problems and data.frames.is_dir():
+            display.line(plan.explain(split, plan.problems))
+
+
+def _table(title: str, columns: Sequence[str], num_text: int = 1) -> Table:
+    """A table whose first `num_text` columns are text and the others numbers."""
+    table = Table(title=title, title_justify="left")
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="left" if position < num_text else "right", no_wrap=True)
+    return table
+
+
+def _splits(clips: Clips, plans: Plans, data: DataSection) -> Table:
+    columns = ("split", "clips", "videos", "without frames", "JPEGs to read", "bytes to write")
+    table = _table("Splits", columns)
+    for split, plan in plans.items():
+        missing = sum(video.num_rgb is None for video in plan.videos)
+        jpegs = len(PLANES) * sum(_num_frames(clip, data) for clip in clips[split])
+        counts = f"{len(clips[split]):,}", f"{len(plan.videos):,}", f"{missing:,}", f"{jpegs:,}"
+        table.add_row(split, *counts, _bytes_to_write(jpegs, plan))
+    return table
+
+
+def _num_frames(clip: Clip, data: DataSection) -> int:
+    stored = data.frames_per_clip
+    return clip.stop_frame - clip.start_frame + 1 if stored == "all" else stored
+
+
+def _bytes_to_write(jpegs: int, plan: SplitPlan) -> str:
+    """The sizes of all files; where some are missing, as if those were like the others."""
+    num_found = sum(clip.sizes.size for clip in plan.clips)
+    num_bytes = sum(clip.num_bytes for clip in plan.clips)
+    if num_found == 0:
+        return "unknown"
+    return _size(num_bytes) if num_found == jpegs else f"about {_size(num_bytes * jpegs / num_found)}"
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+
+
+def _classes(clips: Clips, classes: Classes) -> Iterator[Table]:
+    for position, (target, names) in enumerate(classes.items()):
+        by_split = [Counter(clip.targets[position] for clip in found) for found in clips.values()]
+        seen = sorted(set().union(*by_split))
+        table = _table(
+            f"Classes of {target}: {sum(label >= 0 for label in seen)}{f' of {len(names)}' if names else ''}",
+            (target, "name", *clips),
+            2,
+        )
+        for label in seen:
+            name = names[label] if names and 0 <= label < len(names) else "unknown" if label < 0 else ""
+            table.add_row(str(label), name, *(f"{counts[label]:,}" for counts in by_split))
+        yield table
+
+
+def _participants(clips: Clips) -> Table:
+    table = _table("Participants", ("participant", *clips))
+    by_split = [Counter(clip.participant_id for clip in found) for found in clips.values()]
+    for participant in sorted(set().union(*by_split)):
+        table.add_row(participant, *(f"{counts[participant]:,}" for counts in by_split))
+    return table
+
+
+def _videos(plans: Plans) -> Table:
+    columns = ("video", "split", "frames in", "stride from", "stride", "clips", "RGB", "flow", "behind last flow")
+    table = _table("Videos: RGB frames a flow frame, and how that was found", columns, num_text=4)
+    for split, plan in plans.items():
+        for video in plan.videos:
+            table.add_row(video.video_id, split, *_video_cells(video))
+    return table
+
+
+def _video_cells(video: VideoPlan) -> tuple[str, ...]:
+    stride = str(video.stride or "?")
+    if video.num_rgb is None:
+        return "missing", video.stride_from, stride, str(video.num_clips), "-", "-", "-"
+    counts = f"{video.num_rgb:,}", f"{video.num_flow:,}", f"{video.num_clamped:,}"
+    return video.kind, video.stride_from, stride, str(video.num_clips), *counts
+
+
+def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
+    """One paragraph a split: what is there now, and what it took."""
+    index = outcome.index
+    size = _size(sum(shard.bytes for shard in index.shards))
+    shards = f"{len(index.shards)} shard{'' if len(index.shards) == 1 else 's'}"
+    what = f"{index.num_clips:,} clips, {count_pictures(index)}, {size} in {shards}"
+    if outcome.was_complete:
+        display.line(f"{split}: {what}; complete, kept as it is")
+    else:
+        seconds = max(outcome.seconds, 1e-9)
+        rate = f"{outcome.num_clips / seconds:.1f} clips/s, {outcome.num_bytes / seconds / 1e6:.1f} MB/s"
+        kept = f"; {outcome.num_kept} shards were there" if outcome.num_kept else ""
+        display.line(f"{split}: {what}; {outcome.seconds:.1f} s, {rate}{kept}")
+    if outcome.num_clamped:
+        display.line(
+            f"{split}: frames that stand behind their video's last flow frame, and use that: {outcome.num_clamped:,}"
+        )
+    if index.not_recoded:
+        display.line(f"{split}: {index.not_recoded:,} JPEGs cannot be re-coded: stored as they are, which loads slower")
+    if index.left_out:
+        num_bad = len({problem.clip_id for problem in index.left_out})
+        display.line(f"{split}: left out {num_bad} bad clips, listed under left_out in index.json")

@@ -1,0 +1,1 @@
+"""The frames that people bring: folders and .tar files, in several layouts."""

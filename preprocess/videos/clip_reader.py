@@ -1,0 +1,94 @@
+"""Clips of a video as packing would store them, made in memory: nothing is written."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.epic import flow_index
+from preprocess.videos.decode import VideoError
+from preprocess.videos.encoding import ExtractOptions, Wanted, encode_frames
+from preprocess.videos.extract_video import open_source
+
+Numbers = NDArray[np.int64]
+
+
+class EncodedClip(NamedTuple):
+    """The JPEGs of a clip's frames, each list [T]."""
+
+    rgb: list[bytes]
+    flow_u: list[bytes]
+    flow_v: list[bytes]
+
+
+class VideoClips:
+    """A video, or a folder of frames, whose clips are made as extract.py and pack.py make them.
+
+    Attributes:
+        num_frames: of RGB, after --fps.
+        seconds: when each is shown; None for a folder of frames whose rate is not known.
+        notes: what was mended.
+    """
+
+    def __init__(self, source: Path, options: ExtractOptions, num_threads: int = 1) -> None:
+        """Find out when the frames are shown.
+
+        Args:
+            source: a video or a folder of numbered images.
+            options: those of the data that a model knows, as their extract.json has them.
+            num_threads: that flow is computed on; the bytes do not depend on it.
+
+        Raises:
+            VideoError: the video cannot be used, or is too short for flow.
+        """
+        self._source = open_source(source, options)
+        self._options, self._num_threads = options, num_threads
+        self._source.read_times()
+        self.num_frames = self._source.num_frames
+        self.seconds, self.notes = self._source.seconds, self._source.notes
+        if self.num_frames <= options.dilation:
+            raise VideoError(
+                f"has {self.num_frames} frames; flow needs {options.dilation + 1}, as it was made for the data"
+            )
+
+    def read(self, clips: Sequence[Numbers]) -> Iterator[EncodedClip]:
+        """Yield clips in the order in which they are named, as soon as the video has come so far.
+
+        Args:
+            clips: of each the numbers of its RGB frames, [T], from 1 to num_frames.
+        """
+        if not clips:
+            return
+        ends = [self._flow_ends(clip) for clip in clips]
+        wanted = Wanted(set(np.concatenate(clips).tolist()), set(np.concatenate(ends).tolist()))
+        last_use = {
+            int(number): place
+            for place, pair in enumerate(zip(clips, ends, strict=True))
+            for number in np.concatenate(pair)
+        }
+        rgb: dict[int, bytes] = {}
+        flow: dict[int, tuple[bytes, bytes]] = {}
+        place = 0
+        frames = encode_frames(self._source.frames(), self._options, self._num_threads, wanted)
+        for number, encoded in enumerate(frames, 1):
+            if number in wanted.rgb:
+                rgb[number] = encoded.rgb
+            if encoded.flow is not None:
+                flow[number] = encoded.flow
+            while place < len(clips) and number >= max(clips[place].max(), ends[place].max()):
+                planes = [flow[end] for end in ends[place].tolist()]
+                yield EncodedClip([rgb[n] for n in clips[place].tolist()], *map(list, zip(*planes, strict=True)))
+                place += 1
+                for done in [n for n in rgb.keys() | flow.keys() if last_use[n] < place]:
+                    rgb.pop(done, None)
+                    flow.pop(done, None)
+            if place == len(clips):
+                return
+
+    def _flow_ends(self, rgb: Numbers) -> Numbers:
+        """The RGB frames in which the flow ends that stands beside these, [T]: after the last flow, the last."""
+        stride, dilation = self._options.stride, self._options.dilation
+        last_flow = flow_index(np.array(self.num_frames - dilation), stride)
+        return (np.minimum(flow_index(rgb, stride), last_flow) - 1) * stride + 1 + dilation

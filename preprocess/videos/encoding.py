@@ -1,0 +1,131 @@
+"""From frames to what is stored of them: JPEGs of RGB and of the flow between them, on any number of threads."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from preprocess.videos.decode import Frame, Pixels
+from preprocess.videos.optical_flow import FlowMethod, Gray, flow_method, quantise, share_clipped
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ExtractOptions(BaseModel):
+    """All that decides what a video becomes; extract.json holds it.
+
+    Attributes:
+        short_side: pixels; 0 keeps frames as they are.
+        fps: frames per second that are taken, or at which a folder's frames were; None: every frame.
+        quality, flow_quality: of the JPEGs, 1 to 100 as libjpeg counts.
+        flow: the method, a name in METHODS.
+        bound: pixels; flow beyond it is clipped.
+        stride: RGB frames per flow frame, 1 or 2.
+        dilation: flow frame k is the motion from RGB frame t = (k - 1) * stride + 1 to frame t + dilation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    short_side: int = 256
+    fps: float | None = None
+    quality: int = 81
+    flow: str = "dis"
+    bound: float = 20.0
+    stride: int = 1
+    dilation: int = 1
+    flow_quality: int = 95
+
+
+class Encoded(NamedTuple):
+    """A frame as it is stored, and the flow that ends in it."""
+
+    width: int
+    height: int
+    rgb: bytes  # empty where it was not wanted
+    flow: tuple[bytes, bytes] | None  # u and v; None where no flow frame ends, or none that was wanted
+    clipped: float  # share of that flow beyond the bound
+
+
+class Wanted(NamedTuple):
+    """Which of a video's frames are to be encoded: numbers of RGB frames, from 1."""
+
+    rgb: Container[int]
+    flow: Container[int]  # in which the flow ends
+
+
+class _Job(NamedTuple):
+    frame: Frame
+    is_wanted: bool
+    pair: tuple[Gray, Gray] | None  # from which to which the flow goes
+
+
+def encode_frames(
+    frames: Iterable[Frame], options: ExtractOptions, num_threads: int = 1, wanted: Wanted | None = None
+) -> Iterator[Encoded]:
+    """Yield what is stored of each frame, in order; the bytes do not depend on the number of threads."""
+    return map_in_order(_Encoder(options), _pair(frames, options, wanted), num_threads)
+
+
+def map_in_order(work: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> Iterator[Result]:
+    """Yield the work's results in the order of the items, of which only a few are ahead."""
+    if num_threads == 1:
+        yield from map(work, items)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(num_threads) as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 2 * num_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _pair(frames: Iterable[Frame], options: ExtractOptions, wanted: Wanted | None) -> Iterator[_Job]:
+    """Join each frame to the one that flow comes from to it."""
+    import cv2  # of the extra `extract`
+
+    recent: deque[Gray] = deque(maxlen=options.dilation + 1)
+    for number, frame in enumerate(frames, 1):
+        recent.append(cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY))
+        begin = number - options.dilation
+        has_flow = begin >= 1 and (begin - 1) % options.stride == 0 and (wanted is None or number in wanted.flow)
+        yield _Job(frame, wanted is None or number in wanted.rgb, (recent[0], recent[-1]) if has_flow else None)
+
+
+class _Encoder:
+    """Encodes frames; each thread has a flow method of its own, which holds buffers."""
+
+    def __init__(self, options: ExtractOptions) -> None:
+        self._options = options
+        self._methods = threading.local()
+
+    def __call__(self, job: _Job) -> Encoded:
+        options, (pixels, jpeg) = self._options, job.frame
+        height, width = pixels.shape[:2]
+        rgb = (jpeg or encode_jpeg(pixels[..., ::-1], options.quality)) if job.is_wanted else b""
+        if job.pair is None:
+            return Encoded(width, height, rgb, None, 0.0)
+        flow = self._method()(*job.pair)
+        u, v = (encode_jpeg(plane, options.flow_quality) for plane in quantise(flow, options.bound))
+        return Encoded(width, height, rgb, (u, v), share_clipped(flow, options.bound))
+
+    def _method(self) -> FlowMethod:
+        if not hasattr(self._methods, "compute"):
+            self._methods.compute = flow_method(self._options.flow)
+        compute: FlowMethod = self._methods.compute
+        return compute
+
+
+def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
+    """A JPEG of pixels [H, W, 3] in BGR, or [H, W]."""
+    import cv2
+
+    done, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return bytes(data)

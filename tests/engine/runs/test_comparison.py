@@ -1,0 +1,193 @@
+"""Runs side by side: what is one row, what is not comparable, and the arithmetic."""
+
+import copy
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from configs import UserError
+from engine.runs.checkpoint import plain_config
+from engine.runs.comparison import compare
+from engine.runs.comparison_report import write_comparison
+from tests.runs import MakeConfig
+
+MakeRun = Callable[..., Path]
+SUMMARY = {
+    "val": {"top1": 0.9, "mean_class": 0.8},
+    "test": {"top1": 0.5, "mean_class": 0.25},
+    "parameters": {"total": 3_000_000, "trainable": 2_000_000},
+    "gflops_per_clip": 12.5,
+    "clips_per_s": 10.0,
+    "data_wait": 0.01,
+    "peak_memory_bytes": 2**30,
+    "splits": {"train": 1, "val": 2, "test": 3},
+    "device": "CPU",
+    "precision": "fp32",
+    "processes": 1,
+}
+
+
+@pytest.fixture
+def run(config: MakeConfig, tmp_path: Path) -> MakeRun:
+    """Write a finished run's folder: run("name", "key=value", test={"top1": 0.7}) returns it."""
+
+    def make(name: str, *overrides: str, **changes: Any) -> Path:
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        settings = config(f"name={name}", *overrides)
+        (folder / "config.yaml").write_text(yaml.safe_dump(plain_config(settings)))
+        summary = copy.deepcopy(SUMMARY) | {"epochs": settings.train.epochs, "best_epoch": settings.train.epochs}
+        for key, value in changes.items():
+            summary[key] = {**summary[key], **value} if isinstance(value, dict) else value
+        (folder / "summary.json").write_text(json.dumps(summary))
+        return folder
+
+    return make
+
+
+def rows(folders: list[Path], tmp_path: Path) -> list[dict[str, str]]:
+    write_comparison(compare(folders), tmp_path / "out")
+    with open(tmp_path / "out" / "comparison.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_seeds_of_one_config_are_one_row_with_mean_and_sample_std(run: MakeRun, tmp_path: Path):
+    folders = [
+        run("x-seed2", "seed=2", test={"top1": 0.9, "mean_class": 0.3}, clips_per_s=30.0, peak_memory_bytes=2**31),
+        run("x-seed0", "seed=0", test={"top1": 0.7, "mean_class": 0.1}),
+        run("x-seed1", "seed=1", test={"top1": 0.8, "mean_class": 0.2}),
+    ]
+    (row,) = rows(folders, tmp_path)
+    assert (row["run"], row["method"], row["split"], row["seeds"]) == ("x", "xnorm", "test", "0 1 2")
+    assert float(row["accuracy_mean"]) == pytest.approx(0.8)
+    assert float(row["accuracy_std"]) == pytest.approx(0.1)  # sqrt((0.01 + 0 + 0.01) / 2)
+    assert float(row["mean_class_mean"]) == pytest.approx(0.2)
+    assert float(row["mean_class_std"]) == pytest.approx(0.1)
+    assert float(row["clips_per_s"]) == pytest.approx(50 / 3)
+    assert int(row["peak_memory_bytes"]) == 2**31
+    assert (row["parameters"], row["trainable_parameters"], row["gflops_per_clip"]) == ("3000000", "2000000", "12.5")
+
+
+def test_one_seed_has_no_standard_deviation(run: MakeRun, tmp_path: Path):
+    (row,) = rows([run("x")], tmp_path)
+    assert (row["accuracy_mean"], row["accuracy_std"]) == ("0.5", "")
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "| x | xnorm | test | 0 | 50.0% | 25.0% | 3.00 M | 2.00 M | 12.50 | 10.0 | 1.0% | 1.00 GiB |" in text
+    assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_test_split_it_is_validation_and_says_so(run: MakeRun, tmp_path: Path):
+    folder = run("x")
+    summary = json.loads((folder / "summary.json").read_text()) | {"test": None}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (row,) = rows([folder], tmp_path)
+    assert (row["split"], row["accuracy_mean"], row["mean_class_mean"]) == ("val", "0.9", "0.8")
+
+
+def test_a_run_that_goes_on_for_more_epochs_is_not_finished(run: MakeRun):
+    folders = [
+        run("a"),
+        run("b", "train.epochs=9", epochs=2),
+        run("c", "train.epochs=9", "seed=1", epochs=8, best_epoch=0),
+    ]
+    comparison = compare(folders)
+    assert comparison.notes[-1] == f"not finished, left out: {folders[1]}"
+    assert [row.name for row in comparison.rows] == ["a", "c"]  # c was stopped early, with patience for eight
+
+
+def test_methods_and_options_are_rows_of_one_setting(run: MakeRun, tmp_path: Path):
+    folders = [run("a"), run("b", "model.param_pool=global"), run("c", "model.fusion=late"), run("d", "runs=elsewhere")]
+    with pytest.raises(UserError, match=r"runs/a and .*runs/d: both are seed 0 of the same config"):
+        compare(folders)
+    comparison = compare(folders[:3])
+    assert [row.name for row in comparison.rows] == ["c", "a", "b"]  # in the order of the methods
+    assert comparison.notes == []
+
+
+@pytest.mark.parametrize(
+    ("override", "change", "note"),
+    [
+        ("clip.num_frames=16", {}, "clip.num_frames is 16, in A 8"),
+        ("train.epochs=9", {}, "train.epochs is 9, in A 2"),
+        ("loader.batch_size=2", {}, "loader.batch_size is 2, in A 4"),
+        ("seed=0", {"splits": {"test": 4}}, "splits.test is 4, in A 3"),
+        ("seed=0", {"device": "H100"}, "device is H100, in A CPU"),
+    ],
+)
+def test_other_data_clips_budget_or_device_are_not_mixed_silently(
+    override: str, change: dict[str, Any], note: str, run: MakeRun, tmp_path: Path
+):
+    comparison = compare([run("a"), run("b", override, **change), run("c", "model.fusion=late")])
+    assert [(row.name, row.setting) for row in comparison.rows] == [("c", "A"), ("a", "A"), ("b", "B")]
+    assert comparison.notes == [f"rows of setting B cannot be compared with those of A: {note}"]
+    write_comparison(comparison, tmp_path)
+    assert f"**{comparison.notes[0]}**" in (tmp_path / "comparison.md").read_text()
+
+
+def test_where_things_lie_is_no_setting(run: MakeRun):
+    moved = ("data.shards=/elsewhere", "data.frames=/elsewhere", "loader.num_threads=9", "train.log_every=1", "seed=1")
+    (row,) = compare([run("a"), run("b", *moved)]).rows
+    assert (row.seeds, row.name) == ([0, 1], "a, b")
+
+
+def test_what_is_not_finished_is_left_out_and_named(run: MakeRun, tmp_path: Path):
+    (tmp_path / "runs" / "empty").mkdir(parents=True)
+    comparison = compare([run("a"), tmp_path / "runs" / "empty"])
+    assert len(comparison.rows) == 1
+    assert comparison.notes == [f"not finished, left out: {tmp_path / 'runs' / 'empty'}"]
+    with pytest.raises(UserError, match=r"no finished run \(with a summary.json\) among .*runs/empty"):
+        compare([tmp_path / "runs" / "empty"])
+
+
+def test_a_damaged_or_older_run_is_named(run: MakeRun):
+    older, damaged = run("older"), run("damaged")
+    summary = json.loads((older / "summary.json").read_text())
+    del summary["gflops_per_clip"]
+    (older / "summary.json").write_text(json.dumps(summary))
+    (damaged / "summary.json").write_text("{")
+    with pytest.raises(UserError, match=r"older/summary.json: damaged, or .* \(gflops_per_clip: Field required\)"):
+        compare([older])
+    with pytest.raises(UserError, match=r"damaged/summary.json: damaged, or of another version .*\(Invalid JSON"):
+        compare([damaged])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", "[" * 100_000),
+        ("summary.json", "[]"),
+        ("summary.json", '{"val": {"top1": "high"}}'),
+        ("config.yaml", "a: &a [x, x]\nb: &b [*a, *a]\n"),
+        ("config.yaml", "name: x\nseed: 0\nmodel: {fusion: rgb, 1: 2}\ntrain: {}\n"),
+        ("config.yaml", "- " * 5000),
+        ("config.yaml", "name: [x"),
+        ("config.yaml", "name: x\nseed: 2001-99-99\n"),
+        ("config.yaml", "\0\0\0\0"),
+        ("config.yaml", ""),
+        ("config.yaml", None),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_any_damage_is_one_message(name: str, content: str | None, run: MakeRun):
+    folder = run("x")
+    (folder / name).unlink()
+    if content is None:
+        (folder / name).mkdir()
+    else:
+        (folder / name).write_text(content)
+    with pytest.raises(UserError, match=rf"^{folder / name}: damaged[^\n]*$"):
+        compare([run("y", "seed=1"), folder])
+
+
+def test_aliases_of_aliases_do_not_unfold(run: MakeRun):
+    folder = run("x")
+    levels = "".join(f"a{n}: &a{n} {{one: *a{n - 1}, other: *a{n - 1}}}\n" for n in range(1, 40))
+    rest = "name: x\nseed: 0\ntrain: {}\nmodel: {fusion: rgb}\n"
+    (folder / "config.yaml").write_text(f"a0: &a0 {{one: 1}}\n{levels}{rest}")
+    with pytest.raises(UserError, match=r"config\.yaml: damaged \(its aliases stand for more than 100,000 values"):
+        compare([folder])

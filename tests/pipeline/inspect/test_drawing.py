@@ -1,0 +1,65 @@
+"""The picture of contact sheets: what stands where, and what a wrong pairing looks like."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.inspect.drawing import COLUMNS, GAP, LARGE, NAMES, SMALL, WRONG, draw_sheets, outline
+from pipeline.inspect.sheet import Sheet
+from pipeline.loader import ClipLoader
+
+LOADER = {"batch_size": 3, "num_frames": 12, "crop_size": 48, "prefetch": 1}
+
+
+@pytest.fixture
+def sheets(split: Path) -> list[Sheet]:
+    with ClipLoader(split, **LOADER) as loader:
+        batch = loader.load([0, 3, 5], 0)
+        return [Sheet.of(loader, batch, position, whole=True) for position in range(3)]
+
+
+def mispaired(sheet: Sheet) -> Sheet:
+    moments = dataclasses.replace(sheet.moments, flow=sheet.moments.flow + 7)
+    return dataclasses.replace(sheet, moments=moments)
+
+
+def test_a_clip_alone_shows_all_frames_with_their_pixels_as_squares(sheets: list[Sheet]) -> None:
+    picture = np.asarray(draw_sheets(sheets[:1]))
+    side = 48 * (LARGE // 48)
+    left, border = NAMES, 3 * GAP
+    found = 0
+    for frame in sheets[0].rgb:
+        column = found % COLUMNS
+        x = border + left + column * (side + GAP)
+        enlarged = np.kron(frame, np.ones((side // 48, side // 48, 1), np.uint8))
+        tops = [y for y in range(picture.shape[0] - side) if np.array_equal(picture[y, x : x + side], enlarged[0])]
+        assert any(np.array_equal(picture[y : y + side, x : x + side], enlarged) for y in tops)
+        found += 1
+    assert found == 12
+
+
+def test_several_clips_show_eight_columns_each(sheets: list[Sheet]) -> None:
+    width = 48 * (SMALL // 48)
+    assert draw_sheets(sheets).width == 2 * 3 * GAP + NAMES + COLUMNS * (width + GAP)
+
+
+def test_whole_frames_make_the_sheet_taller(sheets: list[Sheet]) -> None:
+    without = [dataclasses.replace(sheet, whole_rgb=None, whole_flow=None) for sheet in sheets]
+    assert draw_sheets(sheets).height > draw_sheets(without).height
+
+
+def test_a_wrong_pairing_is_framed_in_red_and_a_right_one_is_not(sheets: list[Sheet]) -> None:
+    sheet = dataclasses.replace(sheets[0], whole_rgb=None, whole_flow=None)
+    right, wrong = (np.asarray(draw_sheets([one])) for one in (sheet, mispaired(sheet)))
+    in_red = [int((picture == WRONG).all(axis=2).sum()) for picture in (right, wrong)]
+    assert in_red[0] < 100 * COLUMNS < in_red[1]
+
+
+def test_an_outline_is_the_border_of_what_is_inside() -> None:
+    inside = np.zeros((1, 7, 7), bool)
+    inside[0, 2:5, 2:5] = True
+    drawn = outline(np.zeros((1, 7, 7, 3), np.uint8), inside)[0].any(axis=2)
+    assert drawn.sum() == 8  # 3 x 3 without its middle
+    assert not drawn[3, 3]
