@@ -27,7 +27,7 @@ from xnorm.sources import VideoSource, is_split
 
 FORMATS = {".mp4": "mp4", ".mkv": "matroska"}  # by ending
 ENCODERS = ("libx264", "mpeg4")  # the first that FFmpeg has here
-UNIT = Fraction(1, 90_000)  # seconds, of the times in what is written
+UNIT = Fraction(1, 60_000)  # seconds, of the times in what is written; MPEG-4 has no finer ones than 1 / 65,535
 RATE = 25  # frames per second, of a folder of frames whose own is not known
 SAMPLED = 16  # frames whose flow decides the colours' scale
 MIN_WIDTH = 240  # pixels of each half: smaller frames are enlarged by a whole number

@@ -130,11 +130,13 @@ class TrainedRun:
         """What the run says of the clips of open(); `on_progress` is told how many are done.
 
         Raises:
-            UserError: the video is damaged.
+            UserError: the video is damaged, or the scores of a clip are not finite.
         """
         logits: list[Tensor] = []
         for batch in self._outputs(source):
             logits.append(batch)
+            if not batch.isfinite().all():
+                raise UserError(f"{self.path}: the scores are not finite; its weights have diverged")
             if on_progress is not None:
                 on_progress(sum(map(len, logits)))
         return Predictions(source.spans, torch.cat(logits), self.classes, source.notes)

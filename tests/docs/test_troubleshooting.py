@@ -329,6 +329,7 @@ SITUATIONS: dict[str, Callable[[Place], None]] = {
     "epochs are trained already": fewer_epochs,
     "missing, so that this run": lost_checkpoints,
     "are not those that this run began with": packed_anew,
+    "its frames were not made by extract.py": of("python predict.py runs/rgb videos/0.mp4", 1),
     "the gradient is not finite": diverged,
     "has times in disorder": disordered,
     "was made with other options": one_folder_twice,

@@ -1,10 +1,15 @@
 """The colours of flow and the caption that a frame gets."""
 
+from io import BytesIO
+
+import av
 import numpy as np
+import pytest
 import torch
 
+from xnorm import render
 from xnorm.predictions import Predictions
-from xnorm.render import draw_caption, fastest_motion, flow_colours, nearest_clips
+from xnorm.render import ENCODERS, FORMATS, draw_caption, encode, fastest_motion, flow_colours, nearest_clips
 from xnorm.spans import Span
 
 
@@ -42,3 +47,21 @@ def test_a_caption_is_as_wide_as_the_frames_and_cuts_long_names() -> None:
     name = one[28:44, :230]
     assert name.max() > 200  # something is written there
     assert (one[24:44, 226:239] == one[0, 0]).all()  # and ends before the bar
+
+
+@pytest.mark.parametrize("container_format", FORMATS.values())
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_frames_keep_their_times_in_every_format_and_encoder(
+    encoder: str, container_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "ENCODERS", (encoder,))
+    frames = [np.full((32, 48, 3), 40 * number, np.uint8) for number in range(5)]
+    times = [2.0, 2.0400001, 2.12, 2.5, 2.50001]  # a rate that varies, from a time that is not zero
+    file = BytesIO()
+    assert len(list(encode(file, container_format, iter(frames), times))) == 5
+    file.seek(0)
+    with av.open(file) as container:
+        found = [(frame.time, int(frame.to_ndarray(format="rgb24").mean())) for frame in container.decode(video=0)]
+    begin = found[0][0]
+    assert [time - begin for time, _ in found] == pytest.approx([0, 0.04, 0.12, 0.5, 0.5], abs=0.0011)
+    assert [level for _, level in found] == pytest.approx([0, 40, 80, 120, 160], abs=8)

@@ -191,5 +191,8 @@ def test_what_cannot_be_predicted_is_one_message(own: Own, tmp_path: Path) -> No
             run.predict(own.video, **cut)
     with pytest.raises(ConfigError, match="a packed split is cut into clips already"):
         run.predict(own.folder / "own/shards/val", window=1.0)
+    diverged = edited(own, tmp_path / "nan.pt", lambda state: state["model"]["rgb_out.fc3.bias"].fill_(torch.nan))
+    with pytest.raises(UserError, match="the scores are not finite"):
+        load_run(diverged).predict(own.video)
     with pytest.raises(UserError, match="no such checkpoint; allowed: the folder of a run"):
         load_run(tmp_path)
