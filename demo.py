@@ -132,7 +132,7 @@ def _run(arguments: argparse.Namespace) -> int:
         load_config(DEMOS[task].config, [*DEMOS[task].paths, *overrides])
     adjusted = [*overrides, f"seeds={list(arguments.seeds)}"]
     good = [_show(task, methods or DEMOS[task].methods, adjusted, quiet) for task in tasks]
-    Display(quiet).line(f"{time.monotonic() - begin:.0f} s in all")
+    Display(quiet).print(f"{time.monotonic() - begin:.0f} s in all")
     return 0 if all(good) else 1
 
 
@@ -149,7 +149,7 @@ def _show(task: str, methods: Sequence[str], overrides: Sequence[str], quiet: bo
     write_comparison(comparison, config.runs)
     if tuple(methods) != demo.methods:
         display.table(comparison_table(comparison))
-    display.line(f"written to {config.runs}/comparison.md, .csv, .png")
+    display.print(f"written to {config.runs}/comparison.md, .csv, .png")
     display.table(_verdicts(task, config, comparison.rows))
     return all(is_as_expected(task, row) for row in comparison.rows)
 

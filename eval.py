@@ -27,13 +27,13 @@ from engine.runs.comparison_report import comparison_table, write_comparison
 from engine.runs.provenance import class_names, source_differences, trained_classes
 from engine.runtime.agreement import require_agreement, shared_facts
 from engine.runtime.precision_check import check_convolutions
-from engine.runtime.session import Session, open_session
+from engine.runtime.session import RunContext, open_session
 from engine.scoring.epic import check_exportable
 from engine.scoring.evaluation import Evaluation, evaluate
 from engine.scoring.reports import scored_checkpoint, write_reports
 from models import FusionModel, build_model
 from models.checkpoint import find_state, load_published, load_state, read_checkpoint
-from pipeline.sampler import ONE_LOOK, Looks
+from pipeline.sampler import SINGLE_VIEW, MultiView
 from preprocess.packing.stale import note_stale_labels
 
 BEST = "best.pt"  # whose scores have the plain folder names
@@ -75,12 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             _compare(arguments.compare, arguments.output, Display(arguments.quiet))
             return 0
         config = load_config(arguments.config, arguments.overrides)
-        looks = Looks(arguments.views, arguments.crops)
-        folder = arguments.output or _folder(arguments.checkpoint, arguments.split, looks)
+        multi_view = MultiView(arguments.views, arguments.crops)
+        folder = arguments.output or _folder(arguments.checkpoint, arguments.split, multi_view)
         if arguments.export:
             check_exportable(config.model.num_classes)
         with open_session(config, arguments.quiet) as session:
-            run(config, session, arguments.checkpoint, arguments.split, folder, looks, bool(arguments.export))
+            run(config, session, arguments.checkpoint, arguments.split, folder, multi_view, bool(arguments.export))
         return 0
 
     return exit_code_of(work)
@@ -92,36 +92,36 @@ def _compare(folders: Sequence[Path], output: Path | None, display: Display) -> 
     folder = output or folders[0].parent
     write_comparison(comparison, folder)
     display.table(comparison_table(comparison))
-    display.line(f"written to {folder}/comparison.md, .csv, .png")
+    display.print(f"written to {folder}/comparison.md, .csv, .png")
 
 
-def _folder(checkpoint: Path, split: str, looks: Looks) -> Path:
+def _folder(checkpoint: Path, split: str, multi_view: MultiView) -> Path:
     """test of best.pt, test-last of last.pt, test-10x3: scores of one never take the place of another's."""
     other = [] if checkpoint.name == BEST else [checkpoint.stem]
-    views = [] if looks == ONE_LOOK else [f"{looks.views}x{looks.crops}"]
+    views = [] if multi_view == SINGLE_VIEW else [f"{multi_view.num_temporal}x{multi_view.num_spatial}"]
     return checkpoint.parent / "-".join([split, *other, *views])
 
 
 def run(
     config: Config,
-    session: Session,
+    session: RunContext,
     checkpoint: Path,
     split: str,
     folder: Path,
-    looks: Looks = ONE_LOOK,
+    multi_view: MultiView = SINGLE_VIEW,
     epic: bool = False,
 ) -> Evaluation:
     """Score `split` with the weights in `checkpoint`, print the metrics and write all into `folder`."""
     check_split(config, split)
     require_agreement(session.world, lambda: shared_facts([config], [split], [checkpoint]))
     state = _read(checkpoint)
-    model = session.placement.place(_load_model(config, checkpoint, state, session.display))
+    model = session.placement.move(_load_model(config, checkpoint, state, session.display))
     check_convolutions(model, config, session, training=False)
     trained = trained_classes(state.get("data"))
-    with open_loader(config, split, model, session, looks=looks, classes=trained) as loader:
+    with open_loader(config, split, model, session, multi_view=multi_view, classes=trained) as loader:
         made = source_differences(state.get("data"), loader)
         if made:
-            session.display.line(f"note: these frames were not made as in training: {'; '.join(made)}")
+            session.display.print(f"note: these frames were not made as in training: {'; '.join(made)}")
         target = next(iter(loader.classes))
         names = trained.get(target) or loader.classes[target]
         classes = class_names(names, config.model.num_classes) if names else None
@@ -130,10 +130,10 @@ def run(
         note_stale_labels(config.data, [split], session.display)
         before = scored_checkpoint(folder)
         if before not in (None, checkpoint.name):
-            session.display.line(f"note: the scores that were in {folder}, of {before}, are replaced")
+            session.display.print(f"note: the scores that were in {folder}, of {before}, are replaced")
         write_reports(evaluation, folder, checkpoint.name, epic)
     session.display.table(_table(evaluation, f"{checkpoint} on {split}"))
-    session.display.line(f"written to {folder}")
+    session.display.print(f"written to {folder}")
     return evaluation
 
 
@@ -161,7 +161,7 @@ def _load_model(config: Config, checkpoint: Path, state: State, display: Display
         raise ConfigError(f"{checkpoint}: was trained with another model section: {'; '.join(changed)}")
     seen = config_differences(trained.get("clip", {}), given["clip"], free=AUGMENTATIONS)
     if seen:
-        display.line(f"note: these clips are not seen as in training: {'; '.join(f'clip.{one}' for one in seen)}")
+        display.print(f"note: these clips are not seen as in training: {'; '.join(f'clip.{one}' for one in seen)}")
     load_state(model, state["model"], str(checkpoint))
     return model
 

@@ -51,12 +51,12 @@ def _run(arguments: argparse.Namespace) -> int:
     run = load_run(arguments.run, arguments.device, arguments.threads, arguments.flow_options)
     with Display(arguments.quiet) as display:
         if run.classes is None:
-            display.line(f"note: {run.path} knows no class names: classes are numbers")
+            display.print(f"note: {run.path} knows no class names: classes are numbers")
         done, failed = _predict(run, arguments, display)
         if done:
             predictions = joined(done)
             write_predictions(predictions, arguments.output, run.about, arguments.top)
-            display.line(f"written to {arguments.output}/{CSV}, {JSON}")
+            display.print(f"written to {arguments.output}/{CSV}, {JSON}")
     if failed:
         raise UserError("\n       ".join(failed))
     return 0
@@ -80,10 +80,10 @@ def _predict(run: TrainedRun, arguments: argparse.Namespace, display: Display) -
             continue
         done.append(predictions)
         for note in predictions.notes:
-            display.line(f"note: {note}")
+            display.print(f"note: {note}")
         display.table(prediction_table(predictions, str(path), arguments.top))
         if arguments.render is not None:
-            display.line(f"rendered to {arguments.render}")
+            display.print(f"rendered to {arguments.render}")
     return done, failed
 
 

@@ -16,12 +16,12 @@ from common.cli import add_config, command_parser
 from common.errors import exit_code_of
 from configs import Config, load_config
 from engine.loaders import match_classes, open_loader
-from engine.model_cost import warn_of_shortage
+from engine.model_cost import warn_if_memory_short
 from engine.runs.checkpoint import load_checkpoint
-from engine.runs.run_folder import RunLog
+from engine.runs.run_folder import RunFolder
 from engine.runtime.agreement import require_agreement, shared_facts
 from engine.runtime.precision_check import check_convolutions
-from engine.runtime.session import InterruptionError, Session, open_session
+from engine.runtime.session import InterruptionError, RunContext, open_session
 from engine.runtime.world import local_size
 from engine.scoring.evaluation import Evaluation
 from engine.scoring.reports import summarize, write_reports
@@ -57,28 +57,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         configs = load_config(arguments.config, arguments.overrides).each_seed()
         with open_session(configs[0], arguments.quiet) as session, ExitStack() as held:
-            logs = [RunLog(config, writes=session.world.is_main) for config in configs]
+            logs = [RunFolder(config, writes=session.world.is_main) for config in configs]
 
             def lock() -> None:
                 for log in logs:
                     held.enter_context(log.locked())
 
-            session.world.together(lock)
+            session.world.run_on_all_ranks(lock)
             splits = list(configs[0].data.annotations.splits())
             checkpoints = [path for log in logs for path in (log.last, log.previous)]
             require_agreement(session.world, lambda: shared_facts(configs, splits, checkpoints))
             begun = _begun(logs, arguments.resume, session.world.job.restarted)
-            session.world.job.note_begun()
+            session.world.job.mark_started()
             for config, log, resume in zip(configs, logs, begun, strict=True):
                 if len(configs) > 1:
-                    session.display.line(f"{log.folder}:")
+                    session.display.print(f"{log.folder}:")
                 _run_interruptible(config, session, log, resume)
         return 0
 
     return exit_code_of(work)
 
 
-def _begun(logs: Sequence[RunLog], resume: str | None, restarted: bool) -> list[bool]:
+def _begun(logs: Sequence[RunFolder], resume: str | None, restarted: bool) -> list[bool]:
     """Return for each run whether it goes on, rather than starts; all are looked at before the first one writes.
 
     A restarted job goes on with what it began itself, however far that was; `--resume auto` with what anyone did.
@@ -94,26 +94,26 @@ def _begun(logs: Sequence[RunLog], resume: str | None, restarted: bool) -> list[
     return begun
 
 
-def _run_interruptible(config: Config, session: Session, log: RunLog, resume: bool) -> None:
+def _run_interruptible(config: Config, session: RunContext, log: RunFolder, resume: bool) -> None:
     try:
         run(config, session, log, resume)
     except InterruptionError as interrupted:
         raise InterruptionError(interrupted.number, f"{log.last} is saved, --resume goes on from it") from None
 
 
-def run(config: Config, session: Session, log: RunLog, resume: bool) -> None:
+def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> None:
     """Train, validate, stop early, test the best."""
     if resume and log.finished:
-        session.display.line(f"{log.folder}: finished already")
+        session.display.print(f"{log.folder}: finished already")
         return
     state = log.load() if resume else None
     torch.manual_seed(config.seed)
     # A resumed run has its weights in last.pt; the files of pretrained ones may be gone.
     model = build_model(**config.model.model_dump() | ({"pretrained": None} if state else {}))
-    model = session.placement.place(model)
+    model = session.placement.move(model)
     check_convolutions(model, config, session)
     if session.world.is_main and session.placement.device.type == "cpu":
-        warn_of_shortage(model, config.clip, session.world.share(config.loader.batch_size), local_size())
+        warn_if_memory_short(model, config.clip, session.world.local_batch_size(config.loader.batch_size), local_size())
     has_test = "test" in config.data.annotations.splits()
     with open_loader(config, "test", model, session) if has_test else nullcontext() as test_loader:
         with (
@@ -133,23 +133,23 @@ def run(config: Config, session: Session, log: RunLog, resume: bool) -> None:
                 trainer.load_state_dict(state)
             best_epoch = log.best_epoch() if state else 0
             session.world.barrier()  # all have looked at the folder before one writes there
-            session.world.together(lambda: log.open(state, splits))
+            session.world.run_on_all_ranks(lambda: log.open(state, splits))
             trainer.check_best(best_epoch)
             trainer.train()
         session.world.barrier()  # best.pt is complete
         test = None if test_loader is None else _test_best(trainer, test_loader, session, log)
     log.summarize(summarize_run(trainer, test, splits))
-    session.display.line(f"{log.folder}: best val accuracy {trainer.counters.best_accuracy:.3f}")
+    session.display.print(f"{log.folder}: best val accuracy {trainer.counters.best_accuracy:.3f}")
 
 
-def _test_best(trainer: Trainer, loader: ClipLoader, session: Session, log: RunLog) -> Evaluation:
+def _test_best(trainer: Trainer, loader: ClipLoader, session: RunContext, log: RunFolder) -> Evaluation:
     """Score the test split with the best weights."""
     trainer.model.load_state_dict(load_checkpoint(log.best)["model"])
     test = trainer.score(loader, "test")
     log.log("test", {"epoch": trainer.counters.best_epoch, "step": trainer.counters.step, **summarize(test)})
     if session.world.is_main:
         write_reports(test, log.folder / "test")
-    session.display.line(
+    session.display.print(
         f"test accuracy {test.metrics.top1:.3f}, of the weights of epoch {trainer.counters.best_epoch}"
     )
     return test

@@ -14,7 +14,7 @@ import torch
 
 from pipeline.format.split import open_split
 from pipeline.loader import ClipLoader
-from pipeline.profile.measure import Rounds, interleave
+from pipeline.profile.measure import Timings, interleave
 
 
 def main() -> None:
@@ -34,8 +34,8 @@ def main() -> None:
     }
     one, two = loaders.values()
     print(f"pixels of two epochs, {count_equal(one, two)} clips: equal")
-    subjects = {name: batches(loader) for name, loader in loaders.items()}
-    rounds = dict(interleave(subjects, rounds=arguments.rounds, batches=arguments.batches, warmup=5))
+    candidates = {name: batches(loader) for name, loader in loaders.items()}
+    rounds = dict(interleave(candidates, rounds=arguments.rounds, batches=arguments.batches, warmup=5))
     for (name, result), split in zip(rounds.items(), arguments.splits, strict=True):
         table = open_split(split).table
         figures = result.summary()
@@ -68,7 +68,7 @@ def batches(loader: ClipLoader) -> Iterator[int]:
             yield len(batch)
 
 
-def ratios(first: Rounds, second: Rounds) -> str:
+def ratios(first: Timings, second: Timings) -> str:
     """Clips a second and CPU time, round by round."""
     speed = [b / a for a, b in zip(first.clips_per_s, second.clips_per_s, strict=True)]
     cpu = [a / b for a, b in zip(first.cpu_ms, second.cpu_ms, strict=True)]

@@ -41,11 +41,11 @@ def main() -> None:
     parser.add_argument("--num-frames", type=int, default=16)
     parser.add_argument("--step-ms", type=float, default=150.0, help="pause after each batch, as for a model")
     arguments = parser.parse_args()
-    announce = ClipReader.announce
+    read_ahead = ClipReader.read_ahead
     rounds: dict[str, list[Round]] = {"asked for ahead": [], "not asked for": []}
     for _ in range(arguments.rounds):
         for way, results in rounds.items():
-            ClipReader.announce = announce if way == "asked for ahead" else lambda *_: None  # type: ignore[method-assign]
+            ClipReader.read_ahead = read_ahead if way == "asked for ahead" else lambda *_: None  # type: ignore[method-assign]
             drop_from_cache(arguments.split)
             results.append(measure(arguments))
     for way, results in rounds.items():

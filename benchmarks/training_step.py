@@ -17,7 +17,7 @@ from benchmarks.published_xnorm import PaddedConv3d, PaddedMaxPool3d, PublishedX
 from models import build_model
 from models.trunks import i3d
 from models.xnorm import norm_exchange
-from pipeline.profile.measure import Rounds, interleave
+from pipeline.profile.measure import Timings, interleave
 from pipeline.profile.report import markdown_table, spread
 
 CLASSES = 8
@@ -118,12 +118,12 @@ def differences(one: nn.Module, other: nn.Module, inputs: Inputs) -> tuple[float
     return apart[0], apart[1]
 
 
-def ratios(results: dict[str, Rounds], name: str, base: str) -> list[float]:
+def ratios(results: dict[str, Timings], name: str, base: str) -> list[float]:
     """CPU time of `name` over that of `base`, round by round."""
     return [a / b for a, b in zip(results[name].cpu_ms, results[base].cpu_ms, strict=True)]
 
 
-def rows(results: dict[str, Rounds]) -> list[list[str]]:
+def rows(results: dict[str, Timings]) -> list[list[str]]:
     """A row a form: CPU seconds a step's clip and the ratio to the first form's."""
     base = next(iter(results))
     return [

@@ -41,7 +41,7 @@ NAMES = {
     "floor": "decoding alone, from memory (the floor)",
     "reading": "reading: views, bytes, CRCs",
     "decoding": "reading and decoding",
-    "hand-over": "and hand-over, no augmentation",
+    "copy-out": "and copy-out, no augmentation",
     "loader": "**the loader**, as the config has it",
 }
 
@@ -127,8 +127,8 @@ def run(module: str, arguments: Sequence[str]) -> str:
 
 def loader_table(report: dict[str, Any]) -> str:
     """The loader's part of a profile as Markdown."""
-    subjects = report["subjects"]
-    floor = subjects["floor"]["cpu_ms_per_clip"]
+    candidates = report["candidates"]
+    floor = candidates["floor"]["cpu_ms_per_clip"]
     rows = [
         [
             NAMES.get(name, name),
@@ -136,7 +136,7 @@ def loader_table(report: dict[str, Any]) -> str:
             spread_of(figure, "clips_per_s", ".0f"),
             f"{figure['cpu_ms_per_clip'] / floor:.2f}",
         ]
-        for name, figure in subjects.items()
+        for name, figure in candidates.items()
     ]
     stages = ", ".join(f"{name} {ms:.1f} ms" for name, ms in report["stages_cpu_ms_per_clip"].items())
     return (

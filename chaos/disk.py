@@ -24,7 +24,7 @@ from chaos.pack import command as pack_command
 from chaos.pack import contents, make_tree
 from chaos.tally import Tally, fault_parser
 from engine.scoring import reports as reporting
-from engine.step import Stepper
+from engine.step import TrainStep
 from pipeline.inspect import __main__ as inspect
 from pipeline.profile import __main__ as profile
 from preprocess import pack, workers
@@ -211,7 +211,7 @@ def _training(folder: Path, data: Sequence[str]) -> tuple[Command, int]:
     need = sum(path.stat().st_size for path in whole.rglob("*")) + (whole / "last.pt").stat().st_size
 
     def vanish(out: Path) -> None:
-        before(Stepper, "step", remover(out / "xnorm"), 4)
+        before(TrainStep, "step", remover(out / "xnorm"), 4)
 
     return Command("training", work, (), again, lambda out: difference(whole, out / "xnorm") is None, vanish), need
 

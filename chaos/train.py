@@ -22,7 +22,7 @@ import train
 from chaos.child import Child, import_all
 from chaos.tally import Tally, fault_parser
 from engine.runs import run_folder as runlog
-from engine.step import Stepper
+from engine.step import TrainStep
 from engine.trainer import Trainer
 from tests.runs import CONFIG, SMALL, difference, make_data
 
@@ -65,7 +65,7 @@ def watched(arguments: Sequence[str], watch: Watch, act: Act = lambda what: None
         Trainer.score = _phase(Trainer.score, "validating", watch)  # type: ignore[method-assign]
         train._test_best = _phase(train._test_best, "testing", watch)
         runlog.save_checkpoint = _phase(_counted(runlog.save_checkpoint, watch, act), "saving", watch)
-        Stepper.step = _stepping(Stepper.step, watch, act)  # type: ignore[method-assign]
+        TrainStep.step = _stepping(TrainStep.step, watch, act)  # type: ignore[method-assign]
         return train.main(arguments)
 
     return work

@@ -80,7 +80,7 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return parse
 
 
-def check_folder(file: Path | None) -> None:
+def require_parent(file: Path | None) -> None:
     """Refuse a file to write whose folder is not there, before the work rather than after it.
 
     Raises:

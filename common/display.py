@@ -64,7 +64,7 @@ class Display:
         if self._task is not None:
             self._progress.update(self._task, completed=self._done, text=text)
         elif time.monotonic() - self._printed > self._every:
-            self.line(f"{self._description}  {self._done:.0f}/{self._total:.0f} {self._unit}  {text}".rstrip())
+            self.print(f"{self._description}  {self._done:.0f}/{self._total:.0f} {self._unit}  {text}".rstrip())
 
     def tick(self, finished: int | None) -> None:
         """Move on by a unit when one is finished, and show in any case that it goes on."""
@@ -78,11 +78,11 @@ class Display:
         table.width = self._console.measure(table, options=unbound).maximum
         self._console.print(table, crop=False)
 
-    def line(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line that stays."""
         self._printed = time.monotonic()
         self._console.print(text, markup=False)
 
-    def fault(self, text: str) -> None:
+    def error(self, text: str) -> None:
         """Print to stderr what is wrong; this is said when told to be quiet, too."""
         print(text, file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from common.memory import is_shortage, shortage
+from common.memory import is_shortage, oom_message
 
 
 class UserError(Exception):
@@ -58,7 +58,7 @@ def message(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if is_shortage(error):
-        return shortage(error)
+        return oom_message(error)
     if not isinstance(error, OSError):
         return None
     if error.strerror is None:

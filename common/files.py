@@ -24,7 +24,7 @@ def atomic_files(folder: Path) -> Iterator[Create]:
     Raises:
         UserError: the system refuses to write there.
     """
-    with one_message(folder), _together(Path(folder)) as create:
+    with as_user_error(folder), _commit_all(Path(folder)) as create:
         yield create
 
 
@@ -38,12 +38,12 @@ def atomic_write(path: Path, mode: str = "wb", previous: Path | None = None) -> 
         UserError: the system refuses to write there.
     """
     path = Path(path)
-    with one_message(path), _together(path.parent, previous) as create:
+    with as_user_error(path), _commit_all(path.parent, previous) as create:
         yield create(path.name, mode)
 
 
 @contextmanager
-def _together(folder: Path, previous: Path | None = None) -> Iterator[Create]:
+def _commit_all(folder: Path, previous: Path | None = None) -> Iterator[Create]:
     opened: list[tuple[Path, Path, IO[Any]]] = []  # scratch file, the name it is to take, the file
 
     def create(name: str, mode: str = "wb") -> IO[Any]:
@@ -75,7 +75,7 @@ def _together(folder: Path, previous: Path | None = None) -> Iterator[Create]:
 
 
 @contextmanager
-def one_message(where: Path) -> Iterator[None]:
+def as_user_error(where: Path) -> Iterator[None]:
     """Turn the system's refusal into a UserError that says of which file or folder."""
     try:
         yield
@@ -90,7 +90,7 @@ def append(path: Path, data: bytes | memoryview) -> None:
     Raises:
         UserError: the system refuses to write there.
     """
-    with one_message(path), open(path, "ab", buffering=0) as file:
+    with as_user_error(path), open(path, "ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
             while data:  # on a disk that gets full the first call writes a part, the second raises
@@ -106,7 +106,7 @@ def make_folder(folder: Path) -> None:
     Raises:
         UserError: the system refuses.
     """
-    with one_message(folder):
+    with as_user_error(folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
 
 
@@ -116,7 +116,7 @@ def remove_scratch(folder: Path) -> None:
     Raises:
         UserError: the system refuses.
     """
-    with one_message(folder):
+    with as_user_error(folder):
         for path in Path(folder).glob(".*.tmp"):
             path.unlink(missing_ok=True)
 

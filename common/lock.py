@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import one_message
+from common.files import as_user_error
 
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # what file systems say that have none
 PATIENCE_SECONDS = 0.5  # for those who hold it just to take it away
@@ -26,7 +26,7 @@ def locked(folder: Path) -> Iterator[None]:
         UserError: somebody else holds it, or the folder cannot be written to.
     """
     path = folder / ".lock"
-    with one_message(folder):
+    with as_user_error(folder):
         descriptor = _hold(path)
     try:
         yield

@@ -20,7 +20,7 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or _SHORTAGE.search(str(error)) is not None
 
 
-def shortage(error: BaseException) -> str:
+def oom_message(error: BaseException) -> str:
     """Say whose memory is full, and what to lower."""
     lines = [line.strip() for line in str(error).splitlines()]
     found = next((line for line in lines if _SHORTAGE.search(line)), " ".join(lines) or type(error).__name__)

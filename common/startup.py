@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from common.memory import is_shortage, shortage
+from common.memory import is_shortage, oom_message
 
 READER_IS_GONE = (errno.EPIPE, errno.EIO)  # a pipe that was closed, a terminal that was
 COMMANDS = {
@@ -64,6 +64,6 @@ def run() -> int:
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Say in a line that there is too little memory even to import; all else that nobody caught is a fault of ours."""
     if is_shortage(error):
-        print(f"error: {shortage(error)}", file=sys.stderr)
+        print(f"error: {oom_message(error)}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)

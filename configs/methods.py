@@ -40,20 +40,20 @@ EXCHANGES = {  # where X-Norm exchanges unless told otherwise: early, in the mid
 }
 
 
-class Options(BaseModel):
+class StrictModel(BaseModel):
     """A group of keys; unknown ones are refused, and nothing changes after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Pretrained(Options):
+class Pretrained(StrictModel):
     """Files of Kinetics weights, one a stream; null starts from random weights."""
 
     rgb: ConfigPath | None = Field(None, description="rgb_imagenet.pt for i3d, torchvision's file for the other trunks")
     flow: ConfigPath | None = Field(None, description="flow_imagenet.pt for i3d, torchvision's RGB file for the others")
 
 
-class CommonOptions(Options):
+class CommonOptions(StrictModel):
     """What every method has: two trunks (or one), a hidden layer, a classification head."""
 
     implementation: ClassVar[str]  # "module:Class" of a method of the project

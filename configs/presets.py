@@ -4,7 +4,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import Field, model_validator
 
-from configs.methods import Options
+from configs.methods import StrictModel
 
 SplitName = Literal["train", "val", "test"]
 NO_PRESET = "none"
@@ -12,7 +12,7 @@ TargetName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")]
 TAKEN_NAMES = ("clip_id", "video_id", "participant_id", "start_frame", "stop_frame", "height", "width")  # of records
 
 
-class Preset(Options):
+class Preset(StrictModel):
     """Which rows of the annotations belong to which split, and what is to be told of them."""
 
     targets: dict[TargetName, str] | None = Field(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from common.paths import ConfigPath, expand
-from configs.methods import CommonOptions, Options
+from configs.methods import CommonOptions, StrictModel
 from configs.presets import NO_PRESET, Preset
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -27,7 +27,7 @@ def _ordered(scale: tuple[float, float]) -> tuple[float, float]:
 Scale = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
-class Annotations(Options):
+class Annotations(StrictModel):
     """The CSV files of each split; a split that is not named does not exist."""
 
     train: list[ConfigPath] | None = Field(None, min_length=1)
@@ -42,7 +42,7 @@ class Annotations(Options):
 SPLITS = tuple(Annotations.model_fields)
 
 
-class DataSection(Options):
+class DataSection(StrictModel):
     """Where the frames and annotations are, and what the shards hold."""
 
     frames: ConfigPath = Field(description="root of <participant>/{rgb_frames,flow_frames}/<video>[.tar]")
@@ -93,7 +93,7 @@ class DataSection(Options):
         return short_side
 
 
-class ClipSection(Options):
+class ClipSection(StrictModel):
     """What of a clip the model sees, and how it is augmented in training."""
 
     num_frames: int = Field(ge=8, description="T, frames a clip")
@@ -106,7 +106,7 @@ class ClipSection(Options):
     rescale_flow: bool = Field(description="scale flow values with the picture when a crop is resized")
 
 
-class LoaderSection(Options):
+class LoaderSection(StrictModel):
     """How batches are made."""
 
     batch_size: PositiveInt = Field(description="clips a step over all ranks together")
@@ -117,7 +117,7 @@ class LoaderSection(Options):
     on_corrupt: Literal["error", "skip"] = Field(description="stop at a corrupt clip, or train on the next instead")
 
 
-class TrainSection(Options):
+class TrainSection(StrictModel):
     """The optimisation."""
 
     epochs: PositiveInt
@@ -137,7 +137,7 @@ class TrainSection(Options):
     tensorboard: bool = Field(description="write TensorBoard events beside metrics.jsonl: curves and pictures")
 
 
-class Config(Options):
+class Config(StrictModel):
     """One training run and the data it needs."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run's folder")

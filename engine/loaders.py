@@ -7,10 +7,10 @@ import numpy as np
 from common.errors import ConfigError, UserError
 from configs.schema import Config
 from engine.runs.provenance import Names, adopt_classes
-from engine.runtime.session import Session
+from engine.runtime.session import RunContext
 from models.fusion import FusionModel
 from pipeline.loader import ClipLoader
-from pipeline.sampler import ONE_LOOK, Looks
+from pipeline.sampler import SINGLE_VIEW, MultiView
 
 LEAST_SEEN = 1 / 3  # of a frame, or it is said
 
@@ -30,10 +30,10 @@ def open_loader(
     config: Config,
     split: str,
     model: FusionModel,
-    session: Session,
+    session: RunContext,
     train: bool = False,
     clips: Sequence[int] | None = None,
-    looks: Looks = ONE_LOOK,
+    multi_view: MultiView = SINGLE_VIEW,
     classes: Mapping[str, Names] | None = None,
 ) -> ClipLoader:
     """Open `split`, decoding the streams that `model` looks at: for training, or to score each clip once.
@@ -49,15 +49,15 @@ def open_loader(
     loader = ClipLoader.from_config(
         config,
         split,
-        batch_size=world.share(config.loader.batch_size),
+        batch_size=world.local_batch_size(config.loader.batch_size),
         train=train,
         device=str(session.placement.device) if device == "auto" else device,
         rank=world.rank,
         world_size=world.size,
         streams=model.streams,
         clips=clips,
-        views=looks.views,
-        crops=looks.crops,
+        views=multi_view.num_temporal,
+        crops=multi_view.num_spatial,
     )
     _note_differences(config, loader, session, train)
     match_classes(loader, classes or {}, session)
@@ -70,7 +70,7 @@ def open_loader(
     return loader
 
 
-def match_classes(loader: ClipLoader, classes: Mapping[str, Names], session: Session) -> None:
+def match_classes(loader: ClipLoader, classes: Mapping[str, Names], session: RunContext) -> None:
     """Give the clips the numbers that classes of these names have in training, and say so where they had others.
 
     Raises:
@@ -78,47 +78,48 @@ def match_classes(loader: ClipLoader, classes: Mapping[str, Names], session: Ses
     """
     moved = adopt_classes(loader, classes)
     if moved:
-        session.display.line(
+        session.display.print(
             f"note: {loader.split_dir} numbers {moved} of its classes otherwise; matched by their names"
         )
 
 
-def _note_differences(config: Config, loader: ClipLoader, session: Session, train: bool) -> None:
+def _note_differences(config: Config, loader: ClipLoader, session: RunContext, train: bool) -> None:
     """Say where the config describes other shards than those that are read, or wants what they cannot give."""
     for key in ("preset", "frames_per_clip"):
         packed, wanted = loader.packed_with.get(key), getattr(config.data, key)
         if packed is not None and packed != wanted:
-            session.display.line(f"note: {loader.split_dir} was packed with data.{key}={packed}, not {wanted}")
+            session.display.print(f"note: {loader.split_dir} was packed with data.{key}={packed}, not {wanted}")
     stored = int(np.diff(loader.table.first_frame).max())
     if stored < config.clip.num_frames:
-        session.display.line(
+        session.display.print(
             f"note: {loader.split_dir} stores {stored} frames a clip, fewer than clip.num_frames="
             f"{config.clip.num_frames}: some are seen repeatedly; pack with more (data.frames_per_clip), or lower it"
         )
     elif train and config.clip.temporal == "jitter" and stored == config.clip.num_frames:
-        session.display.line(
+        session.display.print(
             f"note: clip.temporal=jitter has no effect: {loader.split_dir} stores no more than clip.num_frames="
             f"{stored} frames a clip; pack with data.frames_per_clip=all"
         )
     if not train:
         _note_small_window(config, loader, session)
-    if loader.looks.views > 1 and stored <= config.clip.num_frames:
-        session.display.line(
-            f"note: --views {loader.looks.views} sees the same frames over and over: {loader.split_dir} stores no more "
-            f"than clip.num_frames={config.clip.num_frames} frames a clip; pack with data.frames_per_clip=all"
+    if loader.multi_view.num_temporal > 1 and stored <= config.clip.num_frames:
+        session.display.print(
+            f"note: --views {loader.multi_view.num_temporal} sees the same frames over and over: {loader.split_dir} "
+            f"stores no more than clip.num_frames={config.clip.num_frames} frames per clip; "
+            "pack with data.frames_per_clip=all"
         )
 
 
-def _note_small_window(config: Config, loader: ClipLoader, session: Session) -> None:
+def _note_small_window(config: Config, loader: ClipLoader, session: RunContext) -> None:
     """Say when scoring would see less than a third of the frames, counted in area."""
     height, width = (int(np.median(side)) for side in (loader.table.height, loader.table.width))
     short, crop = min(height, width), config.clip.crop_size
     is_scaled = tuple(config.clip.scale) != (1, 1)
     side = short * sum(config.clip.scale) / 2 if is_scaled else min(crop, short)
-    along = min(max(height, width), side * loader.looks.crops)  # crops lie side by side, at the most
+    along = min(max(height, width), side * loader.multi_view.num_spatial)  # crops lie side by side, at the most
     seen = side * along / (height * width)
     if seen < LEAST_SEEN:
-        session.display.line(
+        session.display.print(
             f"note: {loader.split_dir}: scoring sees {seen:.0%} of a frame, {side:.0f} x {side:.0f} of {width} x "
             f"{height} pixels; pack smaller frames (extract.py --short-side 256), or set clip.scale=[0.8,1.0], which "
             "scales a larger window down"

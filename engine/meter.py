@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from engine.runtime.world import World
-from engine.step import Measured
+from engine.step import StepOutput
 from pipeline.batch import Batch
 
 Item = TypeVar("Item")
@@ -49,7 +49,7 @@ class Meter:
             self._add({"wait": time.perf_counter() - asked})
             yield batch
 
-    def add(self, measured: Measured, batch: Batch) -> None:
+    def add(self, measured: StepOutput, batch: Batch) -> None:
         """Take note of a step on `batch` without waiting for it."""
         size = len(batch.labels)
         correct = (measured.logits.argmax(dim=1) == batch.labels).sum()

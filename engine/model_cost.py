@@ -21,7 +21,7 @@ def count_flops(model: FusionModel, clip: ClipSection) -> int:
     Convolutions and matrix products are counted, on the meta device, where nothing is computed and where a recurrent
     layer comes apart into its products; the kernels that CPUs and GPUs have for it are unknown to the counter.
     """
-    bare = without_numbers(model).eval()
+    bare = to_meta(model).eval()
     # The counter knows attention as its matrix products, but not every fused kernel for it.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         bare(*black_clips(model, clip, 1, torch.device("meta")))
@@ -40,7 +40,7 @@ def black_clips(
     return rgb, flow
 
 
-def without_numbers(model: FusionModel) -> FusionModel:
+def to_meta(model: FusionModel) -> FusionModel:
     """Copy a model, its tensors onto the meta device, so that the copy takes no memory."""
     tensors: dict[int, Tensor] = {id(buffer): buffer.to("meta") for buffer in model.buffers()}
     tensors |= {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in model.parameters()}
@@ -52,7 +52,7 @@ GIB = 2**30
 MOST_BYTES = 8192  # of activations a pixel; both streams of I3D at its full width keep about 900
 
 
-def warn_of_shortage(model: FusionModel, clip: ClipSection, batch_size: int, num_processes: int = 1) -> None:
+def warn_if_memory_short(model: FusionModel, clip: ClipSection, batch_size: int, num_processes: int = 1) -> None:
     """Warn when training on `batch_size` clips at once takes more memory than this machine has left.
 
     The count leaves out what comes and goes within one operation: steps were measured to take 1.07 to 1.10 times as
@@ -66,10 +66,10 @@ def warn_of_shortage(model: FusionModel, clip: ClipSection, batch_size: int, num
         return  # plainly enough, and counting takes a second
     weights, activations = count_training_bytes(model, clip, batch_size)
     if weights + activations > share:
-        warnings.warn(describe_shortage(weights, activations, share, batch_size), stacklevel=2)
+        warnings.warn(memory_short_message(weights, activations, share, batch_size), stacklevel=2)
 
 
-def describe_shortage(weights: int, activations: int, available: int, batch_size: int) -> str:
+def memory_short_message(weights: int, activations: int, available: int, batch_size: int) -> str:
     """Put a shortage into words, with the batch size that would fit."""
     fits = int(max(0, available - weights) / (activations / batch_size))
     way_out = f"loader.batch_size={fits} would fit" if fits else "not even one clip would fit"
@@ -85,7 +85,7 @@ def count_training_bytes(model: FusionModel, clip: ClipSection, batch_size: int)
 
     Activations are what the forward pass of `batch_size` clips keeps for the backward pass.
     """
-    bare = without_numbers(model).train()
+    bare = to_meta(model).train()
     trained = sum(parameter.nbytes for parameter in bare.parameters() if parameter.requires_grad)
     own = {tensor.untyped_storage()._cdata for tensor in (*bare.parameters(), *bare.buffers())}
     kept: dict[int, Tensor] = {}  # by storage, so that what is saved twice counts once; kept, so that none is reused

@@ -23,7 +23,7 @@ import torch
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from common.cli import add_config, at_least, check_folder, command_parser, path_type
+from common.cli import add_config, at_least, command_parser, path_type, require_parent
 from common.display import Display
 from common.errors import UserError, exit_code_of
 from common.files import atomic_write
@@ -32,9 +32,9 @@ from configs.schema import Config
 from engine.loaders import open_loader
 from engine.model_cost import black_clips
 from engine.runtime.device import choose_placement
-from engine.runtime.session import Session, StopRequest
+from engine.runtime.session import RunContext, StopSignal
 from engine.runtime.world import World
-from engine.step import Measured, Stepper
+from engine.step import StepOutput, TrainStep
 from models import build_model
 from pipeline.batch import Batch
 from pipeline.profile.measure import describe_machine, measure_shown
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     for path in (arguments.json, arguments.trace):
-        check_folder(path)
+        require_parent(path)
     config = load_config(arguments.config, arguments.overrides)
     with Display(arguments.quiet) as display:
         report = profile_training(config, arguments, display)
@@ -85,14 +85,14 @@ class Training:
 
     config: Config
     split: str
-    session: Session
+    session: RunContext
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.config.seed)
         options = self.config.model.model_dump() | {"pretrained": None}  # any weights take the same time
-        self.model = self.session.placement.place(build_model(**options))
+        self.model = self.session.placement.move(build_model(**options))
         placement, world, settings = self.session.placement, self.session.world, self.config.train
-        self.stepper = Stepper(self.model, self.model.losses, settings, self.config.seed, placement, world)
+        self.stepper = TrainStep(self.model, self.model.losses, settings, self.config.seed, placement, world)
         self.seconds = self.waited = 0.0
 
     def compute(self) -> Iterator[int]:
@@ -137,7 +137,7 @@ class Training:
         labels = torch.randint(self.config.model.num_classes, (size,), device=device)
         return Batch(rgb, flow, labels, torch.arange(size, device=device), torch.zeros_like(labels), ())
 
-    def _finish(self, measured: Measured) -> None:
+    def _finish(self, measured: StepOutput) -> None:
         """Wait for the device: a step's time ends here."""
         measured.grad_norm.item()
 
@@ -150,8 +150,8 @@ def profile_training(config: Config, arguments: argparse.Namespace, display: Dis
         UserError: the split is missing or damaged, or the loss is not finite.
     """
     placement = choose_placement(config.train.device, config.train.precision)
-    with StopRequest() as stop:
-        training = Training(config, arguments.split, Session(placement, World(), display, stop))
+    with StopSignal() as stop:
+        training = Training(config, arguments.split, RunContext(placement, World(), display, stop))
         both = training.train()
         subjects = {"compute": training.compute(), "loader": training.load(), "end to end": both}
         rounds = measure_shown(subjects, arguments.rounds, arguments.batches, display)
@@ -180,7 +180,7 @@ def show_training(report: dict[str, Any], display: Display) -> None:
     display.table(table)
     speeds = {name: figure["clips_per_s"] for name, figure in report["subjects"].items()}
     limit = {"compute": "the model", "loader": "the loader"}[report["limit"]]
-    display.line(
+    display.print(
         f"compute {speeds['compute']:.1f} clips/s, loader {speeds['loader']:.1f} clips/s, end to end "
         f"{speeds['end to end']:.1f} clips/s: the model waits for clips {report['data_wait']:.1%} of the time; "
         f"{limit} is the limit"

@@ -15,8 +15,8 @@ from common.errors import UserError
 from configs.schema import Config
 from engine.loaders import open_loader
 from engine.meter import Meter, describe, means
-from engine.runtime.session import InterruptionError, Session
-from engine.step import Stepper
+from engine.runtime.session import InterruptionError, RunContext
+from engine.step import TrainStep
 from models.fusion import FitResult, FusionModel, FusionOutput
 from pipeline.loader import ClipLoader
 
@@ -24,14 +24,16 @@ Positions = NDArray[np.int64]
 _SUBSET, _HOLDOUT = 3, 4  # what a random stream is for; the sampler has 1 and 2
 
 
-class Parts(NamedTuple):
+class HoldoutSplit(NamedTuple):
     """Positions in a split, ascending."""
 
     train: Positions
     holdout: Positions
 
 
-def hold_out(videos: Sequence[bytes], labels: NDArray[np.int64], *, subset: float, holdout: float, seed: int) -> Parts:
+def split_by_video(
+    videos: Sequence[bytes], labels: NDArray[np.int64], *, subset: float, holdout: float, seed: int
+) -> HoldoutSplit:
     """Take a share `subset` of the clips, and hold about a share `holdout` of those out, no video on both sides.
 
     Videos are chosen so that each class's share comes near `holdout`; a class of two videos and more is on both sides
@@ -54,7 +56,7 @@ def hold_out(videos: Sequence[bytes], labels: NDArray[np.int64], *, subset: floa
     order = np.random.default_rng((seed, _HOLDOUT)).permutation(len(names))
     held_out = np.zeros(len(names), dtype=bool)
     held_out[order[_choose(counts[order], holdout)]] = True
-    return Parts(clips[~held_out[video]], clips[held_out[video]])
+    return HoldoutSplit(clips[~held_out[video]], clips[held_out[video]])
 
 
 def _draw_subset(label: NDArray[np.int64], share: float, rng: np.random.Generator) -> Positions:
@@ -104,7 +106,7 @@ class ShortTraining:
 
     epoch: int
     config: Config
-    session: Session
+    session: RunContext
     split: ClipLoader  # the run's own loader of the training split; asked for its clips alone
     num_trainings: int = 0
 
@@ -117,7 +119,7 @@ class ShortTraining:
         """
         self.num_trainings += 1
         videos = self.split.table.video_id.tolist()
-        parts = hold_out(videos, self.split.labels, subset=subset, holdout=holdout, seed=self.config.seed)
+        parts = split_by_video(videos, self.split.labels, subset=subset, holdout=holdout, seed=self.config.seed)
         self._check_size(parts)
         before = [self._mean_loss(model, loss, clips, "loss before") for clips in parts]
         self._train(model, loss, parts.train, epochs)
@@ -127,7 +129,7 @@ class ShortTraining:
     def _train(self, model: FusionModel, loss: Loss, clips: Positions, epochs: int) -> None:
         """Train on `clips` (positions in the split), with a new optimizer."""
         config, session = self.config, self.session
-        stepper = Stepper(
+        stepper = TrainStep(
             model,
             lambda output, labels: {"short": loss(output, labels)},
             config.train,
@@ -150,7 +152,7 @@ class ShortTraining:
                         meter.flush(epoch, step)
                         session.display.update(describe(means(meter.run)))
                     session.display.advance()
-                    if session.world.any(bool(session.stop)):
+                    if session.world.any_rank(bool(session.stop)):
                         raise InterruptionError(session.stop.number)
                 meter.flush(epoch, step)
 
@@ -169,7 +171,7 @@ class ShortTraining:
                 sums += torch.stack([value, torch.ones_like(value)]) * len(batch.labels)
                 self.session.display.advance()
                 self.session.display.update()
-                self.session.leave_if_asked()
+                self.session.raise_if_interrupted()
         total, num_clips = world.sum(sums).tolist()
         assert num_clips == len(clips)
         if not math.isfinite(total):
@@ -179,7 +181,7 @@ class ShortTraining:
     def _open(self, model: FusionModel, clips: Positions, train: bool) -> AbstractContextManager[ClipLoader]:
         return open_loader(self.config, "train", model, self.session, train=train, clips=clips.tolist())
 
-    def _check_size(self, parts: Parts) -> None:
+    def _check_size(self, parts: HoldoutSplit) -> None:
         step = self.config.loader.batch_size
         if len(parts.train) < step:
             raise UserError(

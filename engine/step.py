@@ -18,7 +18,7 @@ from pipeline.batch import Batch
 Losses = Callable[[FusionOutput, Tensor], dict[str, Tensor]]
 
 
-class Measured(NamedTuple):
+class StepOutput(NamedTuple):
     """What a step leaves to look at, still on the device."""
 
     losses: dict[str, Tensor]  # scalars
@@ -40,7 +40,7 @@ class ForwardPass(nn.Module):
         return self.losses(output, labels), output.logits.detach()
 
 
-class Stepper:
+class TrainStep:
     """Takes steps on a model that is in its place already; `all_used`: every parameter gets a gradient in each."""
 
     def __init__(
@@ -76,7 +76,7 @@ class Stepper:
         """Leave eval mode."""
         self.module.train()
 
-    def step(self, batch: Batch, number: int) -> Measured:
+    def step(self, batch: Batch, number: int) -> StepOutput:
         """Take step `number` of the run on a batch that is on the device, without waiting for it.
 
         Where the gradient is not finite, weights, optimizer and statistics stay as they were; the device decides that.
@@ -92,7 +92,7 @@ class Stepper:
         self.scaler.unscale_(self.optimizer)
         grad_norm = clip_grad_norm_(self.parameters, self._clip_norm)
         self._update(grad_norm.isfinite(), before)
-        return Measured(losses, logits, grad_norm)
+        return StepOutput(losses, logits, grad_norm)
 
     def _update(self, taken: Tensor, buffers_before: Sequence[Tensor]) -> None:
         """Let the optimizer learn from the gradients if `taken` (a boolean on the device); else undo the forward."""

@@ -14,20 +14,20 @@ from engine.meter import Meter, describe, means
 from engine.runs.checkpoint import State
 from engine.runs.provenance import class_names, describe_data
 from engine.runs.records import is_over
-from engine.runs.run_folder import RunLog
-from engine.runtime.session import InterruptionError, Session
+from engine.runs.run_folder import RunFolder
+from engine.runtime.session import InterruptionError, RunContext
 from engine.scoring.evaluation import Evaluation, evaluate
 from engine.scoring.plots import draw_clips, draw_confusion
 from engine.scoring.reports import summarize
 from engine.short_training import ShortTraining
-from engine.step import Stepper, derive_seed
+from engine.step import TrainStep, derive_seed
 from models.fusion import FusionModel
 from pipeline.batch import Batch
 from pipeline.loader import ClipLoader
 
 
 @dataclass
-class Counters:
+class TrainProgress:
     """How far a run is, and how well it did."""
 
     epoch: int = 0  # epochs trained and validated
@@ -51,13 +51,13 @@ class Trainer:
         model: FusionModel,
         train_loader: ClipLoader,
         val_loader: ClipLoader,
-        session: Session,
-        run: RunLog,
+        session: RunContext,
+        run: RunFolder,
     ) -> None:
         self.config, self.settings = config, config.train
         self.model, self.train_loader, self.val_loader = model, train_loader, val_loader
         self.session, self.run = session, run
-        self.stepper = Stepper(model, model.losses, config.train, config.seed, session.placement, session.world)
+        self.stepper = TrainStep(model, model.losses, config.train, config.seed, session.placement, session.world)
         self.scheduler = ReduceLROnPlateau(
             self.stepper.optimizer,
             mode="max",
@@ -67,9 +67,9 @@ class Trainer:
             threshold_mode="abs",
         )
         self.meter = Meter(session.world, train_loader.clip_ids, session.placement.precision)
-        self.counters = Counters()
+        self.counters = TrainProgress()
         self.started = time.perf_counter()
-        session.placement.forget_peak_memory()
+        session.placement.reset_peak_memory()
 
     @property
     def finished(self) -> bool:
@@ -99,7 +99,7 @@ class Trainer:
             self.end_epoch(self.validate())
         counters = self.counters
         if counters.epoch < self.settings.epochs:
-            self.session.display.line(
+            self.session.display.print(
                 f"stopped early after epoch {counters.epoch}: {self.settings.stop_patience} epochs "
                 f"(train.stop_patience) brought no val accuracy above {counters.best_accuracy:.3f}, of epoch "
                 f"{counters.best_epoch}"
@@ -184,7 +184,7 @@ class Trainer:
             self.save_best()
         best = " (best)" if is_best else ""
         text = f"{self.title(counters.epoch)}  {describe(train)}  val accuracy {accuracy:.3f}{best}"
-        self.session.display.line(text)
+        self.session.display.print(text)
 
     def log(self, batch: Batch) -> None:
         """Write down the steps since the last log, of which `batch` was the last; the device is waited for here."""
@@ -216,7 +216,7 @@ class Trainer:
     def note_skipped(self) -> None:
         """Say which corrupt clips have been left out since the last time, on any rank, and count them for the run."""
         loader, world, counters = self.train_loader, self.session.world, self.counters
-        if not world.any(bool(loader.skipped)):
+        if not world.any_rank(bool(loader.skipped)):
             return
         positions = torch.tensor([loader.clip_ids.index(clip_id) for clip_id in loader.skipped], dtype=torch.int64)
         loader.skipped.clear()
@@ -225,7 +225,7 @@ class Trainer:
         for clip_id, count in found.items():
             counters.skipped[clip_id] = counters.skipped.get(clip_id, 0) + count
         self.run.log("skipped", {"epoch": counters.epoch + 1, "step": counters.step, "clips": found})
-        self.session.display.line(f"warning: corrupt, others were trained on instead: {', '.join(found)}")
+        self.session.display.print(f"warning: corrupt, others were trained on instead: {', '.join(found)}")
 
     def save(self) -> None:
         """Write last.pt."""
@@ -259,7 +259,7 @@ class Trainer:
 
     def stop_if_asked(self) -> None:
         """Save, and leave by an InterruptionError, when a rank has had a signal."""
-        if self.session.world.any(bool(self.session.stop)):
+        if self.session.world.any_rank(bool(self.session.stop)):
             self.save()
             raise InterruptionError(self.session.stop.number)
 
@@ -290,4 +290,4 @@ class Trainer:
         self.stepper.load_state_dict(state["stepper"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.meter.load_state_dict(state["meter"])
-        self.counters = Counters(**state["counters"])
+        self.counters = TrainProgress(**state["counters"])

@@ -42,7 +42,7 @@ def load_pretrained(trunk: Trunk, path: Path, stream: str) -> None:
     if any(name.startswith(prefix) for name in state):  # of a run or of the published code: take this stream's trunk
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     own = {name: value for name, value in trunk.state_dict().items() if name.startswith("logits.")}
-    stages = {name: value for name, value in state.items() if not name.startswith(trunk.class_layer)}
+    stages = {name: value for name, value in state.items() if not name.startswith(trunk.classifier_prefix)}
     load_state(trunk, {**trunk.adapt(stages), **own}, str(path))
 
 

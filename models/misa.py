@@ -76,7 +76,7 @@ class Misa(FusionModel):
         super().__init__(options)
         size, dropout = options.hidden_size, options.dropout
         for stream, number in STREAMS.items():
-            trunk = build_trunk(stream, options, embeds=False)
+            trunk = build_trunk(stream, options, with_embedding=False)
             self.add_module(f"{stream}_enc", trunk)
             self._add_stream(number, trunk.out_channels, size)
         self.shared = nn.Sequential(nn.Linear(size, size), nn.Sigmoid())

@@ -48,14 +48,14 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tensor, memory: Tensor | None = None) -> Tensor:
         """Map tokens [B, L, size] to [B, L, size]; each layer attends to the same `memory` [B, L, size], if given."""
-        x = self.place(tokens)
-        placed = None if memory is None else self.place(memory)
+        x = self.add_positions(tokens)
+        placed = None if memory is None else self.add_positions(memory)
         for layer in self.layers:
             x = layer(x, placed)
         result: Tensor = self.layer_norm(x)
         return result
 
-    def place(self, tokens: Tensor) -> Tensor:
+    def add_positions(self, tokens: Tensor) -> Tensor:
         """Scale tokens [B, L, size] and add their positions."""
         placed: Tensor = self.dropout(self.scale * tokens + positions(tokens))
         return placed
@@ -105,8 +105,8 @@ class MulT(FusionModel):
     def __init__(self, options: MultOptions) -> None:
         super().__init__(options)
         size = options.attention_size
-        self.rgb_enc = build_trunk("rgb", options, embeds=False)
-        self.flow_enc = build_trunk("flow", options, embeds=False)
+        self.rgb_enc = build_trunk("rgb", options, with_embedding=False)
+        self.flow_enc = build_trunk("flow", options, with_embedding=False)
         self.proj_1 = nn.Conv1d(self.rgb_enc.out_channels, size, kernel_size=1, bias=False)
         self.proj_2 = nn.Conv1d(self.flow_enc.out_channels, size, kernel_size=1, bias=False)
         self.trans_1_with_2 = Transformer(options)

@@ -56,7 +56,7 @@ class Batch:
         flow: uint8 [B, 2, T, H, W], a plane of u and a plane of v; None where flow is not decoded.
         labels: int64 [B], of the first target.
         clips: int64 [B], positions in the loader's clip_ids.
-        looks: int64 [B], which of the loader's looks at its clip each is; 0 in training.
+        view_ids: int64 [B], which of the loader's views of its clip each is; 0 in training.
         views: how each clip is seen.
         targets: by name, int64 [B], -1 where unknown.
     """
@@ -65,7 +65,7 @@ class Batch:
     flow: Tensor | None
     labels: Tensor
     clips: Tensor
-    looks: Tensor
+    view_ids: Tensor
     views: tuple[View, ...]
     targets: dict[str, Tensor] = field(default_factory=dict)
 
@@ -80,12 +80,12 @@ class Batch:
             flow=self.flow if self.flow is None else self.flow.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
             clips=self.clips.to(device, non_blocking=True),
-            looks=self.looks.to(device, non_blocking=True),
+            view_ids=self.view_ids.to(device, non_blocking=True),
             targets={name: classes.to(device, non_blocking=True) for name, classes in self.targets.items()},
         )
 
 
-def lay_out(frames: Tensor, views: Sequence[View], out: Tensor) -> None:
+def copy_to_batch(frames: Tensor, views: Sequence[View], out: Tensor) -> None:
     """Copy frames [P * B * T, H, W, C] out of the decoder's buffer into [B, P, T, H, W, C], mirrored as views say.
 
     P is 1 (RGB) or 2 (u and v); a mirror turns u into 255 - u.
@@ -93,14 +93,14 @@ def lay_out(frames: Tensor, views: Sequence[View], out: Tensor) -> None:
     num_planes, width, channels = out.shape[1], out.shape[4], out.shape[5]
     rows = frames.view(num_planes, len(views), 1, -1, width, channels)  # of all T pictures as of one
     places = out.view(len(views), num_planes, 1, -1, width, channels)
-    copy = copy_on_gpu if out.is_cuda else copy_pictures
+    copy = copy_on_gpu if out.is_cuda else copy_frames
     for clip, view in enumerate(views):
         for plane in range(num_planes):
             invert = view.mirror and inverts(plane, num_planes)
             copy(rows[plane, clip], places[clip, plane], mirror=view.mirror, invert=invert)
 
 
-def copy_pictures(pictures: Iterable[Any], places: Iterable[Any], *, mirror: bool, invert: bool) -> None:
+def copy_frames(pictures: Iterable[Any], places: Iterable[Any], *, mirror: bool, invert: bool) -> None:
     """Copy pictures [H, W, C] of the CPU, arrays or tensors, into as many places; `invert` makes them 255 - level."""
     for picture, place in zip(pictures, places, strict=True):
         source, target = np.asarray(picture), np.asarray(place)
@@ -115,7 +115,7 @@ def copy_pictures(pictures: Iterable[Any], places: Iterable[Any], *, mirror: boo
 
 
 def copy_on_gpu(pictures: Tensor, places: Tensor, *, mirror: bool, invert: bool) -> None:
-    """What copy_pictures() does, for tensors [N, H, W, C] of any device."""
+    """What copy_frames() does, for tensors [N, H, W, C] of any device."""
     # As [N, C, H, W] in channels_last, torch mirrors whole pixels at once.
     source = pictures.movedim(3, 1).flip(3).movedim(1, 3) if mirror else pictures
     if invert:
@@ -129,6 +129,6 @@ def inverts(plane: int, num_planes: int) -> bool:
     return num_planes == 2 and plane == 0
 
 
-def as_stream(out: Tensor) -> Tensor:
+def to_ncthw(out: Tensor) -> Tensor:
     """[B, P, T, H, W, C] seen as a batch has it: rgb [B, 3, T, H, W], or flow [B, 2, T, H, W]."""
     return out[:, 0].permute(0, 4, 1, 2, 3) if out.shape[1] == 1 else out[..., 0]

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError
-from pipeline.sampler import Slot, epoch_order, epoch_slots
+from pipeline.sampler import BatchPlan, epoch_batches, epoch_order
 
 
 @dataclass
-class Schedule:
+class BatchSampler:
     """The batches of one rank, epoch after epoch.
 
     Attributes:
@@ -38,35 +38,35 @@ class Schedule:
     _begun: bool = False
     _moves: int = 0
 
-    def run_epoch(self) -> Iterator[Slot]:
-        """The slots of the next epoch, or of what is left of the one that move() put us in.
+    def __iter__(self) -> Iterator[BatchPlan]:
+        """The plans of the next epoch, or of what is left of the one that move() put us in.
 
-        A slot counts as handed out when it is yielded.
+        A plan counts as handed out when it is yielded.
 
         Raises:
             UserError: this epoch was left for another one, so that a position in it means nothing any more.
         """
         if self._begun:  # the epoch before was left in the middle
-            self.move(self.epoch + 1, 0)
+            self.seek(self.epoch + 1, 0)
         self._begun, moves = True, self._moves
-        for slot in self.slots(self.epoch, self.position):
+        for plan in self.batches(self.epoch, self.position):
             if self._moves != moves:
                 raise UserError(
-                    f"the loader has left epoch {slot.epoch} since, by a later iter() or load_state_dict(); "
+                    f"the loader has left epoch {plan.epoch} since, by a later iter() or load_state_dict(); "
                     "an iterator of before cannot go on: let one be used at a time, by one thread"
                 )
-            self.position = slot.step_end
-            yield slot
-        self.move(self.epoch + 1, 0)
+            self.position = plan.step_end
+            yield plan
+        self.seek(self.epoch + 1, 0)
 
-    def move(self, epoch: int, position: int) -> None:
+    def seek(self, epoch: int, position: int) -> None:
         """Make the next run_epoch() begin at `position` of `epoch`."""
         self.epoch, self.position, self._begun = epoch, position, False
         self._moves += 1
 
-    def slots(self, epoch: int, position: int) -> Iterator[Slot]:
-        """The slots of `epoch` from `position` on."""
-        return epoch_slots(
+    def batches(self, epoch: int, position: int) -> Iterator[BatchPlan]:
+        """The plans of `epoch` from `position` on."""
+        return epoch_batches(
             self.order(epoch),
             epoch=epoch,
             position=position,
@@ -83,9 +83,9 @@ class Schedule:
         order = epoch_order(self.num_clips, seed=self.seed, epoch=epoch, train=self.train)
         return order if self.chosen is None else self.chosen[order]
 
-    def slots_from(self, slot: Slot) -> Iterator[Slot]:
-        """`slot` and all that follow it, over the ends of epochs, so that decoding runs ahead across them."""
-        epoch, position = slot.epoch, slot.step_start
+    def batches_from(self, plan: BatchPlan) -> Iterator[BatchPlan]:
+        """`plan` and all that follow it, over the ends of epochs, so that decoding runs ahead across them."""
+        epoch, position = plan.epoch, plan.step_start
         while True:
-            yield from self.slots(epoch, position)
+            yield from self.batches(epoch, position)
             epoch, position = epoch + 1, 0

@@ -12,13 +12,13 @@ from pipeline.decoders.base import Decoder, StreamSpec
 from pipeline.decoders.open import open_decoders
 from pipeline.format.streams import STREAMS
 from pipeline.options import LoaderOptions
-from pipeline.reader import Stored
+from pipeline.reader import EncodedFrame
 from pipeline.sampler import View, ViewOptions, draw_view, uniform_frames
 
 
 @dataclass(frozen=True)
 class MemoryClip:
-    """A clip of which those frames are there that evaluation looks at.
+    """A clip of which those frames are there that evaluation views at.
 
     Attributes:
         num_stored: how many frames it has.
@@ -26,11 +26,11 @@ class MemoryClip:
     """
 
     num_stored: int
-    frames: Mapping[str, Sequence[Sequence[Stored]]]
+    frames: Mapping[str, Sequence[Sequence[EncodedFrame]]]
 
 
 def seen_frames(num_stored: int, options: LoaderOptions) -> NDArray[np.int64]:
-    """Positions of the frames that evaluation looks at, of a clip with `num_stored`; int64 [T]."""
+    """Positions of the frames that evaluation views at, of a clip with `num_stored`; int64 [T]."""
     return uniform_frames(num_stored, options.num_frames)
 
 
@@ -75,7 +75,7 @@ class MemoryBatches:
             flow=streams.get("flow"),
             labels=torch.full((len(clips),), -1),
             clips=torch.arange(len(clips)),
-            looks=torch.zeros(len(clips), dtype=torch.int64),
+            view_ids=torch.zeros(len(clips), dtype=torch.int64),
             views=views,
         )
 

@@ -1,4 +1,4 @@
-"""Batches of clip pairs, epoch after epoch: schedule, reader and DALI graphs put together."""
+"""Batches of clip pairs, epoch after epoch: sampler, reader and DALI graphs put together."""
 
 import os
 import threading
@@ -17,16 +17,16 @@ from torch import Tensor
 from common.errors import UserError
 from configs.schema import Config
 from pipeline.batch import Batch
-from pipeline.batch_sampler import Schedule
+from pipeline.batch_sampler import BatchSampler
 from pipeline.decoders.base import FrameError, StreamSpec
 from pipeline.decoders.open import open_decoders
-from pipeline.fetcher import Prepared, Preparer
+from pipeline.fetcher import ClipFetcher, EncodedBatch
 from pipeline.format.index import ShardError, check_packed
 from pipeline.format.split import open_split
 from pipeline.format.streams import STREAMS
 from pipeline.options import LoaderOptions
 from pipeline.reader import ClipReader, CorruptClipError
-from pipeline.sampler import Looks, Slot, ViewOptions
+from pipeline.sampler import BatchPlan, MultiView, ViewOptions
 
 
 class ClipLoader:
@@ -50,7 +50,7 @@ class ClipLoader:
         packed_with: the options that the split was packed with, as its index has them.
         checksum: the number that tells this packed split from all others.
         skipped: ids of the clips that on_corrupt="skip" has replaced, one entry a time.
-        schedule, preparer, decoders, prefetch: the parts that a batch goes through, for those who measure them.
+        sampler, fetcher, decoders, prefetch: the parts that a batch goes through, for those who measure them.
 
     Raises:
         UserError: an option is wrong; the split is missing, damaged, smaller than a step, or `device` cannot be had.
@@ -71,18 +71,18 @@ class ClipLoader:
         self.targets, self.classes, self.labels = split.targets, split.classes, split.labels
         self.source = split.source  # how frames and flow were made, where that is on record
         self.device = _torch_device(given.device)
-        self.looks = Looks(given.views, given.crops)
+        self.multi_view = MultiView(given.views, given.crops)
         self.skipped: list[str] = []
-        self.schedule = _schedule(given, len(self.clip_ids), self.looks)
+        self.sampler = _sampler(given, len(self.clip_ids), self.multi_view)
         self._check_size()
         views = ViewOptions(**{field.name: getattr(given, field.name) for field in fields(ViewOptions)})
-        self._identity = _identity(self.checksum, self.schedule, views, self.looks)
-        self.preparer = Preparer(ClipReader(split, given.streams), views, self.schedule, self.looks)
+        self._identity = _identity(self.checksum, self.sampler, views, self.multi_view)
+        self.fetcher = ClipFetcher(ClipReader(split, given.streams), views, self.sampler, self.multi_view)
         self._skips_corrupt = given.train and given.on_corrupt == "skip"
         self.prefetch = given.prefetch
         self._process, self._lock, self._is_closed = os.getpid(), threading.Lock(), False
-        self._in_flight: deque[Prepared] = deque()
-        self._ahead: Iterator[Slot] = iter(())
+        self._in_flight: deque[EncodedBatch] = deque()
+        self._ahead: Iterator[BatchPlan] = iter(())
         specs = {stream: self._spec(stream, split.codec) for stream in given.streams}
         self.decoders = open_decoders(specs, self.device, given.num_threads, given.prefetch, given.decoder)
 
@@ -105,7 +105,7 @@ class ClipLoader:
 
     def __len__(self) -> int:
         """Batches of a whole epoch on this rank."""
-        return sum(1 for _ in self.schedule.slots(self.epoch, 0))
+        return sum(1 for _ in self.sampler.batches(self.epoch, 0))
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches of the next epoch, or what is left of the one that load_state_dict() put us in.
@@ -114,8 +114,8 @@ class ClipLoader:
             UserError: a clip is corrupt; the loader is closed, or used by two threads or in a forked process; or this
                 epoch was left, by a later iter() or load_state_dict().
         """
-        for slot in self.schedule.run_epoch():
-            yield self._next_batch(slot)
+        for plan in iter(self.sampler):
+            yield self._next_batch(plan)
 
     def __enter__(self) -> "ClipLoader":
         return self
@@ -126,7 +126,7 @@ class ClipLoader:
     @property
     def epoch(self) -> int:
         """The epoch that we are in, or that comes next."""
-        return self.schedule.epoch
+        return self.sampler.epoch
 
     def close(self) -> None:
         """Free the decoders and their threads; the loader cannot be used afterwards."""
@@ -141,7 +141,7 @@ class ClipLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where we are, counting the batches that were handed out; plain numbers and strings."""
-        return {"epoch": self.epoch, "position": self.schedule.position, "identity": self._identity}
+        return {"epoch": self.epoch, "position": self.sampler.position, "identity": self._identity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on at `state`: the next iter() yields what is left of its epoch, on any number of ranks.
@@ -155,7 +155,7 @@ class ClipLoader:
                 f"{key} was {saved.get(key)!r}, is {ours[key]!r}" for key in ours if saved.get(key) != ours[key]
             )
             raise UserError(f"{self.split_dir}: the saved position is that of another loader: {different}")
-        self.schedule.move(state["epoch"], state["position"])
+        self.sampler.seek(state["epoch"], state["position"])
 
     def load(self, clips: Sequence[int], epoch: int) -> Batch:
         """The given clips (positions in clip_ids) as `epoch` shows them; the order of epochs is not touched.
@@ -164,12 +164,12 @@ class ClipLoader:
             UserError: as iterating does.
         """
         none = np.zeros(0, np.int64)
-        slot = Slot(epoch, 0, 0, clips=np.asarray(clips), looks=np.zeros(len(clips), np.int64), replaced=none)
+        plan = BatchPlan(epoch, 0, 0, clips=np.asarray(clips), view_ids=np.zeros(len(clips), np.int64), replaced=none)
         with self._used_by_one():
             self._discard_all()
-            prepared = self._prepare(slot)
+            encoded = self._prepare(plan)
             for _ in range(self.prefetch):
-                self._send(prepared)
+                self._send(encoded)
             batch = self._receive()
             self._discard_all()
             return batch
@@ -195,12 +195,12 @@ class ClipLoader:
             self._lock.release()
 
     def _check_size(self) -> None:
-        schedule = self.schedule
-        step = schedule.batch_size * schedule.world_size
-        if schedule.train and schedule.num_clips < step:
+        sampler = self.sampler
+        step = sampler.batch_size * sampler.world_size
+        if sampler.train and sampler.num_clips < step:
             raise UserError(
-                f"{self.split_dir}: {schedule.num_clips} clips do not fill one step of {step} "
-                f"({schedule.batch_size} on each of {schedule.world_size} ranks); lower loader.batch_size"
+                f"{self.split_dir}: {sampler.num_clips} clips do not fill one step of {step} "
+                f"({sampler.batch_size} on each of {sampler.world_size} ranks); lower loader.batch_size"
             )
 
     def _spec(self, stream: str, codec: str) -> StreamSpec:
@@ -220,35 +220,35 @@ class ClipLoader:
             restarts=codec == "jpeg-restarts",
         )
 
-    def _next_batch(self, wanted: Slot) -> Batch:
+    def _next_batch(self, wanted: BatchPlan) -> Batch:
         """The batch of `wanted`; made again, with what comes after it, where a clip turns out to be corrupt."""
         with self._used_by_one():
             while True:
                 try:
                     return self._take_batch(wanted)
                 except CorruptClipError:
-                    most = max(map(len, self.schedule.corrupt.values()), default=0)
-                    if not self._skips_corrupt or most == self.schedule.num_clips:
+                    most = max(map(len, self.sampler.corrupt.values()), default=0)
+                    if not self._skips_corrupt or most == self.sampler.num_clips:
                         raise
                     self._discard_all()
 
-    def _take_batch(self, wanted: Slot) -> Batch:
+    def _take_batch(self, wanted: BatchPlan) -> Batch:
         """The batch of `wanted`: the next in flight, unless an epoch was left in the middle or a state was loaded."""
-        while self._in_flight and not self._in_flight[0].slot.is_same(wanted):
+        while self._in_flight and self._in_flight[0].plan != wanted:
             self._discard()
         if not self._in_flight:
-            self._ahead = self.preparer.announced(self.schedule.slots_from(wanted), self.prefetch)
-            for prepared in [self._prepare(next(self._ahead)) for _ in range(self.prefetch)]:
-                self._send(prepared)  # all or none of them, as DALI's first run takes them together
-        replaced = self._in_flight[0].slot.replaced.tolist()
+            self._ahead = self.fetcher.read_ahead(self.sampler.batches_from(wanted), self.prefetch)
+            for encoded in [self._prepare(next(self._ahead)) for _ in range(self.prefetch)]:
+                self._send(encoded)  # all or none of them, as DALI's first run takes them together
+        replaced = self._in_flight[0].plan.replaced.tolist()
         batch = self._receive()
         self._send(self._prepare(next(self._ahead)))
         self.skipped += [self.clip_ids[clip] for clip in replaced]
         return batch
 
     @contextmanager
-    def _passing_over_corrupt(self, slot: Slot) -> Iterator[None]:
-        """Have the schedule pass over a clip of `slot` that turns out to be corrupt: the one road of all of them.
+    def _passing_over_corrupt(self, plan: BatchPlan) -> Iterator[None]:
+        """Have the sampler pass over a clip of `plan` that turns out to be corrupt: the one road of all of them.
 
         What is corrupt is what this epoch shows of the clip: another epoch may show frames of it that are sound. So it
         does not matter when, or by which rank, the damage was first met.
@@ -257,38 +257,38 @@ class ClipLoader:
             yield
         except CorruptClipError as error:
             if self._skips_corrupt:
-                self.schedule.corrupt.setdefault(slot.epoch, set()).add(error.clip)
+                self.sampler.corrupt.setdefault(plan.epoch, set()).add(error.clip)
             raise
 
-    def _prepare(self, slot: Slot) -> Prepared:
-        with self._passing_over_corrupt(slot):
-            return self.preparer.prepare(slot)
+    def _prepare(self, plan: BatchPlan) -> EncodedBatch:
+        with self._passing_over_corrupt(plan):
+            return self.fetcher.fetch(plan)
 
-    def _send(self, prepared: Prepared) -> None:
-        self._in_flight.append(prepared)
+    def _send(self, batch: EncodedBatch) -> None:
+        self._in_flight.append(batch)
         for stream, decoder in self.decoders.items():
-            decoder.send(prepared.stored[stream], prepared.views_of[stream])
+            decoder.send(batch.encoded[stream], batch.views_of[stream])
 
     def _receive(self) -> Batch:
-        prepared = self._in_flight.popleft()
+        batch = self._in_flight.popleft()
         streams: dict[str, Tensor] = {}
         failure: ShardError | None = None
         for stream, decoder in self.decoders.items():  # each hands out its part, or they would be out of step
             try:
                 streams[stream] = decoder.receive()
             except FrameError as error:
-                failure = self.preparer.explain(prepared, stream, error)
+                failure = self.fetcher.explain(batch, stream, error)
         if failure is not None:
-            with self._passing_over_corrupt(prepared.slot):
+            with self._passing_over_corrupt(batch.plan):
                 raise failure
-        clips = np.array([view.clip for view in prepared.views])
+        clips = np.array([view.clip for view in batch.views])
         return Batch(
             rgb=streams.get("rgb"),
             flow=streams.get("flow"),
             labels=self._of(clips, self.labels),
             clips=torch.from_numpy(clips).to(self.device),
-            looks=torch.tensor([view.look for view in prepared.views]).to(self.device),
-            views=prepared.views,
+            view_ids=torch.tensor([view.view_index for view in batch.views]).to(self.device),
+            views=batch.views,
             targets={name: self._of(clips, classes) for name, classes in self.targets.items()},
         )
 
@@ -300,17 +300,17 @@ class ClipLoader:
             self._discard()
 
     def _discard(self) -> None:
-        prepared = self._in_flight.popleft()
+        batch = self._in_flight.popleft()
         for stream, decoder in self.decoders.items():
             try:
                 decoder.discard()
             except FrameError as error:
-                raise self.preparer.explain(prepared, stream, error) from None
+                raise self.fetcher.explain(batch, stream, error) from None
 
 
-def _schedule(options: LoaderOptions, num_clips: int, looks: Looks) -> Schedule:
+def _sampler(options: LoaderOptions, num_clips: int, multi_view: MultiView) -> BatchSampler:
     chosen = None if options.clips is None else _chosen(options.clips, num_clips)
-    return Schedule(
+    return BatchSampler(
         num_clips if chosen is None else len(chosen),
         options.batch_size,
         options.rank,
@@ -318,7 +318,7 @@ def _schedule(options: LoaderOptions, num_clips: int, looks: Looks) -> Schedule:
         options.seed,
         options.train,
         chosen,
-        per_clip=looks.per_clip,
+        per_clip=multi_view.per_clip,
     )
 
 
@@ -335,15 +335,15 @@ def _torch_device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def _identity(split: int, schedule: Schedule, options: ViewOptions, looks: Looks) -> dict[str, Any]:
+def _identity(split: int, sampler: BatchSampler, options: ViewOptions, multi_view: MultiView) -> dict[str, Any]:
     """What the order of clips and their views follow from, beside epoch and position; plain numbers and strings."""
     views = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
     if options.synchronized:
         del views["synchronized"]  # as it was before there was a choice
-    identity = {"split": split, "seed": schedule.seed, "train": schedule.train, **views}
-    if schedule.chosen is not None:
-        identity["clips"] = schedule.chosen.tolist()
-    return identity if looks.per_clip == 1 else {**identity, **asdict(looks)}
+    identity = {"split": split, "seed": sampler.seed, "train": sampler.train, **views}
+    if sampler.chosen is not None:
+        identity["clips"] = sampler.chosen.tolist()
+    return identity if multi_view.per_clip == 1 else {**identity, **asdict(multi_view)}
 
 
 def _chosen(clips: Sequence[int], num_clips: int) -> NDArray[np.int64]:

@@ -6,12 +6,12 @@ from typing import Any, Literal
 from pydantic import Field, SkipValidation, ValidationError, field_validator, model_validator
 
 from common.errors import UserError
-from configs.methods import Options
+from configs.methods import StrictModel
 from configs.schema import Fraction, PositiveInt, Scale, Seed
 from pipeline.format.streams import STREAMS
 
 
-class LoaderOptions(Options):
+class LoaderOptions(StrictModel):
     """Options of one rank's loader; see ViewOptions for what the model sees of a clip.
 
     Attributes:
@@ -29,8 +29,8 @@ class LoaderOptions(Options):
         clips: positions in the split: epochs are made of these clips alone, as if there were no others; a clip is
             seen as in an epoch of all. None: the whole split.
         name: the split that the folder has to hold, so that another one's files in it are noticed; None: any.
-        views, crops: in evaluation, how many times each clip is looked at: see Looks. A batch then holds batch_size
-            looks, `batch.looks` says which, and those at a clip follow one another.
+        views, crops: in evaluation, how many times each clip is looked at: see MultiView. A batch then holds batch_size
+            looks, `batch.view_ids` says which, and those at a clip follow one another.
     """
 
     batch_size: PositiveInt = 8

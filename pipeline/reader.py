@@ -45,13 +45,15 @@ class RawFrame:
         return self._pixels
 
 
-Stored: TypeAlias = "Bytes | RawFrame"  # what is stored of a picture: the bytes of its JPEG [n], checked; or its pixels
+EncodedFrame: TypeAlias = (
+    "Bytes | RawFrame"  # what is stored of a picture: the bytes of its JPEG [n], checked; or its pixels
+)
 
 
-def raw_window(stored: Stored, view: View) -> Bytes:
+def crop_raw(encoded: EncodedFrame, view: View) -> Bytes:
     """The window of a raw frame, [side, side, C]; ValueError if the frame's CRC does not match."""
-    assert isinstance(stored, RawFrame)
-    return view.window(stored.pixels())
+    assert isinstance(encoded, RawFrame)
+    return view.window(encoded.pixels())
 
 
 class ClipReader:
@@ -69,13 +71,13 @@ class ClipReader:
         self._is_raw = split.codec == "raw"
         self._maps: dict[int, _Map] = {}
 
-    def announce(self, clip: int, frames: NDArray[np.int64]) -> None:
+    def read_ahead(self, clip: int, frames: NDArray[np.int64]) -> None:
         """Have the kernel fetch the bytes of `frames` in the background, so that read() need not wait for the disk."""
         shard = self._map(int(self.table.record_shard[clip]))
         for begin, end in self._spans(clip, frames):
             shard.mapped.madvise(mmap.MADV_WILLNEED, begin, end - begin)
 
-    def read(self, clip: int, frames: NDArray[np.int64]) -> dict[str, list[Sequence[Stored]]]:
+    def read(self, clip: int, frames: NDArray[np.int64]) -> dict[str, list[Sequence[EncodedFrame]]]:
         """What is stored of `frames` (positions in the clip): for "rgb" one list, for "flow" u's and v's.
 
         Raises:
@@ -122,7 +124,7 @@ class ClipReader:
                     return
                 raise self._corrupt(clip, "its part of the file", "it cannot be read") from None
 
-    def _pictures(self, clip: int, data: Bytes, rows: NDArray[np.int64], column: int) -> Sequence[Stored]:
+    def _pictures(self, clip: int, data: Bytes, rows: NDArray[np.int64], column: int) -> Sequence[EncodedFrame]:
         files = self._files(data, rows, column)
         if not self._is_raw:
             return files

@@ -1,7 +1,7 @@
 """Which clips come next and how each is seen: a pure function of (seed, epoch, clip)."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -38,22 +38,22 @@ class ViewOptions:
 
 
 @dataclass(frozen=True)
-class Looks:
+class MultiView:
     """How many times evaluation looks at each clip, as the field tests: `views` samples in time, `crops` of each.
 
     Non-local networks (Wang et al. 2018) and SlowFast (Feichtenhofer et al. 2019) report 10 x 3.
     """
 
-    views: int = 1
-    crops: int = 1
+    num_temporal: int = 1
+    num_spatial: int = 1
 
     @property
     def per_clip(self) -> int:
-        """Looks at a clip; look number `view * crops + crop` takes that view and that crop."""
-        return self.views * self.crops
+        """Views of a clip; number `temporal * num_spatial + spatial` takes that sample in time and that crop."""
+        return self.num_temporal * self.num_spatial
 
 
-ONE_LOOK = Looks()
+SINGLE_VIEW = MultiView()
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class View:
         top, left, side: the square window in the frame's own pixels, resized to crop_size where side differs from it.
         mirror: whether the window is mirrored left to right (and u inverted).
         color: factors of brightness, contrast and saturation of RGB.
-        look: which of the looks at the clip this is, from 0.
+        view_index: which of the views of the clip this is, from 0.
     """
 
     clip: int
@@ -76,7 +76,7 @@ class View:
     side: int
     mirror: bool
     color: tuple[float, float, float]
-    look: int = 0
+    view_index: int = 0
 
     def window(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The window of a frame [H, W, C], as a view: [side, side, C]."""
@@ -84,27 +84,23 @@ class View:
 
 
 @dataclass(frozen=True)
-class Slot:
-    """One batch of one rank, part of a step that all ranks take together.
+class BatchPlan:
+    """One batch of one rank, part of a step that all ranks take together; epoch and place say which, and are compared.
 
     Attributes:
         epoch: the epoch whose order is taken from.
         step_start, step_end: the positions in that order which all ranks' batches cover together.
         clips: int64 [B], this rank's clips.
-        looks: int64 [B], which look at each.
+        view_ids: int64 [B], which view of each.
         replaced: int64 [at most B], clips of the order that others stand in for, as they are corrupt.
     """
 
     epoch: int
     step_start: int
-    step_end: int
-    clips: NDArray[np.int64]
-    looks: NDArray[np.int64]
-    replaced: NDArray[np.int64]
-
-    def is_same(self, other: "Slot") -> bool:
-        """Whether both are the same batch."""
-        return (self.epoch, self.step_start) == (other.epoch, other.step_start)
+    step_end: int = field(compare=False)
+    clips: NDArray[np.int64] = field(compare=False)
+    view_ids: NDArray[np.int64] = field(compare=False)
+    replaced: NDArray[np.int64] = field(compare=False)
 
 
 def epoch_order(num_clips: int, *, seed: int, epoch: int, train: bool) -> NDArray[np.int64]:
@@ -124,7 +120,7 @@ def pass_over(order: NDArray[np.int64], corrupt: Collection[int]) -> NDArray[np.
     return order[sound[np.searchsorted(sound, np.arange(len(order))) % len(sound)]]
 
 
-def epoch_slots(
+def epoch_batches(
     order: NDArray[np.int64],
     *,
     epoch: int,
@@ -135,7 +131,7 @@ def epoch_slots(
     train: bool,
     per_clip: int = 1,
     corrupt: Collection[int] = (),
-) -> Iterator[Slot]:
+) -> Iterator[BatchPlan]:
     """The batches of one rank from `position` (looks of the epoch that all ranks have had together) on.
 
     Each clip of the order is looked at `per_clip` times in a row. A step takes the next batch_size * world_size looks,
@@ -151,7 +147,7 @@ def epoch_slots(
         clips, looks = np.divmod(np.arange(start, min(start + batch_size, end)), per_clip)
         if len(clips):
             replaced = order[clips][order[clips] != sound[clips]]
-            yield Slot(epoch, begin, end, sound[clips], looks, replaced)
+            yield BatchPlan(epoch, begin, end, sound[clips], looks, replaced)
 
 
 def draw_view(
@@ -164,8 +160,8 @@ def draw_view(
     seed: int,
     epoch: int,
     train: bool,
-    looks: Looks = ONE_LOOK,
-    look: int = 0,
+    multi_view: MultiView = SINGLE_VIEW,
+    view_index: int = 0,
     stream: int = 0,
 ) -> View:
     """How `clip`, stored as `num_stored` frames of height x width pixels, is seen in `epoch`.
@@ -174,7 +170,7 @@ def draw_view(
     it, from 0: all alike, unless they are not `synchronized`.
     """
     if not train:
-        return _evaluated_view(clip, options, num_stored, height, width, looks, look)
+        return _evaluated_view(clip, options, num_stored, height, width, multi_view, view_index)
     rng = np.random.default_rng((seed, epoch, _VIEW, clip))
     # Everything is drawn, whatever is switched on: an option changes what it names and nothing else.
     scale, down, right, mirror, *color = rng.random(7).tolist()
@@ -196,7 +192,7 @@ def draw_view(
 
 
 def _evaluated_view(
-    clip: int, options: ViewOptions, num_stored: int, height: int, width: int, looks: Looks, look: int
+    clip: int, options: ViewOptions, num_stored: int, height: int, width: int, multi_view: MultiView, view_index: int
 ) -> View:
     """One of the looks at a clip.
 
@@ -204,19 +200,21 @@ def _evaluated_view(
     uniform_frames. In space, the crops lie evenly from one end of the longer side to the other, in the middle of the
     shorter one: a single crop lies in the centre.
     """
-    view, crop = divmod(look, looks.crops)
+    view, crop = divmod(view_index, multi_view.num_spatial)
     side = _side(options, height, width, draw=0.5)
-    place, places = (crop, looks.crops - 1) if looks.crops > 1 else (1, 2)  # place / places of the way along
+    place, places = (
+        (crop, multi_view.num_spatial - 1) if multi_view.num_spatial > 1 else (1, 2)
+    )  # place / places of the way along
     along, across = (max(height, width) - side) * place // places, (min(height, width) - side) // 2
     return View(
         clip,
-        uniform_frames(num_stored, options.num_frames * looks.views)[view :: looks.views],
+        uniform_frames(num_stored, options.num_frames * multi_view.num_temporal)[view :: multi_view.num_temporal],
         top=along if height > width else across,
         left=across if height > width else along,
         side=side,
         mirror=False,
         color=(1.0, 1.0, 1.0),
-        look=look,
+        view_index=view_index,
     )
 
 

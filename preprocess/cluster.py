@@ -37,12 +37,12 @@ class ClusterWorkers(Workers):
         self._asked = time.monotonic()
         threads = self._client.nthreads()
         self.count = sum(threads.values())
-        display.line(
+        display.print(
             f"cluster {self._address}: {len(threads)} workers with {self.count} threads; "
             f"dashboard: {self._client.dashboard_link}"
         )
         if not threads:
-            display.line(f"waiting for workers: start some with dask worker {self._address}")
+            display.print(f"waiting for workers: start some with dask worker {self._address}")
 
     def _start(self) -> Executor:
         executor: Executor = self._client.get_executor(pure=False)

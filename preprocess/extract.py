@@ -157,7 +157,7 @@ def _check_bad(wrong: Sequence[str], labelled: Labelled, on_bad: str, display: D
     if on_bad == "error" or not labelled.splits:
         way_out = "mend them and run the same again, or leave them out with --on-bad skip; what is extracted is kept"
         raise UserError(f"{len(wrong)} videos or rows cannot be used:\n  {lines}\n{way_out}")
-    display.line(f"left out, {len(wrong)} videos or rows:\n  {lines}")
+    display.print(f"left out, {len(wrong)} videos or rows:\n  {lines}")
 
 
 def _write(folder: Path, labelled: Labelled, records: Records, display: Display) -> None:
@@ -166,29 +166,31 @@ def _write(folder: Path, labelled: Labelled, records: Records, display: Display)
     for split, clips in labelled.splits.items():
         absent = labelled.absent(split)
         lacks = f"; none of {listed(absent)}" if absent else ""
-        display.line(f"{split}: {len(clips)} clips of {len({clip.video_id for clip in clips})} videos{lacks}")
+        display.print(f"{split}: {len(clips)} clips of {len({clip.video_id for clip in clips})} videos{lacks}")
     _warn(labelled, display)
     config = folder / "config.yaml"
     if config.exists():
-        display.line(f"{config}: left as it is; labels run from 0 to {labelled.num_classes - 1}")
+        display.print(f"{config}: left as it is; labels run from 0 to {labelled.num_classes - 1}")
     else:
         short_sides = [min(record.width, record.height) for record in records.values()]
         with atomic_write(config, "w") as file:
             file.write(own_config(folder, paths, labelled, short_sides))
-    display.line(f"next: {shlex.join(['python', 'preprocess/pack.py', '-c', str(config)])}")
+    display.print(f"next: {shlex.join(['python', 'preprocess/pack.py', '-c', str(config)])}")
 
 
 def _warn(labelled: Labelled, display: Display) -> None:
     """Say what of the labels and splits may not be as it was meant."""
     for one, other in alike_labels(labelled.classes or []):
-        display.line(f"note: {one!r} and {other!r} are two classes; write them alike if they are one")
+        display.print(f"note: {one!r} and {other!r} are two classes; write them alike if they are one")
     if labelled.absent("train"):
-        display.line(
+        display.print(
             f"note: no training clips of {listed(labelled.absent('train'))}: no video of it can be spared by the other "
             "splits; more videos, or a column split, or --ratio 1 0 0 would change that"
         )
     if "val" not in labelled.splits:
-        display.line("note: no validation clips, which train.py needs: it takes two videos at least, or a column split")
+        display.print(
+            "note: no validation clips, which train.py needs: it takes two videos at least, or a column split"
+        )
 
 
 if __name__ == "__main__":

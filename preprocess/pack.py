@@ -25,7 +25,7 @@ from pipeline.format.streams import STREAMS
 from preprocess.annotations import LABEL, Clip, Rows, Targets, read_split, select
 from preprocess.classes import class_names
 from preprocess.cluster import ClusterWorkers
-from preprocess.packing.codec import count_pictures
+from preprocess.packing.codec import count_frames
 from preprocess.packing.pack_split import SplitPacker
 from preprocess.packing.report import show_outcome, show_plan
 from preprocess.packing.verify import verify_split
@@ -111,7 +111,7 @@ def read_splits(data: DataSection, display: Display) -> tuple[dict[str, list[Cli
             hint = "data.preset=none takes all"
             raise UserError(f"{where}: no row belongs to the {split} split of preset {data.preset!r}; {hint}")
         for path in rows[files].unlabelled:
-            display.line(f"note: {path} has no labels ({', '.join(targets)}): {split} can be scored into predictions")
+            display.print(f"note: {path} has no labels ({', '.join(targets)}): {split} can be scored into predictions")
     _note_shared(splits, display)
     return splits, _name_classes(targets, preset, rows, display)
 
@@ -127,7 +127,7 @@ def _name_classes(targets: Targets, preset: Preset, rows: Mapping[tuple[Path, ..
         names, notes = class_names(name, columns[0], folders, texts, preset.classes.get(name))
         named[name] = names
         for note in notes:
-            display.line(f"note: {note}")
+            display.print(f"note: {note}")
     return named
 
 
@@ -135,13 +135,13 @@ def _note_shared(splits: dict[str, list[Clip]], display: Display) -> None:
     """Say when splits share clips: what is trained on says nothing when it is scored."""
     for (one, clips), (other, others) in combinations(splits.items(), 2):
         if shared := {clip.clip_id for clip in clips} & {clip.clip_id for clip in others}:
-            display.line(f"warning: {len(shared)} clips are in both {one} and {other}, {min(shared)} among them")
+            display.print(f"warning: {len(shared)} clips are in both {one} and {other}, {min(shared)} among them")
 
 
 def _note_shared_videos(splits: dict[str, list[Clip]], display: Display) -> None:
     for (one, clips), (other, others) in combinations(splits.items(), 2):
         if videos := {clip.video_id for clip in clips} & {clip.video_id for clip in others}:
-            display.line(
+            display.print(
                 f"note: {one} and {other} share {len(videos)} videos ({listed(sorted(videos), 3)}): clips of one video "
                 "look alike, so that scores of one split say less of new videos"
             )
@@ -163,10 +163,10 @@ def _verify(data: DataSection, workers: Workers, display: Display) -> int:
     for name in data.annotations.splits():
         split, wrong = verify_split(data.shards / name, workers, display)
         for line in wrong:
-            display.fault(f"{name}: {line}")
+            display.error(f"{name}: {line}")
         if split is not None and not wrong:
-            what = f"{split.index.num_clips:,} clips, {count_pictures(split.index)}"
-            display.line(f"{name}: {what}: every byte is as it was packed")
+            what = f"{split.index.num_clips:,} clips, {count_frames(split.index)}"
+            display.print(f"{name}: {what}: every byte is as it was packed")
         num_wrong += len(wrong)
     if num_wrong:
         raise UserError(

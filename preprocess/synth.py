@@ -29,7 +29,7 @@ if __name__ == "__main__":
 from common.cli import command_parser, path_type
 from common.display import Display
 from common.errors import ConfigError, UserError, exit_code_of
-from common.files import atomic_write, one_message
+from common.files import as_user_error, atomic_write
 from configs.schema import SPLITS
 from preprocess.scenes import TASKS
 from preprocess.scenes.task import Files, LabelledScene, Task
@@ -134,7 +134,7 @@ def write_tree(
     options = SynthOptions(task, seed, videos or usual.videos, clips or usual.clips, frames or usual.frames)
     root = Path(root)
     tree = _plan(root, options)
-    with one_message(root):
+    with as_user_error(root):
         if not _is_complete(root, options):
             _write(tree, workers)
             _mark(root, options, complete=True)
@@ -261,7 +261,7 @@ def _run(arguments: argparse.Namespace) -> int:
     tree = write_tree(root, **options | {"videos": arguments.videos and tuple(arguments.videos)})
     num_clips = sum(video.options.clips for video in tree.videos)
     names = ", ".join(TASKS[arguments.task].class_names)
-    display.line(f"{root}: {len(tree.videos)} videos, {num_clips} clips of the classes {names}")
+    display.print(f"{root}: {len(tree.videos)} videos, {num_clips} clips of the classes {names}")
     return 0
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import models
 import train
 from configs.methods import CommonOptions
-from engine.step import Stepper
+from engine.step import TrainStep
 from models.fusion import Fit, FusionModel, FusionOutput
 
 DIE_AFTER = "TEST_DIE_AFTER"  # environment variable: the number of steps after which the process kills itself
@@ -49,10 +49,10 @@ def first_loss(output: FusionOutput, labels: Tensor) -> Tensor:
 
 def die_after(number: int) -> None:
     """Let the process be killed, as by kill -9, when it has taken so many steps."""
-    real = Stepper.step
+    real = TrainStep.step
     taken = 0
 
-    def step(self: Stepper, *arguments: object) -> object:
+    def step(self: TrainStep, *arguments: object) -> object:
         nonlocal taken
         measured = real(self, *arguments)  # type: ignore[arg-type]
         taken += 1
@@ -60,7 +60,7 @@ def die_after(number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return measured
 
-    Stepper.step = step  # type: ignore[method-assign, assignment]
+    TrainStep.step = step  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import train
 from common.lock import locked
 from configs import load_config
 from engine.runs.checkpoint import load_checkpoint
-from engine.step import Stepper
+from engine.step import TrainStep
 from engine.trainer import Trainer
 from pipeline.format.split import open_split
 from preprocess import pack
@@ -52,9 +52,9 @@ def after_calls(number: int, action: Callable[[], None], real: Callable[..., Any
 
 
 def counted(numbers: list[int], real: Callable[..., Any]) -> Callable[..., Any]:
-    """`Stepper.step`, noting the number of each step."""
+    """`TrainStep.step`, noting the number of each step."""
 
-    def step(self: Stepper, batch: Any, number: int) -> Any:
+    def step(self: TrainStep, batch: Any, number: int) -> Any:
         numbers.append(number)
         return real(self, batch, number)
 
@@ -85,7 +85,7 @@ def test_resume_after_sigterm_equals_never_stopping(
     step: int, arguments: MakeArguments, never_stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(Stepper, "step", after_calls(step, terminate, Stepper.step))
+        patch.setattr(TrainStep, "step", after_calls(step, terminate, TrainStep.step))
         assert train.main(arguments()) == 128 + signal.SIGTERM
     assert f"stopped by SIGTERM; {tmp_path / 'runs/xnorm/last.pt'} is saved, --resume" in capsys.readouterr().err
     assert load_checkpoint(tmp_path / "runs/xnorm/last.pt")["counters"]["step"] == step
@@ -115,7 +115,7 @@ def test_resume_after_a_crash_equals_never_stopping(
 ):
     every = "train.checkpoint_every=4"
     with monkeypatch.context() as patch:
-        patch.setattr(Stepper, "step", after_calls(step, crash, Stepper.step))
+        patch.setattr(TrainStep, "step", after_calls(step, crash, TrainStep.step))
         with pytest.raises(KilledError):
             train.main([*arguments(), every])
     assert train.main([*arguments(), every, "--resume"]) == 0
@@ -255,10 +255,10 @@ def test_resume_auto_starts_goes_on_and_leaves_alone(
     words: tuple[str, ...], arguments: MakeArguments, monkeypatch: pytest.MonkeyPatch, capsys
 ):
     steps: list[int] = []
-    monkeypatch.setattr(Stepper, "step", counted(steps, Stepper.step))
+    monkeypatch.setattr(TrainStep, "step", counted(steps, TrainStep.step))
     command = [*arguments(*LIGHT), *words]
     with monkeypatch.context() as patch:
-        patch.setattr(Stepper, "step", after_calls(2, terminate, Stepper.step))
+        patch.setattr(TrainStep, "step", after_calls(2, terminate, TrainStep.step))
         assert train.main(command) == 128 + signal.SIGTERM
     assert train.main(command) == 0
     assert train.main(command) == 0
@@ -310,11 +310,11 @@ def test_a_resumed_sweep_skips_what_is_finished_resumes_what_is_not_and_starts_t
 ):
     sweep = arguments(*LIGHT, "seeds=[0,1,2]")
     with monkeypatch.context() as patch:
-        patch.setattr(Stepper, "step", after_calls(5, terminate, Stepper.step))  # three steps a seed
+        patch.setattr(TrainStep, "step", after_calls(5, terminate, TrainStep.step))  # three steps a seed
         assert train.main(sweep) == 128 + signal.SIGTERM
     assert "runs/xnorm-seed1/last.pt is saved, --resume goes on from it" in capsys.readouterr().err
     steps: list[int] = []
-    monkeypatch.setattr(Stepper, "step", counted(steps, Stepper.step))
+    monkeypatch.setattr(TrainStep, "step", counted(steps, TrainStep.step))
     assert train.main([*sweep, "--resume"]) == 0
     assert steps == [2, 0, 1, 2]
     assert all((tmp_path / "runs" / f"xnorm-seed{seed}" / "summary.json").exists() for seed in range(3))
@@ -362,13 +362,13 @@ def test_without_a_test_split_the_test_is_left_out(arguments: MakeArguments, dat
 
 def test_one_stream_alone_does_not_decode_the_other(arguments: MakeArguments, monkeypatch: pytest.MonkeyPatch):
     seen = []
-    real = Stepper.step
+    real = TrainStep.step
 
-    def step(self: Stepper, batch: Any, number: int) -> Any:
+    def step(self: TrainStep, batch: Any, number: int) -> Any:
         seen.append((batch.rgb is None, batch.flow is None))
         return real(self, batch, number)
 
-    monkeypatch.setattr(Stepper, "step", step)
+    monkeypatch.setattr(TrainStep, "step", step)
     for fusion in ("rgb", "flow"):
         assert train.main(arguments(*LIGHT, f"model.fusion={fusion}", f"name={fusion}")) == 0
     assert seen == [(False, True)] * 3 + [(True, False)] * 3

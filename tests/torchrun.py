@@ -15,7 +15,7 @@ from torch import Tensor
 import train
 from engine.runtime import world as distributed
 from engine.runtime.device import Placement
-from engine.step import Stepper
+from engine.step import TrainStep
 from models import fusion
 from tests.sync_batchnorm import synchronize_on_cpus
 
@@ -56,21 +56,21 @@ def compute_in_double(patch: pytest.MonkeyPatch) -> None:
         return real(clip, stream).double()
 
     patch.setattr(fusion, "to_unit_range", to_unit_range)
-    patch.setattr(Placement, "place", lambda self, model: model.double())
+    patch.setattr(Placement, "move", lambda self, model: model.double())
 
 
 def signal_after(step: int, number: int) -> None:
     """Let this process say when it is, and have a signal, once it has taken so many steps; -15 is for its torchrun."""
-    real = Stepper.step
+    real = TrainStep.step
 
-    def call(self: Stepper, batch: Any, position: int) -> Any:
+    def call(self: TrainStep, batch: Any, position: int) -> Any:
         measured = real(self, batch, position)
         if position + 1 == step:
             print(f"{SIGNALLED}{time.time()}", flush=True)
             os.kill(os.getpid() if number > 0 else os.getppid(), abs(number))
         return measured
 
-    Stepper.step = call  # type: ignore[method-assign]
+    TrainStep.step = call  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.utils import flow_to_image
 
-from common.cli import check_folder
+from common.cli import require_parent
 from common.display import Display
 from common.errors import ConfigError
 from common.files import atomic_write
@@ -50,7 +50,7 @@ def check_renderable(path: Path, videos: Sequence[Path]) -> None:
         raise ConfigError(f"--render: found {path}; allowed endings: {', '.join(FORMATS)}")
     if path.exists() and path.samefile(videos[0]):
         raise ConfigError(f"--render: {path} is the video itself; choose another name")
-    check_folder(path)
+    require_parent(path)
 
 
 def render(source: VideoSource, predictions: Predictions, path: Path, display: Display) -> None:

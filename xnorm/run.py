@@ -183,7 +183,7 @@ def load_run(
     data = state.get("data")
     run = TrainedRun(
         path=checkpoint,
-        model=placement.place(model).eval(),
+        model=placement.move(model).eval(),
         placement=placement,
         options=LoaderOptions.of({**sections["clip"], **fixed}),
         storing=_storing(sections["data"]),

@@ -19,9 +19,9 @@ from pipeline.format.streams import STREAMS
 from pipeline.in_memory import MemoryBatches, MemoryClip, seen_frames
 from pipeline.loader import ClipLoader
 from pipeline.options import LoaderOptions
-from pipeline.reader import RawFrame, Stored
+from pipeline.reader import EncodedFrame, RawFrame
 from preprocess.packing.codec import Codec
-from preprocess.packing.jpeg import Picture
+from preprocess.packing.jpeg import JpegHeader
 from preprocess.sources.frames import choose_frames
 from preprocess.videos.clip_reader import EncodedClip, VideoClips
 from preprocess.videos.decode import VideoError
@@ -104,7 +104,7 @@ class VideoSource:
         clips = zip(self.video.read(seen), map(len, stored), strict=True)
         first = next(clips)
         size, codec = _jpeg_size(first[0].rgb[0]), self._storing.codec
-        as_stored = codec.stored_size(Picture(*size, channels=3))
+        as_stored = codec.stored_size(JpegHeader(*size, channels=3))
         with MemoryBatches(self._options, as_stored.height, as_stored.width, raw=codec.decodes) as batches:
             for some in _in_batches(chain([first], clips), self._options.batch_size):
                 yield batches.make([_memory_clip(encoded, number, codec, size) for encoded, number in some])
@@ -153,13 +153,15 @@ def _jpeg_size(jpeg: bytes) -> _Size:
 def _memory_clip(encoded: EncodedClip, num_stored: int, codec: Codec, size: _Size) -> MemoryClip:
     planes = encoded._asdict()
     frames = {
-        stream: [[_store(jpeg, codec, Picture(*size, one.channels)) for jpeg in planes[plane]] for plane in one.planes]
+        stream: [
+            [_store(jpeg, codec, JpegHeader(*size, one.channels)) for jpeg in planes[plane]] for plane in one.planes
+        ]
         for stream, one in STREAMS.items()
     }
     return MemoryClip(num_stored, frames)
 
 
-def _store(jpeg: bytes, codec: Codec, picture: Picture) -> Stored:
+def _store(jpeg: bytes, codec: Codec, picture: JpegHeader) -> EncodedFrame:
     """A JPEG as packing stores it."""
     data: NDArray[np.uint8] = np.frombuffer(codec.encode(jpeg, picture), np.uint8)
     if not codec.decodes:

@@ -13,7 +13,7 @@ from typing import IO, Any
 import yaml
 
 from common.errors import ConfigError, UserError
-from common.files import append, atomic_write, make_folder, one_message, remove_scratch
+from common.files import append, as_user_error, atomic_write, make_folder, remove_scratch
 from common.lock import locked
 from configs.schema import Config
 from engine.runs.checkpoint import (
@@ -26,7 +26,7 @@ from engine.runs.checkpoint import (
 )
 from engine.runs.curves import draw_history
 from engine.runs.records import is_over, read_config, read_summary
-from engine.runs.tensorboard import Curves
+from engine.runs.tensorboard import EventFile
 from engine.scoring.reports import write_json
 
 # What a run may go on with beside: how long it is trained. What is learned from which clip until then stays the same.
@@ -35,7 +35,7 @@ VERSION = 2  # of last.pt
 Record = dict[str, Any]
 
 
-class RunLog:
+class RunFolder:
     """Writes a run's folder, on the main rank alone; on the others it does nothing."""
 
     def __init__(self, config: Config, writes: bool) -> None:
@@ -45,7 +45,7 @@ class RunLog:
         self._num_lines = 0
         self._splits: dict[str, int] = {}
         self._from_previous = False
-        self._curves: Curves | None = None
+        self._curves: EventFile | None = None
 
     @property
     def best(self) -> Path:
@@ -205,13 +205,13 @@ class RunLog:
             remove_scratch(folder)
         with atomic_write(self.folder / "config.yaml", "w") as file:
             yaml.safe_dump(self._config, file, sort_keys=False)
-        with one_message(self.folder):
+        with as_user_error(self.folder):
             if self._from_previous:
                 os.replace(self.previous, self.last)
             self._num_lines = self._keep_lines(state["metrics_lines"] if state else 0)
         if self._config["train"]["tensorboard"]:
             first_step = state["counters"]["step"] + 1 if state else 1
-            self._curves = Curves(self.folder / "tensorboard", first_step)
+            self._curves = EventFile(self.folder / "tensorboard", first_step)
 
     def log(self, kind: str, record: Record) -> None:
         """Append a line to metrics.jsonl, and its numbers to TensorBoard as `kind`/name at record["step"]."""
@@ -270,7 +270,7 @@ class RunLog:
 
     def _sync_metrics(self) -> None:
         """Put the lines on the disk before a checkpoint counts them."""
-        with one_message(self.metrics), open(self.metrics, "rb") as file:
+        with as_user_error(self.metrics), open(self.metrics, "rb") as file:
             os.fsync(file.fileno())
 
 

@@ -15,7 +15,7 @@ PNG_SIZE, PNG_SIZE_AT = struct.Struct(">II"), 16  # where a PNG file has its wid
 RGB = 3  # colorspace of TensorBoard's pictures
 
 
-class Curves:
+class EventFile:
     """Appends to one events file.
 
     torch's SummaryWriter does so in a thread of its own, which prints a traceback where the disk is full, and holds

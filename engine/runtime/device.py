@@ -36,11 +36,11 @@ class Placement:
         """Return the loss scaler that fp16's narrow range needs; it passes all through for the others."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
-    def place(self, model: Module) -> Module:
+    def move(self, model: Module) -> Module:
         """Move a model here, with its weights channels last, as clips lie."""
         return model.to(self.device).to(memory_format=torch.channels_last_3d)
 
-    def forget_peak_memory(self) -> None:
+    def reset_peak_memory(self) -> None:
         """Let `peak_memory` start anew from what is held now, where the system can do that."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)

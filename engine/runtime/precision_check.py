@@ -12,7 +12,7 @@ from common.errors import UserError
 from configs.schema import ClipSection, Config
 from engine.model_cost import black_clips
 from engine.runtime.device import DTYPES, Placement
-from engine.runtime.session import Session
+from engine.runtime.session import RunContext
 from models.fusion import FusionModel
 
 LIMIT = 1.2  # seconds for all comparisons, which may take half of it more; the pass that finds them comes on top
@@ -31,7 +31,7 @@ class Convolution:
     work: int  # multiply-adds
 
 
-def check_convolutions(model: FusionModel, config: Config, session: Session, training: bool = True) -> None:
+def check_convolutions(model: FusionModel, config: Config, session: RunContext, training: bool = True) -> None:
     """Compare each kind of convolution in `model` with fp32: outputs, and gradients where it is trained.
 
     Weights are the model's, clips are as large as the run's and noise, and the algorithm is the library's first choice.
@@ -42,7 +42,7 @@ def check_convolutions(model: FusionModel, config: Config, session: Session, tra
     """
     if session.placement.precision == "fp32":
         return
-    batch_size = session.world.share(config.loader.batch_size)
+    batch_size = session.world.local_batch_size(config.loader.batch_size)
 
     def work() -> None:
         with torch.set_grad_enabled(training), _plain_libraries():
@@ -50,7 +50,7 @@ def check_convolutions(model: FusionModel, config: Config, session: Session, tra
         if wrong:
             raise UserError(_describe(wrong, session.placement))
 
-    session.world.together(work)
+    session.world.run_on_all_ranks(work)
 
 
 def find_convolutions(model: FusionModel, clip: ClipSection, placement: Placement) -> list[Convolution]:

@@ -1,4 +1,4 @@
-"""Lets the processes of one attempt meet: torchrun's store outlives a restart, with the addresses of the dead in it."""
+"""Rendezvous for one torchrun restart; the store still holds the addresses of processes that died."""
 
 import os
 import queue
@@ -18,21 +18,21 @@ POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Job:
+class TorchrunJob:
     """What one torchrun has started, over all of its attempts; without torchrun, this process alone."""
 
     restarted: bool = False  # an earlier attempt had begun to work
     _store: Store | None = None
 
-    def note_begun(self) -> None:
+    @classmethod
+    def current(cls, store: Store | None) -> "TorchrunJob":
+        """Return the job as `store` knows it; before any process of this attempt notes that it has begun."""
+        return cls(store is not None and store.check([_BEGUN]), store)
+
+    def mark_started(self) -> None:
         """Let the attempts after this one go on with what this one is about to write."""
         if self._store is not None:
             self._store.set(_BEGUN, "")
-
-
-def find_job(store: Store | None) -> Job:
-    """Return the job as `store` knows it; before any process of this attempt notes that it has begun."""
-    return Job(store is not None and store.check([_BEGUN]), store)
 
 
 def read_environment() -> tuple[int, int]:
@@ -88,13 +88,13 @@ def open_store(timeout: timedelta) -> Store:
         store = RuntimeError(f"no answer within {timeout.total_seconds():g} s")
     if isinstance(store, RuntimeError):
         raise UserError(
-            f"MASTER_ADDR={address}, MASTER_PORT={port}: the processes of this run cannot meet there "
+            f"MASTER_ADDR={address}, MASTER_PORT={port}: the processes of this run cannot rendezvous there "
             f"({str(store).splitlines()[0]}): not all of them have started, or something else listens on that port"
         )
     return store
 
 
-def meet(store: Store, rank: int, size: int, timeout: timedelta) -> Store:
+def rendezvous(store: Store, rank: int, size: int, timeout: timedelta) -> Store:
     """Wait for the other processes of this attempt; return a part of `store` that is theirs alone.
 
     The environment does not say which attempt this is: TORCHELASTIC_RESTART_COUNT differs between machines when only
@@ -116,4 +116,4 @@ def meet(store: Store, rank: int, size: int, timeout: timedelta) -> Store:
         if store.check([f"{attempt}/all"]) and name in store.get(f"{attempt}/all").decode().split():
             return PrefixStore(attempt, store)
         time.sleep(POLL_SECONDS)
-    raise UserError(f"the {size} processes of this run did not meet within {timeout.total_seconds():g} s")
+    raise UserError(f"the {size} processes of this run did not rendezvous within {timeout.total_seconds():g} s")

@@ -32,7 +32,7 @@ class InterruptionError(UserError):
         self.exit_code = 128 + (number or signal.SIGTERM)  # as shells report it: 143 for SIGTERM, 130 for Ctrl-C
 
 
-class StopRequest:
+class StopSignal:
     """While entered, remembers a signal instead of dying from it; a second SIGTERM or SIGINT ends the process at once.
 
     What is ignored stays so, as SIGHUP under nohup.
@@ -44,7 +44,7 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.number is not None
 
-    def __enter__(self) -> "StopRequest":
+    def __enter__(self) -> "StopSignal":
         notices = [number for number in NOTICES if signal.getsignal(number) is not signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._remember) for number in (*ENDING, *notices)}
         return self
@@ -62,32 +62,32 @@ class StopRequest:
 
 
 @dataclass(frozen=True)
-class Session:
+class RunContext:
     """The surroundings, handed to all that work in them."""
 
     placement: Placement
     world: World
     display: Display
-    stop: StopRequest
+    stop: StopSignal
 
-    def leave_if_asked(self) -> None:
+    def raise_if_interrupted(self) -> None:
         """Raise InterruptionError when this process has had a signal."""
         if self.stop:
             raise InterruptionError(self.stop.number)
 
 
 @contextmanager
-def open_session(config: Config, quiet: bool = False) -> Iterator[Session]:
+def open_session(config: Config, quiet: bool = False) -> Iterator[RunContext]:
     """Choose the device, join the other processes, take over signals and the terminal; give all back at the end.
 
     Raises:
         ConfigError: the device, the precision or the number of processes cannot be had.
     """
     placement = choose_placement(config.train.device, config.train.precision, local_rank())
-    with joined_world(placement.device, timedelta(seconds=config.train.timeout)) as world, StopRequest() as stop:
-        world.share(config.loader.batch_size)  # refused now rather than after loading
+    with joined_world(placement.device, timedelta(seconds=config.train.timeout)) as world, StopSignal() as stop:
+        world.local_batch_size(config.loader.batch_size)  # refused now rather than after loading
         with Display(quiet or not world.is_main) as display, _warnings_of(world):
-            yield Session(placement, world, display, stop)
+            yield RunContext(placement, world, display, stop)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from common.errors import ConfigError, UserError
 from engine.runtime.batchnorm import synchronize
-from engine.runtime.rendezvous import Job, find_job, has_agent, meet, open_store, read_environment
+from engine.runtime.rendezvous import TorchrunJob, has_agent, open_store, read_environment, rendezvous
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class World:
     rank: int = 0
     size: int = 1
     control: Any = None  # on CPUs: what the host decides must not wait for a GPU
-    job: Job = field(default_factory=Job)
+    job: TorchrunJob = field(default_factory=TorchrunJob)
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes and prints."""
         return self.rank == 0
 
-    def share(self, batch_size: int) -> int:
+    def local_batch_size(self, batch_size: int) -> int:
         """Return this rank's part of the global batch.
 
         Raises:
@@ -51,7 +51,7 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
-    def any(self, flag: bool) -> bool:
+    def any_rank(self, flag: bool) -> bool:
         """Tell all ranks whether `flag` holds on one of them, without waiting for a GPU."""
         if self.size == 1:
             return flag
@@ -79,7 +79,7 @@ class World:
         dist.all_gather(parts, torch.nn.functional.pad(data, (0, longest - len(data))), group=self.control)
         return [bytes(part[: int(length)].tolist()).decode() for part, length in zip(parts, lengths, strict=True)]
 
-    def together(self, work: Callable[[], None]) -> None:
+    def run_on_all_ranks(self, work: Callable[[], None]) -> None:
         """Run `work` on every rank; when it fails on one it fails on all, so that none waits for another.
 
         Raises:
@@ -90,12 +90,12 @@ class World:
             work()
         except UserError as error:
             failure = error
-        if self.any(failure is not None):
+        if self.any_rank(failure is not None):
             raise failure or UserError("another process of this run failed; see its message")
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""
-        self.any(False)
+        self.any_rank(False)
 
     def wrap(self, module: nn.Module, all_used: bool = True, sync_batchnorm: bool = False) -> nn.Module:
         """Average gradients over the ranks in each backward pass; `all_used`: every parameter has one there.
@@ -135,12 +135,12 @@ def joined_world(device: torch.device, timeout: timedelta) -> Iterator[World]:
     """
     rank, size = read_environment()
     if size == 1:
-        yield World(job=find_job(open_store(timeout) if has_agent() else None))
+        yield World(job=TorchrunJob.current(open_store(timeout) if has_agent() else None))
         return
     try:
         store = open_store(timeout)
-        job = find_job(store)
-        attempt = meet(store, rank, size, timeout)
+        job = TorchrunJob.current(store)
+        attempt = rendezvous(store, rank, size, timeout)
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=timeout)
         control = dist.new_group(backend="gloo", timeout=timeout)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from engine.runtime.session import Session
+from engine.runtime.session import RunContext
 from models.fusion import FusionModel
 from pipeline.loader import ClipLoader
-from pipeline.sampler import Looks
+from pipeline.sampler import MultiView
 
 TOP_K = 5
 
@@ -62,7 +62,7 @@ class Evaluation:
     logits: Tensor  # float32 [N, C], the mean over the looks at a clip
     loss: float  # mean over all looks at clips of the sum of the model's terms
     clips_per_s: float
-    looks: Looks
+    multi_view: MultiView
     metrics: Metrics
     classes: Sequence[str] | None = None  # their names, where the data have them [C]
 
@@ -72,7 +72,7 @@ def evaluate(
     model: FusionModel,
     loader: ClipLoader,
     num_classes: int,
-    session: Session,
+    session: RunContext,
     description: str,
     classes: Sequence[str] | None = None,
 ) -> Evaluation:
@@ -89,7 +89,7 @@ def evaluate(
     model.eval()
     session.display.begin(description, len(loader))
     started = time.perf_counter()
-    num_clips, per_clip = len(loader.clip_ids), loader.looks.per_clip
+    num_clips, per_clip = len(loader.clip_ids), loader.multi_view.per_clip
     logits = torch.zeros(num_clips, per_clip, num_classes, device=device)
     times_scored = torch.zeros(num_clips, per_clip, dtype=torch.int64, device=device)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -99,13 +99,13 @@ def evaluate(
         with session.placement.autocast():
             output = model(batch.rgb, batch.flow)
             losses = model.losses(output, batch.labels)
-        logits[batch.clips, batch.looks] = output.logits.float()
-        times_scored.index_put_((batch.clips, batch.looks), torch.ones_like(batch.clips), accumulate=True)
+        logits[batch.clips, batch.view_ids] = output.logits.float()
+        times_scored.index_put_((batch.clips, batch.view_ids), torch.ones_like(batch.clips), accumulate=True)
         loss_sum += torch.stack(list(losses.values())).sum().double() * len(batch.labels)
         num_scored += len(batch.labels) / per_clip * world.size
         session.display.advance()
         session.display.update(f"{num_scored / (time.perf_counter() - started):.1f} clips/s")
-        session.leave_if_asked()
+        session.raise_if_interrupted()
     for tensor in (logits, times_scored, loss_sum):  # the row of a look is zero on all ranks but one
         world.sum(tensor)
     _check_scored_once(loader.clip_ids, times_scored.cpu())
@@ -114,7 +114,7 @@ def evaluate(
     rate, loss = num_clips / (time.perf_counter() - started), float(loss_sum) / (num_clips * per_clip)
     labels = torch.as_tensor(loader.labels)
     metrics = compute_metrics(logits, labels)
-    return Evaluation(loader.clip_ids, labels, logits, loss, rate, loader.looks, metrics, classes)
+    return Evaluation(loader.clip_ids, labels, logits, loss, rate, loader.multi_view, metrics, classes)
 
 
 def _check_scored_once(clip_ids: Sequence[str], times_scored: Tensor) -> None:

@@ -3,7 +3,6 @@
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,7 +33,8 @@ def write_reports(evaluation: Evaluation, folder: Path, checkpoint: str = "best.
     Raises:
         UserError: the folder cannot be written to.
     """
-    about = {"checkpoint": checkpoint, "clips": len(evaluation.labels), **asdict(evaluation.looks)}
+    views = {"views": evaluation.multi_view.num_temporal, "crops": evaluation.multi_view.num_spatial}
+    about = {"checkpoint": checkpoint, "clips": len(evaluation.labels), **views}
     make_folder(folder)
     with atomic_files(folder) as create:  # together: scores of one evaluation never stand beside those of another
         write_json(create("metrics.json", "w"), summarize(evaluation) | about)

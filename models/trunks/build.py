@@ -18,16 +18,16 @@ WEIGHTS = {
 WITHOUT = "without them, set model.pretrained={rgb: null, flow: null} and train from random weights"
 
 
-def build_trunk(stream: str, options: CommonOptions, *, embeds: bool = True) -> Trunk:
+def build_trunk(stream: str, options: CommonOptions, *, with_embedding: bool = True) -> Trunk:
     """Build the trunk of `stream` (rgb or flow), load its weights and freeze it where the options say so.
 
-    Without `embeds`, the method takes the last stage's features, and there is no map to an embedding to be trained.
+    Without `with_embedding`, the method takes the last stage's features, and no map to an embedding is trained.
 
     Raises:
         ConfigError: there is no such file of weights.
         UserError: it holds something else than weights of this trunk.
     """
-    embedding_size = options.hidden_size if embeds else None
+    embedding_size = options.hidden_size if with_embedding else None
     sizes = (CHANNELS[stream], embedding_size, options.dropout)
     trunk: Trunk
     if options.trunk == "i3d":

@@ -128,7 +128,7 @@ class I3D(Trunk):
     """
 
     stages = I3D_STAGES
-    class_layer = "logits."
+    classifier_prefix = "logits."
 
     def __init__(
         self,

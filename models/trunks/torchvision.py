@@ -94,7 +94,7 @@ class S3D(TorchvisionTrunk):
     name = "s3d"
     paths = tuple(f"features.{position}" for position in range(16))
     widths = (64, 64, 64, 192, 192, 256, 480, 480, 512, 512, 512, 528, 832, 832, 832, 1024)
-    class_layer = "classifier."
+    classifier_prefix = "classifier."
 
     @staticmethod
     def network() -> Any:
@@ -110,7 +110,7 @@ class R2Plus1D18(TorchvisionTrunk):
     name = "r2plus1d_18"
     paths = ("stem", "layer1", "layer2", "layer3", "layer4")
     widths = (64, 64, 128, 256, 512)
-    class_layer = "fc."
+    classifier_prefix = "fc."
 
     @staticmethod
     def network() -> Any:

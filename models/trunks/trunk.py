@@ -88,7 +88,7 @@ class Projection(nn.Module):
 class Trunk(nn.Module):
     """One stream's network. A subclass registers its stages, names them in `stages`, and fills `channels`."""
 
-    class_layer: ClassVar[str]
+    classifier_prefix: ClassVar[str]
     """Prefix of the layer of classes in files of pretrained weights; it is not loaded."""
 
     stages: tuple[str, ...]

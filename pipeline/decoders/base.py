@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from pipeline.reader import Stored
+from pipeline.reader import EncodedFrame
 from pipeline.sampler import View
 
 
@@ -59,7 +59,7 @@ class FrameError(ValueError):
 class Decoder(Protocol):
     """Batches of encoded frames are sent in, and received as a stream of the batch in the same order."""
 
-    def send(self, stored: Sequence[Stored], views: Sequence[View]) -> None:
+    def send(self, encoded: Sequence[EncodedFrame], views: Sequence[View]) -> None:
         """Begin to work on the views' windows: T frames of every view in turn, for flow all u's and then all v's."""
 
     def receive(self) -> Tensor:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.memory import is_shortage
-from pipeline.batch import BufferPool, as_stream, lay_out
+from pipeline.batch import BufferPool, copy_to_batch, to_ncthw
 from pipeline.decoders.base import FrameError, StreamSpec
-from pipeline.reader import Stored, raw_window
+from pipeline.reader import EncodedFrame, crop_raw
 from pipeline.sampler import View
 
 JPEG, ANCHOR, SHAPE = "jpeg", "anchor", "shape"  # inputs of a graph that decodes
@@ -83,7 +83,7 @@ def _factor(name: str) -> Any:
     return fn.external_source(name=name, dtype=types.FLOAT, ndim=0)
 
 
-class StreamDecoder:
+class DaliDecoder:
     """One running DALI pipeline; see pipeline.decoders.base.Decoder."""
 
     def __init__(self, spec: StreamSpec, device: torch.device, num_threads: int, prefetch: int) -> None:
@@ -103,9 +103,9 @@ class StreamDecoder:
         self._buffers = BufferPool()
         self._sent: deque[_Sent] = deque()
 
-    def send(self, stored: Sequence[Stored], views: Sequence[View]) -> None:
+    def send(self, encoded: Sequence[EncodedFrame], views: Sequence[View]) -> None:
         """Begin to work on the views' windows: T frames of every view in turn, for flow all u's and then all v's."""
-        pictures, failure = self._windows(stored, views) if self._spec.raw else (_as_list(stored), None)
+        pictures, failure = self._windows(encoded, views) if self._spec.raw else (_as_list(encoded), None)
         self._pipe.feed_input(PIXELS if self._spec.raw else JPEG, pictures)
         for name, values in self._arguments(views).items():  # each [B, ...]
             frames = np.repeat(values, len(views[0].frames), axis=0)  # [B * T, ...]
@@ -118,16 +118,16 @@ class StreamDecoder:
 
     def receive(self) -> Tensor:
         """The stream of the batch that was sent first; see Decoder for the errors."""
-        with self._lent() as (sent, frames):
+        with self._output() as (sent, frames):
             if sent.failure is not None:
                 raise sent.failure
             out = self._empty((len(sent.views), self._spec.num_planes, len(sent.views[0].frames), *frames.shape[1:]))
-            lay_out(frames, sent.views, out)
-        return as_stream(out)
+            copy_to_batch(frames, sent.views, out)
+        return to_ncthw(out)
 
     def discard(self) -> None:
         """Let go of the batch that was sent first."""
-        with self._lent():
+        with self._output():
             pass
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class StreamDecoder:
         del self._pipe
 
     @contextmanager
-    def _lent(self) -> Iterator[tuple["_Sent", Tensor]]:
+    def _output(self) -> Iterator[tuple["_Sent", Tensor]]:
         """The next batch and its frames [P * B * T, H, W, C], in DALI's own memory: gone after the with block."""
         try:
             outputs = self._pipe.share_outputs()
@@ -144,11 +144,11 @@ class StreamDecoder:
                 raise
             raise FrameError(_reason(error)) from None
         try:
-            yield self._sent.popleft(), self._borrow(outputs[0].as_tensor())
+            yield self._sent.popleft(), self._as_tensor(outputs[0].as_tensor())
         finally:
             self._pipe.release_outputs()
 
-    def _borrow(self, frames: Any) -> Tensor:
+    def _as_tensor(self, frames: Any) -> Tensor:
         if self._device.type == "cpu":
             return torch.from_numpy(np.asarray(frames))
         copy = torch.empty(frames.shape(), dtype=torch.uint8, device=self._device)
@@ -161,13 +161,15 @@ class StreamDecoder:
             return self._buffers.take(shape)
         return torch.empty(shape, dtype=torch.uint8, device=self._device)
 
-    def _windows(self, stored: Sequence[Stored], views: Sequence[View]) -> tuple[TensorListCPU, FrameError | None]:
+    def _windows(
+        self, encoded: Sequence[EncodedFrame], views: Sequence[View]
+    ) -> tuple[TensorListCPU, FrameError | None]:
         """The windows of raw frames; one whose CRC does not match is black, and the failure of the batch."""
         every = [view for view in views for _ in view.frames] * self._spec.num_planes
         windows, failure = [], None
-        for index, (view, frame) in enumerate(zip(every, stored, strict=True)):
+        for index, (view, frame) in enumerate(zip(every, encoded, strict=True)):
             try:
-                windows.append(np.ascontiguousarray(raw_window(frame, view)))
+                windows.append(np.ascontiguousarray(crop_raw(frame, view)))
             except ValueError as error:
                 failure = FrameError(error, index)
                 windows.append(np.zeros((view.side, view.side, self._spec.channels), np.uint8))

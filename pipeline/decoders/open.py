@@ -10,7 +10,7 @@ from pipeline.decoders.base import Decoder, StreamSpec
 from pipeline.decoders.dali_install import check_installed
 from pipeline.decoders.pool import OpenWindow, PoolDecoder
 from pipeline.decoders.turbojpeg import JpegWindows
-from pipeline.reader import raw_window
+from pipeline.reader import crop_raw
 
 DecoderName = Literal["auto", "dali", "turbojpeg"]
 
@@ -42,14 +42,14 @@ def _window_of(spec: StreamSpec) -> OpenWindow:
         from pipeline.decoders.trim import TrimmedWindows  # here: importing Numba takes a moment
 
         return TrimmedWindows(spec.channels, spec.frame_bytes)
-    return raw_window if spec.raw else JpegWindows(spec.channels, spec.frame_bytes)
+    return crop_raw if spec.raw else JpegWindows(spec.channels, spec.frame_bytes)
 
 
 def _open_dali(spec: StreamSpec, device: torch.device, num_threads: int, prefetch: int) -> Decoder:
     check_installed()
-    from pipeline.decoders.dali import StreamDecoder  # here: importing DALI takes a moment, and a CPU may do without
+    from pipeline.decoders.dali import DaliDecoder  # here: importing DALI takes a moment, and a CPU may do without
 
-    return StreamDecoder(spec, device, num_threads, prefetch)
+    return DaliDecoder(spec, device, num_threads, prefetch)
 
 
 def _share(num_threads: int, num_streams: int) -> list[int]:

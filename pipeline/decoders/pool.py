@@ -7,13 +7,15 @@ from concurrent.futures import Executor, Future, wait
 import torch
 from torch import Tensor
 
-from pipeline.batch import BufferPool, as_stream, copy_pictures, inverts
+from pipeline.batch import BufferPool, copy_frames, inverts, to_ncthw
 from pipeline.decoders.augment import Augment
 from pipeline.decoders.base import FrameError, StreamSpec
-from pipeline.reader import Bytes, Stored
+from pipeline.reader import Bytes, EncodedFrame
 from pipeline.sampler import View
 
-OpenWindow = Callable[[Stored, View], Bytes]  # the window of a frame, [side, side, C], until the thread's next one
+OpenWindow = Callable[
+    [EncodedFrame, View], Bytes
+]  # the window of a frame, [side, side, C], until the thread's next one
 
 
 class PoolDecoder:
@@ -30,14 +32,14 @@ class PoolDecoder:
         self._buffers = BufferPool()
         self._sent: deque[tuple[Tensor, list[Future[None]]]] = deque()
 
-    def send(self, stored: Sequence[Stored], views: Sequence[View]) -> None:
+    def send(self, encoded: Sequence[EncodedFrame], views: Sequence[View]) -> None:
         """Begin to work on the views' windows: T frames of every view in turn, for flow all u's and then all v's."""
         spec, num_frames = self._spec, len(views[0].frames)
         out = self._empty((len(views), spec.num_planes, num_frames, spec.crop_size, spec.crop_size, spec.channels))
         tasks = []
         for number in range(spec.num_planes * len(views)):
             plane, clip = divmod(number, len(views))
-            windows = self._windows(stored, range(number * num_frames, (number + 1) * num_frames), views[clip])
+            windows = self._windows(encoded, range(number * num_frames, (number + 1) * num_frames), views[clip])
             tasks.append(self._threads.submit(self._copy, windows, views[clip], plane, out[clip, plane]))
         self._sent.append((out, tasks))
 
@@ -47,7 +49,7 @@ class PoolDecoder:
         wait(tasks)
         for task in tasks:
             task.result()
-        return as_stream(out.to(self._device, non_blocking=True))
+        return to_ncthw(out.to(self._device, non_blocking=True))
 
     def discard(self) -> None:
         """Let go of the batch that was sent first."""
@@ -60,17 +62,17 @@ class PoolDecoder:
         """End the threads."""
         self._threads.shutdown(cancel_futures=True)
 
-    def _windows(self, stored: Sequence[Stored], indices: range, view: View) -> Iterator[Bytes]:
+    def _windows(self, encoded: Sequence[EncodedFrame], indices: range, view: View) -> Iterator[Bytes]:
         augment = Augment(self._spec, view)
         for index in indices:
             try:
-                yield augment(self._open_window(stored[index], view))
+                yield augment(self._open_window(encoded[index], view))
             except ValueError as error:
                 raise FrameError(error, index) from None
 
     def _copy(self, windows: Iterator[Bytes], view: View, plane: int, out: Tensor) -> None:
         invert = view.mirror and inverts(plane, self._spec.num_planes)
-        copy_pictures(windows, out.numpy(), mirror=view.mirror, invert=invert)
+        copy_frames(windows, out.numpy(), mirror=view.mirror, invert=invert)
 
     def _empty(self, shape: tuple[int, ...]) -> Tensor:
         if self._device.type == "cpu":

@@ -8,7 +8,7 @@ import simplejpeg
 
 from pipeline.decoders.jpeg_stream import Bytes, JpegHeader, compiled, read_header
 from pipeline.decoders.turbojpeg import JpegWindows
-from pipeline.reader import Stored
+from pipeline.reader import EncodedFrame
 from pipeline.sampler import View
 
 
@@ -80,13 +80,13 @@ class TrimmedWindows(JpegWindows):
         self._channels = channels
         warm_up()
 
-    def __call__(self, stored: Stored, view: View) -> Bytes:
+    def __call__(self, encoded: EncodedFrame, view: View) -> Bytes:
         """The window, [side, side, C]; ValueError says why the JPEG does not decode."""
-        assert isinstance(stored, np.ndarray)
-        room = self._room(len(stored) + 2)
-        trimmed = trim_into(stored, Window(view.top, view.left, view.side, view.side), room)
+        assert isinstance(encoded, np.ndarray)
+        room = self._room(len(encoded) + 2)
+        trimmed = trim_into(encoded, Window(view.top, view.left, view.side, view.side), room)
         if trimmed is None:
-            return super().__call__(stored, view)
+            return super().__call__(encoded, view)
         scratch = self._scratch(trimmed.height * trimmed.width * self._channels)
         frame = simplejpeg.decode_jpeg(room[: trimmed.size], self._colors, buffer=scratch, strict=False)
         window: Bytes = frame[trimmed.top : trimmed.top + view.side, trimmed.left : trimmed.left + view.side]
@@ -102,8 +102,8 @@ class TrimmedWindows(JpegWindows):
 def warm_up() -> None:
     """Compile, or load what was compiled before: some seconds the first time on a machine."""
     jpeg = cv2.imencode(".jpg", np.zeros((8, 8), np.uint8), [cv2.IMWRITE_JPEG_RST_INTERVAL, 1])[1]
-    stored = np.frombuffer(jpeg.tobytes(), np.uint8)  # read-only, as mapped files are
-    trim_into(stored, Window(0, 0, 8, 8), np.empty(len(stored) + 2, np.uint8))
+    encoded = np.frombuffer(jpeg.tobytes(), np.uint8)  # read-only, as mapped files are
+    trim_into(encoded, Window(0, 0, 8, 8), np.empty(len(encoded) + 2, np.uint8))
 
 
 def _segments_of(header: JpegHeader, window: Window) -> tuple[tuple[int, int], tuple[int, int]]:

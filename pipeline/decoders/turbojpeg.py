@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import simplejpeg
 
-from pipeline.reader import Bytes, Stored
+from pipeline.reader import Bytes, EncodedFrame
 from pipeline.sampler import View
 
 
@@ -17,11 +17,11 @@ class JpegWindows:
         self._frame_bytes = frame_bytes
         self._own = threading.local()
 
-    def __call__(self, stored: Stored, view: View) -> Bytes:
+    def __call__(self, encoded: EncodedFrame, view: View) -> Bytes:
         """The window, [side, side, C]; ValueError says why the JPEG does not decode."""
-        assert isinstance(stored, np.ndarray)
+        assert isinstance(encoded, np.ndarray)
         frame: Bytes = simplejpeg.decode_jpeg(
-            stored, self._colors, buffer=self._scratch(self._frame_bytes), strict=False
+            encoded, self._colors, buffer=self._scratch(self._frame_bytes), strict=False
         )
         return view.window(frame)
 

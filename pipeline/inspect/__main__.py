@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from common.cli import add_config, at_least, check_folder, command_parser, path_type
+from common.cli import add_config, at_least, command_parser, path_type, require_parent
 from common.display import Display
 from common.errors import exit_code_of
 from configs import UserError, load_config
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    check_folder(arguments.output)
+    require_parent(arguments.output)
     config = load_config(arguments.config, arguments.overrides)
     changes = {"batch_size": arguments.batch, "device": "cpu", "prefetch": 1, "train": not arguments.eval}
     with ClipLoader.from_config(config, arguments.split, **changes) as loader:
@@ -66,8 +66,8 @@ def _run(arguments: argparse.Namespace) -> int:
     save_sheets(sheets, arguments.output)
     display = Display(arguments.quiet)
     for sheet in sheets:
-        display.line(f"{sheet.title}: {sheet.how}; {sheet.moments.verdict}")
-    display.line(f"written to {arguments.output}")
+        display.print(f"{sheet.title}: {sheet.crop_text}; {sheet.alignment.summary}")
+    display.print(f"written to {arguments.output}")
     return 0
 
 
@@ -75,7 +75,7 @@ def _choose(loader: ClipLoader, arguments: argparse.Namespace) -> list[int]:
     """The clip that is named, or as many as are asked for of the epoch's order in training."""
     if arguments.clip is not None:
         return [_position(loader, arguments.clip)]
-    order = epoch_order(len(loader.clip_ids), seed=loader.schedule.seed, epoch=arguments.epoch, train=True)
+    order = epoch_order(len(loader.clip_ids), seed=loader.sampler.seed, epoch=arguments.epoch, train=True)
     return order[: arguments.batch].tolist()  # type: ignore[no-any-return]
 
 

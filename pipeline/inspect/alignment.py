@@ -12,7 +12,7 @@ Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Moments:
+class FrameAlignment:
     """The frames of both streams that stand side by side, T of each.
 
     Attributes:
@@ -31,7 +31,7 @@ class Moments:
     last_flow: int
 
     @classmethod
-    def of(cls, table: FrameTable, clip: int, frames: Numbers) -> "Moments":
+    def of(cls, table: FrameTable, clip: int, frames: Numbers) -> "FrameAlignment":
         """The moments of `frames`, positions among the stored frames of `clip`."""
         rows = table.first_frame[clip] + frames
         all_rgb, all_flow = _numbers_of_video(table, clip)
@@ -52,7 +52,7 @@ class Moments:
         return flow_index(self.rgb, self.stride)
 
     @property
-    def beyond(self) -> NDArray[np.bool_]:
+    def clamped(self) -> NDArray[np.bool_]:
         """Whether the RGB frame stands behind the last flow frame and uses that, bool [T].
 
         Packing allows for as many flow frames as a fifth to be missing at a video's end.
@@ -63,9 +63,9 @@ class Moments:
         return beyond
 
     @property
-    def wrong(self) -> NDArray[np.bool_]:
+    def misaligned(self) -> NDArray[np.bool_]:
         """Whether the flow is that of another moment than the RGB, bool [T]."""
-        wrong: NDArray[np.bool_] = (self.flow != self.expected_flow) & ~self.beyond
+        wrong: NDArray[np.bool_] = (self.flow != self.expected_flow) & ~self.clamped
         return wrong
 
     @property
@@ -76,14 +76,14 @@ class Moments:
         return (self.rgb - 1) / self.fps, (self.flow - 1) * self.stride / self.fps
 
     @property
-    def verdict(self) -> str:
+    def summary(self) -> str:
         """Whether the streams belong together, in words."""
-        if not self.wrong.any():
+        if not self.misaligned.any():
             covered = "each RGB frame" if self.stride == 1 else "two RGB frames"
             return f"both streams show the same moments: one flow frame for {covered}, by {self.stride_is_of}"
         away = np.abs(self.flow - self.expected_flow).max() * self.stride
         distance = f"{away / self.fps:.2f} s" if self.fps else f"{away} RGB frames"
-        count = f"{int(self.wrong.sum())} of {len(self.wrong)}"
+        count = f"{int(self.misaligned.sum())} of {len(self.misaligned)}"
         return f"WRONG: {count} flow frames are of another moment than their RGB frames, up to {distance} away"
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from common.files import atomic_write
-from pipeline.inspect.sheet import Pictures, Sheet, colour_flows
+from pipeline.inspect.sheet import Frames, Sheet, colour_flows
 
 COLUMNS = 8  # of a line; a clip alone shows all its frames, in several lines, one of several clips no more than these
 LARGE, SMALL = 224, 160  # pixels that a picture is wide at most: of a clip alone, of one of several
@@ -26,7 +26,7 @@ class Row(NamedTuple):
     """One row of pictures, a picture a moment."""
 
     name: str
-    pictures: Pictures  # uint8 [T, H, W, 3]
+    pictures: Frames  # uint8 [T, H, W, 3]
     is_whole: bool = False  # whole frames, into which the window is drawn
 
 
@@ -52,7 +52,7 @@ def save_sheets(sheets: Sequence[Sheet], path: Path) -> None:
 
 def _draw_clip(sheet: Sheet, is_alone: bool) -> list[Image.Image]:
     """A clip's heading and its lines of columns."""
-    num_frames = len(sheet.moments.rgb)
+    num_frames = len(sheet.alignment.rgb)
     if is_alone:
         lines = np.split(np.arange(num_frames), range(COLUMNS, num_frames, COLUMNS))
     else:
@@ -71,10 +71,10 @@ def _shown_width(width: int, most: int) -> int:
 def _draw_heading(sheet: Sheet, width: int) -> Image.Image:
     image = Image.new("RGB", (width, 3 * TEXT), "white")
     draw = ImageDraw.Draw(image)
-    is_wrong = bool(sheet.moments.wrong.any())
+    is_wrong = bool(sheet.alignment.misaligned.any())
     draw.text((0, 0), sheet.title, INK, font=_font(15, bold=True))
-    draw.text((0, TEXT), sheet.how, INK, font=_font(13))
-    draw.text((0, 2 * TEXT), sheet.moments.verdict, WRONG if is_wrong else RIGHT, font=_font(13, bold=True))
+    draw.text((0, TEXT), sheet.crop_text, INK, font=_font(13))
+    draw.text((0, 2 * TEXT), sheet.alignment.summary, WRONG if is_wrong else RIGHT, font=_font(13, bold=True))
     return image
 
 
@@ -102,7 +102,7 @@ def _draw_line(sheet: Sheet, rows: Sequence[Row], columns: NDArray[np.int64], wi
         _draw_numbers(draw, left, sheet, column)
         for row, top, height in zip(rows, tops.tolist(), heights, strict=False):
             image.paste(_picture(sheet, row, column).resize((width, height), _resampling(row, width)), (left, top))
-        if sheet.moments.wrong[column]:
+        if sheet.alignment.misaligned[column]:
             box = (left - 2, 2 * TEXT - 2, left + width + 1, int(tops[-1]) - GAP + 1)
             draw.rectangle(box, outline=WRONG, width=3)
     return image
@@ -120,21 +120,21 @@ def _rows(sheet: Sheet) -> list[Row]:
     return [Row(name, pictures, is_whole) for name, pictures, is_whole in found if pictures is not None]
 
 
-def _outlined(sheet: Sheet) -> Pictures | None:
+def _outlined(sheet: Sheet) -> Frames | None:
     return None if sheet.rgb is None or sheet.moving is None else outline(sheet.rgb, sheet.moving)
 
 
 def _draw_numbers(draw: ImageDraw.ImageDraw, left: int, sheet: Sheet, column: int) -> None:
     """The frame numbers of a column, with their times where those are known; a wrong one beside what it should be."""
-    moments = sheet.moments
-    for line, numbers in enumerate((moments.rgb, moments.flow)):
+    alignment = sheet.alignment
+    for line, numbers in enumerate((alignment.rgb, alignment.flow)):
         text = str(numbers[column])
-        if moments.seconds is not None:
-            text += f"   {moments.seconds[line][column]:.2f} s"
-        is_wrong = bool(line and moments.wrong[column])
+        if alignment.seconds is not None:
+            text += f"   {alignment.seconds[line][column]:.2f} s"
+        is_wrong = bool(line and alignment.misaligned[column])
         if is_wrong:
-            text += f"  not {moments.expected_flow[column]}"
-        elif line and moments.beyond[column]:
+            text += f"  not {alignment.expected_flow[column]}"
+        elif line and alignment.clamped[column]:
             text += "  (the last)"
         draw.text((left, line * TEXT), text, WRONG if is_wrong else INK, font=_font(12, bold=True))
 
@@ -159,8 +159,8 @@ def _resampling(row: Row, width: int) -> Image.Resampling:
     return Image.Resampling.LANCZOS if row.pictures.shape[2] > width else Image.Resampling.NEAREST
 
 
-def outline(pictures: Pictures, inside: NDArray[np.bool_]) -> Pictures:
-    """Pictures [T, H, W, 3], darkened, with the border of `inside` [T, H, W] drawn in."""
+def outline(pictures: Frames, inside: NDArray[np.bool_]) -> Frames:
+    """Frames [T, H, W, 3], darkened, with the border of `inside` [T, H, W] drawn in."""
     padded = np.pad(inside, ((0, 0), (1, 1), (1, 1)), mode="edge")
     inner = padded[:, :-2, 1:-1] & padded[:, 2:, 1:-1] & padded[:, 1:-1, :-2] & padded[:, 1:-1, 2:]
     drawn = pictures // 4 * 3

@@ -12,12 +12,12 @@ from torch import Tensor
 from torchvision.utils import flow_to_image
 
 from pipeline.batch import Batch
-from pipeline.inspect.alignment import Moments
+from pipeline.inspect.alignment import FrameAlignment
 from pipeline.loader import ClipLoader
-from pipeline.reader import RawFrame, Stored
+from pipeline.reader import EncodedFrame, RawFrame
 from pipeline.sampler import View
 
-Pictures = NDArray[np.uint8]  # [T, H, W, 3]
+Frames = NDArray[np.uint8]  # [T, H, W, 3]
 FASTEST = 0.99  # share of the pixels that are slower than the most saturated colour: noise must not set the scale
 MOVES = 0.4  # of that speed, against the motion that most of the frame has, which is the camera's
 RESTS = 0.1  # of the fastest motion of the clip: nothing that is slower moves
@@ -44,18 +44,18 @@ class Sheet:
     view: View
     height: int
     width: int
-    moments: Moments
-    rgb: Pictures | None
-    flow: Pictures | None
+    alignment: FrameAlignment
+    rgb: Frames | None
+    flow: Frames | None
     moving: NDArray[np.bool_] | None
-    whole_rgb: Pictures | None = None
-    whole_flow: Pictures | None = None
+    whole_rgb: Frames | None = None
+    whole_flow: Frames | None = None
 
     @classmethod
     def of(cls, loader: ClipLoader, batch: Batch, position: int = 0, whole: bool = False) -> "Sheet":
         """The sheet of the batch's clip at `position`."""
         view, table = batch.views[position], loader.table
-        files = loader.preparer.reader.read(view.clip, view.frames) if whole else {}
+        files = loader.fetcher.reader.read(view.clip, view.frames) if whole else {}
         width = int(table.width[view.clip])
         flows = [] if batch.flow is None else [batch.flow[position].cpu()]
         if "flow" in files:
@@ -68,7 +68,7 @@ class Sheet:
             view=view,
             height=int(table.height[view.clip]),
             width=int(table.width[view.clip]),
-            moments=Moments.of(table, view.clip, view.frames),
+            alignment=FrameAlignment.of(table, view.clip, view.frames),
             rgb=None if batch.rgb is None else batch.rgb[position].permute(1, 2, 3, 0).cpu().numpy(),
             flow=colours.get(0),
             moving=find_moving(flows[0]) if flows else None,
@@ -82,14 +82,14 @@ class Sheet:
         return f"{self.clip_id}   label {self.label}   video {self.video_id}"
 
     @property
-    def how(self) -> str:
+    def crop_text(self) -> str:
         """How it is seen: its window in the frame, and whether that is mirrored."""
         view = self.view
         window = f"crop {view.side} x {view.side} at row {view.top}, column {view.left}"
         return f"{window} of {self.height} x {self.width}, {'mirrored' if view.mirror else 'not mirrored'}"
 
 
-def colour_flows(*flows: Tensor) -> list[Pictures]:
+def colour_flows(*flows: Tensor) -> list[Frames]:
     """Flows uint8 [2, T, H, W] as colours [T, H, W, 3] at one scale: direction is hue, speed is saturation.
 
     No motion is white; the fastest hundredth of the pixels has full saturation.
@@ -139,16 +139,16 @@ def _quantile(values: Tensor, share: float) -> Tensor:
     return values.kthvalue(max(1, round(share * len(values)))).values
 
 
-def _decode(stored: Sequence[Stored], width: int) -> NDArray[np.uint8]:
+def _decode(encoded: Sequence[EncodedFrame], width: int) -> NDArray[np.uint8]:
     """Whole frames, [T, H, W, 3], or [T, H, W] of grey ones; a file can be wider than its frame."""
-    return np.stack([_decode_one(picture)[:, :width] for picture in stored])
+    return np.stack([_decode_one(picture)[:, :width] for picture in encoded])
 
 
-def _decode_one(stored: Stored) -> NDArray[np.uint8]:
-    if isinstance(stored, RawFrame):
-        pixels = stored.pixels()
+def _decode_one(encoded: EncodedFrame) -> NDArray[np.uint8]:
+    if isinstance(encoded, RawFrame):
+        pixels = encoded.pixels()
         return pixels[..., 0] if pixels.shape[2] == 1 else pixels
-    return np.asarray(Image.open(io.BytesIO(stored.tobytes())))
+    return np.asarray(Image.open(io.BytesIO(encoded.tobytes())))
 
 
 def _label(loader: ClipLoader, label: int) -> str:

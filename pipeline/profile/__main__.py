@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from common.cli import add_config, at_least, check_folder, command_parser, path_type
+from common.cli import add_config, at_least, command_parser, path_type, require_parent
 from common.display import Display
 from common.errors import exit_code_of
 from common.files import atomic_write
@@ -32,7 +32,7 @@ from pipeline.profile.baselines import (
 from pipeline.profile.measure import describe_machine, measure_shown
 from pipeline.profile.published import PublishedClips, has_folders
 from pipeline.profile.report import show_loader, show_sweep
-from pipeline.profile.stages import stage_costs, stage_subjects
+from pipeline.profile.stages import stage_candidates, stage_costs
 
 STREAMS = ("rgb", "flow")
 MOST_FRAMES = 1000  # with more, the names of the records' features have four digits
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     for path in (arguments.json, arguments.plot):
-        check_folder(path)
+        require_parent(path)
     config = load_config(arguments.config, arguments.overrides)
     check_packed(config.data.shards / arguments.split, config.pack_command)
     split = open_split(config.data.shards / arguments.split)
@@ -98,10 +98,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def profile(config: Config, split: Split, arguments: argparse.Namespace, display: Display) -> dict[str, Any]:
     """Measure the loader's stages, and the baselines if asked to; all figures, as they go into the JSON file."""
-    subjects = stage_subjects(config, arguments.split, STREAMS)
+    candidates = stage_candidates(config, arguments.split, STREAMS)
     if arguments.baselines:
-        subjects |= _baselines(config, split, display)
-    rounds = measure_shown(subjects, arguments.rounds, arguments.batches, display)
+        candidates |= _baselines(config, split, display)
+    rounds = measure_shown(candidates, arguments.rounds, arguments.batches, display)
     figures = {name: result.summary() for name, result in rounds.items()}
     cpu_ms = {name: figure["cpu_ms_per_clip"] for name, figure in figures.items()}
     clip_bytes = float(split.table.size.sum() / len(split.table))
@@ -109,7 +109,7 @@ def profile(config: Config, split: Split, arguments: argparse.Namespace, display
     return {
         "machine": describe_machine(),
         "config": {"clip": config.clip.model_dump(), "loader": config.loader.model_dump()},
-        "subjects": figures,
+        "candidates": figures,
         "stages_cpu_ms_per_clip": stage_costs(cpu_ms),
         "loader_over_floor": cpu_ms["loader"] / cpu_ms["floor"],
         "clips_per_s": speed,
@@ -127,8 +127,8 @@ def sweep(config: Config, num_clips: int, arguments: argparse.Namespace, display
     grid += [{"prefetch": n} for n in (1, 2, 4)]
     settings = [{k: getattr(loader, k) for k in ("num_threads", "batch_size", "prefetch")} | change for change in grid]
     unique = {json.dumps(setting): setting for setting in settings if setting["batch_size"] <= num_clips}
-    subjects = {name: _loader_batches(config, arguments.split, setting) for name, setting in unique.items()}
-    rounds = measure_shown(subjects, arguments.rounds, arguments.batches, display)
+    candidates = {name: _loader_batches(config, arguments.split, setting) for name, setting in unique.items()}
+    rounds = measure_shown(candidates, arguments.rounds, arguments.batches, display)
     rows = [unique[name] | result.summary() for name, result in rounds.items()]
     return sorted(rows, key=lambda row: -row["clips_per_s"])
 
@@ -164,7 +164,7 @@ def _baselines(config: Config, split: Split, display: Display) -> dict[str, Iter
     }
     if not has_folders(split, config.data.frames):
         del data["OpenCV + DataLoader, as published"]
-        display.line(f"without the published way: {config.data.frames} does not hold the frames as folders")
+        display.print(f"without the published way: {config.data.frames} does not hold the frames as folders")
     workers = {"batch_size": batch_size, "num_workers": threads, "prefetch": config.loader.prefetch}
     return {
         **{name: dataloader_batches(clips, **workers) for name, clips in data.items()},

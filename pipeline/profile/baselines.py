@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.format.split import Split
-from pipeline.reader import ClipReader, Stored
+from pipeline.reader import ClipReader, EncodedFrame
 
-Decode = Callable[[Sequence[Stored], bool, int, int, int, bool], Tensor]  # files, gray, top, left, crop, mirror
+Decode = Callable[[Sequence[EncodedFrame], bool, int, int, int, bool], Tensor]  # files, gray, top, left, crop, mirror
 Pair = tuple[Tensor, Tensor, int]
 
 
@@ -82,7 +82,7 @@ def tfrecord_batches(
         yield len(pair[0])
 
 
-def decode_opencv(files: Sequence[Stored], gray: bool, top: int, left: int, size: int, mirror: bool) -> Tensor:
+def decode_opencv(files: Sequence[EncodedFrame], gray: bool, top: int, left: int, size: int, mirror: bool) -> Tensor:
     """Whole frames by OpenCV, then crop, mirror and float in [-1, 1], as the published code has it: [T, C, H, W]."""
     images: list[NDArray[Any]] = []
     for file in files:
@@ -93,7 +93,9 @@ def decode_opencv(files: Sequence[Stored], gray: bool, top: int, left: int, size
     return torch.from_numpy(frames.astype(np.float32) / 127.5 - 1)
 
 
-def decode_torchvision(files: Sequence[Stored], gray: bool, top: int, left: int, size: int, mirror: bool) -> Tensor:
+def decode_torchvision(
+    files: Sequence[EncodedFrame], gray: bool, top: int, left: int, size: int, mirror: bool
+) -> Tensor:
     """Whole frames by torchvision's decode_jpeg, then crop and mirror, uint8 [T, C, H, W]."""
     from torchvision.io import ImageReadMode, decode_jpeg
 

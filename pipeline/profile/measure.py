@@ -47,12 +47,12 @@ def _dali_version() -> str:
     return "not installed"
 
 
-WARMUP = 3  # batches a round that are not counted: what other subjects decoded ahead is over by then
-Subject = Iterator[int]  # an endless way of making batches: yields the number of clips of each, as it is ready
+WARMUP = 3  # batches a round that are not counted: what other candidates decoded ahead is over by then
+Candidate = Iterator[int]  # an endless way of making batches: yields the number of clips of each, as it is ready
 
 
 @dataclass
-class Rounds:
+class Timings:
     """What one subject took, round by round.
 
     Attributes:
@@ -80,32 +80,34 @@ class Rounds:
 
 
 def interleave(
-    subjects: Mapping[str, Subject], *, rounds: int, batches: int, warmup: int
-) -> Iterator[tuple[str, Rounds]]:
+    candidates: Mapping[str, Candidate], *, rounds: int, batches: int, warmup: int
+) -> Iterator[tuple[str, Timings]]:
     """Measure every subject once a round, so that a machine whose speed drifts treats all alike.
 
     A round takes `batches` batches of each subject after `warmup` that are not counted. After each turn the subject's
     name and its rounds so far are yielded, so that dict() of it has the results.
     """
-    results = {name: Rounds() for name in subjects}
+    results = {name: Timings() for name in candidates}
     for _ in range(rounds):
-        for name, subject in subjects.items():
+        for name, subject in candidates.items():
             _measure(subject, batches, warmup, results[name])
             yield name, results[name]
 
 
-def measure_shown(subjects: Mapping[str, Subject], rounds: int, batches: int, display: Display) -> dict[str, Rounds]:
+def measure_shown(
+    candidates: Mapping[str, Candidate], rounds: int, batches: int, display: Display
+) -> dict[str, Timings]:
     """interleave() behind a bar of progress."""
-    display.begin("measuring", rounds * len(subjects), unit="runs")
+    display.begin("measuring", rounds * len(candidates), unit="runs")
     results = {}
-    for name, result in interleave(subjects, rounds=rounds, batches=batches, warmup=WARMUP):
+    for name, result in interleave(candidates, rounds=rounds, batches=batches, warmup=WARMUP):
         results[name] = result
         display.advance()
         display.update(f"the last one: {name}")
     return results
 
 
-def _measure(running: Iterator[int], batches: int, warmup: int, into: Rounds) -> None:
+def _measure(running: Iterator[int], batches: int, warmup: int, into: Timings) -> None:
     for _ in range(warmup):
         next(running)
     clips, cpu, begin = 0, cpu_seconds(), time.perf_counter()

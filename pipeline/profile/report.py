@@ -18,8 +18,8 @@ def show_loader(report: dict[str, Any], display: Display) -> None:
     table = Table(title=f"{report['machine']['cpu']}, DALI {report['machine']['dali']}, medians of the rounds (range)")
     for column in ("", "CPU ms a clip", "clips/s", "wait ms p50 / p95 / p99", "CPU over floor"):
         table.add_column(column, justify="left" if not column else "right")
-    floor = report["subjects"]["floor"]["cpu_ms_per_clip"]
-    for name, figure in report["subjects"].items():
+    floor = report["candidates"]["floor"]["cpu_ms_per_clip"]
+    for name, figure in report["candidates"].items():
         table.add_row(
             name,
             spread_of(figure, "cpu_ms_per_clip", ".2f"),
@@ -30,8 +30,8 @@ def show_loader(report: dict[str, Any], display: Display) -> None:
     display.table(table)
     stages = report["stages_cpu_ms_per_clip"]
     whole = sum(stages.values())
-    display.line("stages: " + ", ".join(f"{name} {ms:.2f} ms ({ms / whole:.0%})" for name, ms in stages.items()))
-    display.line(
+    display.print("stages: " + ", ".join(f"{name} {ms:.2f} ms ({ms / whole:.0%})" for name, ms in stages.items()))
+    display.print(
         f"loader: {report['clips_per_s']:.0f} clips/s, {report['frames_per_s']:.0f} frames/s, "
         f"{report['mb_per_s']:.0f} MB/s of shards; {report['loader_over_floor']:.0%} of the floor's CPU time"
     )
@@ -43,7 +43,7 @@ def spread(values: Sequence[float], form: str) -> str:
 
 
 def spread_of(figure: dict[str, float], key: str, form: str) -> str:
-    """The same of a summary of Rounds, which has the three."""
+    """The same of a summary of Timings, which has the three."""
     return spread([figure[f"{key}_min"], figure[key], figure[f"{key}_max"]], form)
 
 
@@ -65,7 +65,7 @@ def show_sweep(rows: Sequence[dict[str, Any]], display: Display) -> None:
     # A setting is only worth its threads and memory when it is faster by more than the rounds differ.
     enough = min((row for row in rows if row["clips_per_s_max"] >= rows[0]["clips_per_s"]), key=_cost)
     names = ("num_threads", "batch_size", "prefetch")
-    display.line("recommended: " + " ".join(f"loader.{name}={enough[name]}" for name in names))
+    display.print("recommended: " + " ".join(f"loader.{name}={enough[name]}" for name in names))
 
 
 def _cost(row: dict[str, Any]) -> tuple[int, int]:
@@ -77,11 +77,11 @@ matplotlib.use("Agg")
 
 def plot_profile(report: dict[str, Any], path: Path) -> None:
     """Draw CPU milliseconds a clip as horizontal bars and write a PNG."""
-    cut_off = {"floor", "reading", "decoding", "hand-over", "loader"}
-    others = {name: figure for name, figure in report["subjects"].items() if name not in cut_off}
+    cut_off = {"floor", "reading", "decoding", "copy-out", "loader"}
+    others = {name: figure for name, figure in report["candidates"].items() if name not in cut_off}
     figure = Figure(figsize=(9, 1.6 + 0.55 * (2 + len(others))), layout="constrained")
     axes = figure.subplots()
-    bars = {"floor: decoding alone": report["subjects"]["floor"], "loader": report["subjects"]["loader"]} | others
+    bars = {"floor: decoding alone": report["candidates"]["floor"], "loader": report["candidates"]["loader"]} | others
     for name, subject in bars.items():
         value, low, high = (subject[f"cpu_ms_per_clip{end}"] for end in ("", "_min", "_max"))
         axes.barh(name, value, color="0.8", xerr=[[value - low], [high - value]])

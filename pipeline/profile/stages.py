@@ -5,17 +5,17 @@ from itertools import cycle, islice
 
 from configs.schema import Config
 from pipeline.decoders.base import Decoder
-from pipeline.fetcher import Prepared
+from pipeline.fetcher import EncodedBatch
 from pipeline.loader import ClipLoader
 
 PLAIN = {"temporal": "uniform", "mirror": 0.0, "scale": (1.0, 1.0), "color": 0.0, "rescale_flow": False}
 
 
-def stage_subjects(config: Config, split: str, streams: tuple[str, ...]) -> dict[str, Iterator[int]]:
+def stage_candidates(config: Config, split: str, streams: tuple[str, ...]) -> dict[str, Iterator[int]]:
     """Endless runs over the split's training batches; each yields the number of clips of every batch.
 
     "floor": the decoder alone, fed from memory. "reading": views, bytes and CRCs, nothing decoded. "decoding": both.
-    "hand-over": the whole loader without augmentation. "loader": the loader as the config has it.
+    "copy-out": the whole loader without augmentation. "loader": the loader as the config has it.
     """
 
     def open_loader(**changes: object) -> ClipLoader:
@@ -25,7 +25,7 @@ def stage_subjects(config: Config, split: str, streams: tuple[str, ...]) -> dict
         "floor": _decode(open_loader(**PLAIN), from_memory=True),
         "reading": _read(open_loader(**PLAIN)),
         "decoding": _decode(open_loader(**PLAIN), from_memory=False),
-        "hand-over": _load(open_loader(**PLAIN)),
+        "copy-out": _load(open_loader(**PLAIN)),
         "loader": _load(open_loader()),
     }
 
@@ -35,8 +35,8 @@ def stage_costs(cpu_ms: dict[str, float]) -> dict[str, float]:
     return {
         "reading": cpu_ms["reading"],
         "decode": cpu_ms["decoding"] - cpu_ms["reading"],
-        "hand-over": cpu_ms["hand-over"] - cpu_ms["decoding"],
-        "augment": cpu_ms["loader"] - cpu_ms["hand-over"],
+        "copy-out": cpu_ms["copy-out"] - cpu_ms["decoding"],
+        "augment": cpu_ms["loader"] - cpu_ms["copy-out"],
     }
 
 
@@ -47,16 +47,16 @@ def _load(loader: ClipLoader) -> Iterator[int]:
                 yield len(batch)
 
 
-def _prepared(loader: ClipLoader) -> Iterator[Prepared]:
+def _prepared(loader: ClipLoader) -> Iterator[EncodedBatch]:
     while True:
-        for slot in loader.schedule.run_epoch():
-            yield loader.preparer.prepare(slot)
+        for plan in iter(loader.sampler):
+            yield loader.fetcher.fetch(plan)
 
 
 def _read(loader: ClipLoader) -> Iterator[int]:
     with loader:
-        for prepared in _prepared(loader):
-            yield len(prepared.views)
+        for batch in _prepared(loader):
+            yield len(batch.views)
 
 
 def _decode(loader: ClipLoader, *, from_memory: bool) -> Iterator[int]:
@@ -64,15 +64,15 @@ def _decode(loader: ClipLoader, *, from_memory: bool) -> Iterator[int]:
     with loader:
         batches = cycle(islice(_prepared(loader), 8)) if from_memory else _prepared(loader)
         in_flight = []
-        for prepared in batches:
-            in_flight.append(prepared)
+        for batch in batches:
+            in_flight.append(batch)
             for stream, decoder in loader.decoders.items():
-                decoder.send(prepared.stored[stream], prepared.views_of[stream])
+                decoder.send(batch.encoded[stream], batch.views_of[stream])
             if len(in_flight) > loader.prefetch:
                 yield _drop(in_flight.pop(0), loader.decoders)
 
 
-def _drop(prepared: Prepared, decoders: dict[str, Decoder]) -> int:
+def _drop(batch: EncodedBatch, decoders: dict[str, Decoder]) -> int:
     for decoder in decoders.values():
         decoder.discard()
-    return len(prepared.views)
+    return len(batch.views)

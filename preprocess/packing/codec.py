@@ -10,7 +10,7 @@ from configs.schema import DataSection
 from pipeline.format.index import Index
 from pipeline.format.streams import planes_of
 from preprocess.packing import restarts
-from preprocess.packing.jpeg import Picture, check_jpeg
+from preprocess.packing.jpeg import JpegHeader, check_jpeg
 
 _NOUNS = {"raw": "raw pictures"}  # else JPEGs
 _MODES = {1: "L", 3: "RGB"}  # Pillow's names of the pixels that are stored, by channels
@@ -43,15 +43,15 @@ class Codec:
         """Whether encode() decodes the file, so that there is no need to try that before."""
         return self.name != "jpeg"
 
-    def stored_size(self, picture: Picture) -> Picture:
+    def stored_size(self, picture: JpegHeader) -> JpegHeader:
         """Height and width of a picture as it is stored."""
         short = min(picture.height, picture.width)
         if self.name != "raw" or self.short_side is None or short <= self.short_side:
             return picture
         height, width = (round(side * self.short_side / short) for side in picture[:2])
-        return Picture(height, width, picture.channels)
+        return JpegHeader(height, width, picture.channels)
 
-    def encode(self, jpeg: bytes, picture: Picture, compare: bool = False) -> bytes:
+    def encode(self, jpeg: bytes, picture: JpegHeader, compare: bool = False) -> bytes:
         """The bytes to store of a JPEG of the size and channels of `picture`, itself where there is nothing to change.
 
         With `compare` both are decoded where a JPEG has become another, and it is stored only if the pixels agree.
@@ -63,7 +63,7 @@ class Codec:
             return self._pixels(jpeg, picture)
         return jpeg if self.recoder is None else _recode(jpeg, compare)
 
-    def _pixels(self, jpeg: bytes, picture: Picture) -> bytes:
+    def _pixels(self, jpeg: bytes, picture: JpegHeader) -> bytes:
         try:
             with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
                 pixels = image.convert(_MODES[picture.channels])
@@ -85,7 +85,7 @@ def _recode(jpeg: bytes, compare: bool) -> bytes:
     return jpeg
 
 
-def count_pictures(index: Index) -> str:
+def count_frames(index: Index) -> str:
     """How many pictures a split stores, and as what."""
     number = len(planes_of(index.streams)) * index.num_frames
     return f"{number:,} {_NOUNS.get(index.options.codec, 'JPEGs')}"

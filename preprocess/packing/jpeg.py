@@ -22,7 +22,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a scan: what is neither
 _EXIF = b"Exif\0\0"
 
 
-class Picture(NamedTuple):
+class JpegHeader(NamedTuple):
     """What a JPEG's header says."""
 
     height: int
@@ -30,7 +30,7 @@ class Picture(NamedTuple):
     channels: int
 
 
-def check_jpeg(data: bytes, decode: bool) -> Picture:
+def check_jpeg(data: bytes, decode: bool) -> JpegHeader:
     """Size and channels of a sound JPEG; ValueError says what is wrong with another.
 
     Bytes after the end are no fault: cameras pad files, and append previews and notes of their own.
@@ -106,7 +106,7 @@ def _ends(data: bytes, position: int) -> bool:
     return False
 
 
-def _parse_frame_header(data: bytes, position: int) -> Picture:
+def _parse_frame_header(data: bytes, position: int) -> JpegHeader:
     position += 2  # past the length
     precision, channels = data[position], data[position + 5]
     height = data[position + 1] << 8 | data[position + 2]
@@ -115,10 +115,10 @@ def _parse_frame_header(data: bytes, position: int) -> Picture:
         raise ValueError(f"has {channels} channels of {precision} bits; allowed: 1 or 3 of 8 bits")
     if height == 0 or width == 0 or height * width > MAX_PIXELS:
         raise ValueError(f"says that it is {width}x{height}; allowed: up to {MAX_PIXELS} pixels")
-    return Picture(height, width, channels)
+    return JpegHeader(height, width, channels)
 
 
-def _decode(data: bytes, picture: Picture) -> None:
+def _decode(data: bytes, picture: JpegHeader) -> None:
     """Decode every coefficient, at an eighth of the size: as thorough for the data, and cheaper."""
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:

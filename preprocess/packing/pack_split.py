@@ -113,7 +113,7 @@ class SplitPacker:
         videos = self.workers.map(plan_video, tasks, is_small, self.display.tick)
         notes = [settle_strides(videos), listed([note for v in videos for note in v.notes], MAX_NOTES, "\n  ")]
         for note in filter(None, notes):
-            self.display.line(f"{self.split}: note: {note}")
+            self.display.print(f"{self.split}: note: {note}")
         order = {clip.clip_id: position for position, clip in enumerate(self.clips)}
         clips = sorted((clip for video in videos for clip in video.clips), key=lambda clip: order[clip.clip.clip_id])
         plan = SplitPlan(videos, clips, [], order, self.data.frames, self.data.on_bad_clip == "skip")
@@ -177,7 +177,7 @@ class SplitPacker:
         try:
             open_split(self.folder)
         except ShardError as error:
-            self.display.line(f"{self.split}: not complete any more, packing it again ({error})")
+            self.display.print(f"{self.split}: not complete any more, packing it again ({error})")
             return None
         return index
 
@@ -214,7 +214,7 @@ class SplitPacker:
             raise UserError(f"data.frames: {plan.root.absolute()}: {wrong_root}" if wrong_root else message)
         if self.data.on_bad_clip == "error":
             head = message.split("\n", 1)[0].rstrip(":")
-            self.display.line(f"{head}; packing goes on to find what else is wrong, Ctrl-C stops it")
+            self.display.print(f"{head}; packing goes on to find what else is wrong, Ctrl-C stops it")
 
     def _write(self, plan: SplitPlan) -> Outcome:
         """Write the shards that are missing, then the table and the index."""
@@ -276,7 +276,7 @@ def _compile_recoder(display: Display) -> None:
     with ThreadPoolExecutor(1) as thread:
         compiled = thread.submit(restarts.warm_up)
         if not wait([compiled], timeout=1).done:
-            display.line("compiling what re-codes JPEGs, which is kept for later: about ten seconds")
+            display.print("compiling what re-codes JPEGs, which is kept for later: about ten seconds")
         compiled.result()
 
 

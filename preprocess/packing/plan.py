@@ -18,7 +18,7 @@ from pipeline.format.streams import Stream as StoredStream
 from pipeline.format.tfrecord import MAX_PAYLOAD
 from preprocess.annotations import Clip
 from preprocess.packing.codec import Codec
-from preprocess.packing.jpeg import Picture, check_jpeg, exif_orientation
+from preprocess.packing.jpeg import JpegHeader, check_jpeg, exif_orientation
 from preprocess.sources.frames import FrameRules, Video, choose_frames, open_video
 from preprocess.sources.listing import JpegFiles, Source, SourceError
 
@@ -187,7 +187,7 @@ def _plan_clip(video: Video, clip: Clip, task: VideoTask, files: JpegFiles) -> P
     return PlannedClip(clip, sources, numbers, offsets, sizes, stored_bytes, video.num_clamped(rgb))
 
 
-def _read_size(source: Source, number: int, offset: int, size: int, files: JpegFiles) -> Picture:
+def _read_size(source: Source, number: int, offset: int, size: int, files: JpegFiles) -> JpegHeader:
     """Height and width of one frame, from its file's header."""
     try:
         return check_jpeg(files.read(source, number, offset, size), decode=False)

@@ -9,7 +9,7 @@ from common.display import Display
 from configs.schema import DataSection
 from pipeline.format.streams import PLANES
 from preprocess.annotations import Clip
-from preprocess.packing.codec import count_pictures
+from preprocess.packing.codec import count_frames
 from preprocess.packing.pack_split import Outcome, SplitPlan
 from preprocess.packing.plan import VideoPlan
 
@@ -21,12 +21,12 @@ Classes = Mapping[str, Sequence[str] | None]  # names of each target's classes
 def show_plan(clips: Clips, classes: Classes, plans: Plans, data: DataSection, display: Display) -> None:
     """Print all that --plan finds."""
     if not data.frames.is_dir():
-        display.line(f"data.frames: {data.frames} is not there; what follows is known from the annotations alone")
+        display.print(f"data.frames: {data.frames} is not there; what follows is known from the annotations alone")
     for table in (_splits(clips, plans, data), *_classes(clips, classes), _participants(clips), _videos(plans)):
         display.table(table)
     for split, plan in plans.items():
         if plan.problems and data.frames.is_dir():
-            display.line(plan.explain(split, plan.problems))
+            display.print(plan.explain(split, plan.problems))
 
 
 def _table(title: str, columns: Sequence[str], num_text: int = 1) -> Table:
@@ -111,20 +111,22 @@ def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
     index = outcome.index
     size = _size(sum(shard.bytes for shard in index.shards))
     shards = f"{len(index.shards)} shard{'' if len(index.shards) == 1 else 's'}"
-    what = f"{index.num_clips:,} clips, {count_pictures(index)}, {size} in {shards}"
+    what = f"{index.num_clips:,} clips, {count_frames(index)}, {size} in {shards}"
     if outcome.was_complete:
-        display.line(f"{split}: {what}; complete, kept as it is")
+        display.print(f"{split}: {what}; complete, kept as it is")
     else:
         seconds = max(outcome.seconds, 1e-9)
         rate = f"{outcome.num_clips / seconds:.1f} clips/s, {outcome.num_bytes / seconds / 1e6:.1f} MB/s"
         kept = f"; {outcome.num_kept} shards were there" if outcome.num_kept else ""
-        display.line(f"{split}: {what}; {outcome.seconds:.1f} s, {rate}{kept}")
+        display.print(f"{split}: {what}; {outcome.seconds:.1f} s, {rate}{kept}")
     if outcome.num_clamped:
-        display.line(
+        display.print(
             f"{split}: frames that stand behind their video's last flow frame, and use that: {outcome.num_clamped:,}"
         )
     if index.not_recoded:
-        display.line(f"{split}: {index.not_recoded:,} JPEGs cannot be re-coded: stored as they are, which loads slower")
+        display.print(
+            f"{split}: {index.not_recoded:,} JPEGs cannot be re-coded: stored as they are, which loads slower"
+        )
     if index.left_out:
         num_bad = len({problem.clip_id for problem in index.left_out})
-        display.line(f"{split}: left out {num_bad} bad clips, listed under left_out in index.json")
+        display.print(f"{split}: left out {num_bad} bad clips, listed under left_out in index.json")

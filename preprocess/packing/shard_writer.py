@@ -15,7 +15,7 @@ from pipeline.format.streams import Stream, channels_of, planes_of
 from pipeline.format.table import FrameTable
 from pipeline.format.tfrecord import ClipFields, record_chunks, stored_crc
 from preprocess.packing.codec import Codec
-from preprocess.packing.jpeg import CHANNEL_NAMES, Picture, check_jpeg
+from preprocess.packing.jpeg import CHANNEL_NAMES, JpegHeader, check_jpeg
 from preprocess.packing.plan import PlannedClip, Problem, relative
 from preprocess.sources.listing import JpegFiles
 
@@ -94,7 +94,7 @@ class StoredClip:
     """What is stored of a clip: its files [T][P] and their height and width; or what is wrong with it."""
 
     files: list[list[bytes]]
-    picture: Picture
+    picture: JpegHeader
     problems: list[Problem]
     num_unchanged: int  # files that are stored as they were
 
@@ -103,7 +103,7 @@ def read_clip(planned: PlannedClip, task: ShardTask, files: JpegFiles) -> Stored
     """Read, check and encode the files of one clip."""
     stored: list[list[bytes]] = []
     wrong: dict[str, str] = {}  # a frame that a short clip repeats is reported once
-    first: Picture | None = None
+    first: JpegHeader | None = None
     num_unchanged = 0
     planes = list(zip(planned.sources, planes_of(task.streams), channels_of(task.streams), strict=True))
     for row, numbers in enumerate(planned.numbers.tolist()):
@@ -119,10 +119,10 @@ def read_clip(planned: PlannedClip, task: ShardTask, files: JpegFiles) -> Stored
             except ValueError as error:
                 wrong[source.name(number)] = str(error)
     problems = [Problem(planned.clip.clip_id, relative(file, task.root), why) for file, why in wrong.items()]
-    return StoredClip(stored, task.codec.stored_size(first or Picture(0, 0, 0)), problems, num_unchanged)
+    return StoredClip(stored, task.codec.stored_size(first or JpegHeader(0, 0, 0)), problems, num_unchanged)
 
 
-def _check_fits(picture: Picture, first: Picture, plane: str, channels: int) -> None:
+def _check_fits(picture: JpegHeader, first: JpegHeader, plane: str, channels: int) -> None:
     if picture.channels != channels:
         found, allowed = CHANNEL_NAMES[picture.channels], CHANNEL_NAMES[channels]
         raise ValueError(f"has channels: {found}; allowed for {plane}: {allowed}")

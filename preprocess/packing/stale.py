@@ -20,7 +20,7 @@ def note_stale_labels(data: DataSection, splits: Iterable[str], display: Display
         return
     for name, changed in found.items():
         if changed:
-            display.line(
+            display.print(
                 f"note: {data.shards / name}: {changed}; these shards are read as they are; "
                 "pack again where the annotations are right"
             )

@@ -1,11 +1,11 @@
 """The additive task: discs whose pattern only RGB shows and whose motion only flow shows; the class is both.
 
-Clips come in quartets: the four classes with all else alike, so in every video each RGB sequence stands under both
+Clips come in class groups: the four classes with all else alike, so in every video each RGB sequence stands under both
 motions and each flow sequence under both patterns. Whoever sees one stream alone therefore misses half of the clips of
 every video, at the least. Adding the streams' logits up is enough: any fusion can learn it.
 
-The places of the discs are drawn anew for each flow frame, so no order of RGB frames tells where a disc is going, and
-the same places serve both streams, so RGB and flow of one moment agree. Patterns and motions are all such as stay what
+The positions of the discs are drawn anew for each flow frame, so no order of RGB frames tells where a disc is going, and
+the same positions serve both streams, so RGB and flow of one moment agree. Patterns and motions are all such as stay what
 they are in a mirror, and every crop of 64 pixels or more shows some of a disc.
 """
 
@@ -33,8 +33,8 @@ PER_DISC = (GRID_ROWS, 1, GRID_COLUMNS, 1)  # broadcasts over a frame seen as [r
 
 EDGE = 6.0  # pixels over which a disc fades into its surroundings: small JPEGs
 JPEG_QUALITY = 60
-# Which random stream a draw comes from: RGB, flow and places know nothing of each other.
-RGB, FLOW, PLACES, SURROUNDINGS = range(4)
+# Which random stream a draw comes from: RGB, flow and positions know nothing of each other.
+RGB, FLOW, POSITIONS, SURROUNDINGS = range(4)
 
 
 def deal(seed: int, video: int, num_clips: int) -> list[LabelledScene]:
@@ -78,7 +78,7 @@ def draw_rgb(scene: Scene, appearance: int, frame: int, moment: int) -> NDArray[
     stripes = np.sin(2 * np.pi * (along / period + phase))[..., None]  # [4, 64 or 1, 8, 57 or 1, 1]
     color = rng.uniform(85, 170, (*PER_DISC, 3)).astype(np.float32)
     contrast = rng.uniform(60, 85, (*PER_DISC, 1)).astype(np.float32)
-    inside = places(scene, moment)[..., None]
+    inside = disc_masks(scene, moment)[..., None]
     around = _background(scene).reshape(GRID_ROWS, CELL_HEIGHT, GRID_COLUMNS, CELL_WIDTH, 3)
     picture = around + inside * (color + contrast * stripes - around)
     return np.asarray(picture.clip(0, 255).astype(np.uint8).reshape(HEIGHT, WIDTH, 3))
@@ -90,7 +90,7 @@ def draw_flow(scene: Scene, motion: int, moment: int) -> tuple[NDArray[np.uint8]
     sideways = rng.uniform(-60, 60, PER_DISC)
     upright = rng.uniform(50, 90, PER_DISC) * (-1 if MOTIONS[motion] == "rise" else 1)
     camera = rng.uniform(-8, 8, 2)
-    inside = places(scene, moment)
+    inside = disc_masks(scene, moment)
     u, v = (
         (inside * velocity + ZERO_MOTION + drift).round().astype(np.uint8).reshape(HEIGHT, WIDTH)
         for velocity, drift in zip((sideways, upright), camera, strict=True)
@@ -98,9 +98,9 @@ def draw_flow(scene: Scene, motion: int, moment: int) -> tuple[NDArray[np.uint8]
     return u, v
 
 
-def places(scene: Scene, moment: int) -> NDArray[np.float32]:
+def disc_masks(scene: Scene, moment: int) -> NDArray[np.float32]:
     """Where the discs are: [rows, CELL_HEIGHT, columns, CELL_WIDTH], from 1 inside a disc to 0 outside."""
-    rng = scene.rng(PLACES, moment)
+    rng = scene.rng(POSITIONS, moment)
     radius = rng.uniform(19, 27, PER_DISC)
     row, column = rng.uniform(radius, CELL_HEIGHT - radius), rng.uniform(radius, CELL_WIDTH - radius)
     distance = np.sqrt((ROW_IN_CELL - row) ** 2 + (COLUMN_IN_CELL - column) ** 2)

@@ -79,7 +79,7 @@ def extract_videos(
             else:
                 records[file] = result
                 for note in result.notes:
-                    display.line(f"note: {file}: {note}")
+                    display.print(f"note: {file}: {note}")
     return records, bad
 
 
@@ -188,7 +188,7 @@ def _num_bytes(source: Path) -> int:
 
 def _say_what_is_there(records: Records, todo: Mapping[str, VideoTask], display: Display) -> None:
     if records:
-        display.line(f"{len(records)} videos are there already")
+        display.print(f"{len(records)} videos are there already")
     for file, task in todo.items():
         if task.record.exists():
-            display.line(f"{file}: changed since it was extracted, or its frames did; done again")
+            display.print(f"{file}: changed since it was extracted, or its frames did; done again")

@@ -15,7 +15,7 @@ def shown(display: Display, stream: io.StringIO) -> str:
         display.begin("epoch 1/2", total=3)
         display.advance()
         display.update("loss 1")
-        display.line("epoch 1/2  loss 1")
+        display.print("epoch 1/2  loss 1")
     return stream.getvalue()
 
 
@@ -73,5 +73,5 @@ def test_a_terminal_gets_a_bar_and_a_file_none(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_faults_are_said_when_told_to_be_quiet(capsys: pytest.CaptureFixture[str]):
-    Display(quiet=True).fault("00000.tfrecord: damaged")
+    Display(quiet=True).error("00000.tfrecord: damaged")
     assert capsys.readouterr() == ("", "00000.tfrecord: damaged\n")

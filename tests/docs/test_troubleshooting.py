@@ -22,7 +22,7 @@ from engine.runtime import session
 from engine.runtime.agreement import require_agreement
 from engine.runtime.device import Placement
 from engine.runtime.world import World
-from engine.step import Stepper
+from engine.step import TrainStep
 from models import heads
 from pipeline.decoders import dali_install as dali
 from tests.docs.markdown import ROOT, Command
@@ -168,12 +168,12 @@ def full_gpu(place: Place) -> None:
     def step(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    place.patch.setattr(Stepper, "step", step)
+    place.patch.setattr(TrainStep, "step", step)
     place.run(TRAIN + "name=x", 1)
 
 
 def full_machine(place: Place) -> None:
-    place.patch.setattr(Stepper, "step", lambda *_: np.zeros(2**57))
+    place.patch.setattr(TrainStep, "step", lambda *_: np.zeros(2**57))
     place.run(TRAIN + "name=x", 1)
 
 
@@ -221,7 +221,7 @@ def wrong_convolutions(place: Place) -> None:
 
 def unequal_shares(_: Place) -> None:
     with pytest.raises(UserError) as error:
-        World(0, 3).share(32)
+        World(0, 3).local_batch_size(32)
     print(error.value)
 
 

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from common.display import Display
 from configs.methods import CommonOptions
-from engine.runs.run_folder import RunLog
+from engine.runs.run_folder import RunFolder
 from engine.runtime.device import Placement
-from engine.runtime.session import Session, StopRequest
+from engine.runtime.session import RunContext, StopSignal
 from engine.runtime.world import World
 from engine.trainer import Trainer
 from models.fusion import Fit, FusionModel, FusionOutput
 from pipeline.batch import Batch
 from pipeline.loader import ClipLoader
-from pipeline.sampler import ONE_LOOK
+from pipeline.sampler import SINGLE_VIEW
 from tests import runs
 from tests.runs import MakeConfig
 
@@ -54,7 +54,7 @@ class FakeLoader:
         self.order = list(range(num_clips))
         self.delay, self.device, self.epoch = delay, device, 0
         self.skipped: list[str] = []
-        self.looks = ONE_LOOK
+        self.multi_view = SINGLE_VIEW
         self.classes, self.targets, self.source = {"label": None}, {"label": self.labels}, None
 
     def __len__(self) -> int:
@@ -78,21 +78,21 @@ MakeTrainer = Callable[..., Trainer]
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
+def session() -> Iterator[RunContext]:
     """One process on a CPU that prints nothing."""
-    with StopRequest() as stop, Display(quiet=True) as display:
-        yield Session(Placement(torch.device("cpu")), World(), display, stop)
+    with StopSignal() as stop, Display(quiet=True) as display:
+        yield RunContext(Placement(torch.device("cpu")), World(), display, stop)
 
 
 @pytest.fixture
-def trainer(config: MakeConfig, session: Session) -> MakeTrainer:
+def trainer(config: MakeConfig, session: RunContext) -> MakeTrainer:
     """A trainer of a TinyModel on fake clips, its folder opened."""
 
-    def make(*overrides: str, loader: FakeLoader | None = None, session: Session = session) -> Trainer:
+    def make(*overrides: str, loader: FakeLoader | None = None, session: RunContext = session) -> Trainer:
         settings = config("train.tensorboard=false", *overrides)  # there are no clips to show
         torch.manual_seed(0)
-        model = session.placement.place(TinyModel())
-        log = RunLog(settings, writes=True)
+        model = session.placement.move(TinyModel())
+        log = RunFolder(settings, writes=True)
         log.open(None, {})
         train_loader = cast(ClipLoader, loader or FakeLoader())
         return Trainer(settings, model, train_loader, cast(ClipLoader, FakeLoader()), session, log)

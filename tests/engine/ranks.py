@@ -70,7 +70,7 @@ def collect(world: World, split: str) -> dict[str, object]:
     return {
         "steps": joined(seen),
         "norm": norm | whole | sums,
-        "any": [world.any(world.rank == 2), world.any(False)],
+        "any": [world.any_rank(world.rank == 2), world.any_rank(False)],
         "sum": world.sum(torch.tensor(2.0**world.rank)),
     }
 

@@ -5,15 +5,15 @@ import torch
 
 from common.display import Display
 from engine.runtime.device import Placement, choose_placement
-from engine.runtime.session import Session, StopRequest
+from engine.runtime.session import RunContext, StopSignal
 from engine.runtime.world import World
 from tests.engine.conftest import FakeLoader, MakeTrainer
 
 pytestmark = pytest.mark.gpu
 
 
-def session_on(placement: Placement) -> Session:
-    return Session(placement, World(), Display(quiet=True), StopRequest())
+def session_on(placement: Placement) -> RunContext:
+    return RunContext(placement, World(), Display(quiet=True), StopSignal())
 
 
 def test_auto_takes_the_gpu_and_half_the_bits():

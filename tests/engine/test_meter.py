@@ -9,21 +9,21 @@ import torch
 from configs import UserError
 from engine.meter import Meter, describe, means
 from engine.runtime.world import World
-from engine.step import Measured
+from engine.step import StepOutput
 from pipeline.batch import Batch
 
 
-def measured(cls: float, aux: float, norm: float = 2.0) -> Measured:
+def measured(cls: float, aux: float, norm: float = 2.0) -> StepOutput:
     """A step whose first prediction is 0 and whose second is 1."""
     losses = {"cls": torch.tensor(cls), "aux": torch.tensor(aux)}
-    return Measured(losses, torch.eye(2), torch.tensor(norm))
+    return StepOutput(losses, torch.eye(2), torch.tensor(norm))
 
 
 def batch(labels: list[int], clips: list[int]) -> Batch:
     return Batch(None, None, torch.tensor(labels), torch.tensor(clips), torch.zeros(len(clips), dtype=torch.int64), ())
 
 
-def run(meter: Meter, steps: list[tuple[Measured, Batch]]) -> None:
+def run(meter: Meter, steps: list[tuple[StepOutput, Batch]]) -> None:
     for step, item in meter.timed(steps):
         meter.add(step, item)
 

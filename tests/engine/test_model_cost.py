@@ -12,7 +12,7 @@ from configs import load_config
 from configs.methods import METHODS, CommonOptions
 from configs.schema import ClipSection
 from engine import model_cost as memory
-from engine.model_cost import GIB, count_flops, count_training_bytes, describe_shortage, warn_of_shortage
+from engine.model_cost import GIB, count_flops, count_training_bytes, memory_short_message, warn_if_memory_short
 from models import FusionOutput, build_model
 from models.fusion import FusionModel
 from tests.engine.conftest import TinyModel
@@ -102,13 +102,13 @@ def test_activations_grow_with_the_batch_and_frozen_trunks_need_few(fusion: str)
 
 
 def test_the_warning_names_the_batch_size_that_fits() -> None:
-    text = describe_shortage(weights=GIB, activations=32 * GIB, available=9 * GIB, batch_size=32)
+    text = memory_short_message(weights=GIB, activations=32 * GIB, available=9 * GIB, batch_size=32)
     assert text == (
         "training takes at least 33.0 GiB a process (1.0 for gradients and optimizer, 32.0 for activations of 32 "
         "clips), 9.0 GiB are available; if it is killed, lower loader.batch_size or clip.num_frames: "
         "loader.batch_size=8 would fit"
     )
-    assert describe_shortage(2 * GIB, GIB, GIB, 1).endswith(": not even one clip would fit")
+    assert memory_short_message(2 * GIB, GIB, GIB, 1).endswith(": not even one clip would fit")
 
 
 def test_it_is_warned_of_when_there_is_less_than_that_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,13 +116,13 @@ def test_it_is_warned_of_when_there_is_less_than_that_alone(monkeypatch: pytest.
     monkeypatch.setattr(memory, "available_bytes", lambda: needed)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_shortage(Squares(), CLIP, 4)
+        warn_if_memory_short(Squares(), CLIP, 4)
     with pytest.warns(UserWarning, match=r"training takes at least .* a process .* are available"):
-        warn_of_shortage(Squares(), CLIP, 4, num_processes=2)
+        warn_if_memory_short(Squares(), CLIP, 4, num_processes=2)
 
 
 def test_nothing_is_counted_where_there_is_plainly_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 2**60)
     monkeypatch.setattr(memory, "count_training_bytes", None)
-    warn_of_shortage(Squares(), CLIP, 4)
+    warn_if_memory_short(Squares(), CLIP, 4)
     assert torch.is_grad_enabled()

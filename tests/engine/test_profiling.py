@@ -11,7 +11,7 @@ import torch
 
 from engine import profiling
 from engine.profiling import COSTLIEST, Training
-from engine.runtime.session import Session
+from engine.runtime.session import RunContext
 from pipeline.batch import Batch
 from tests.runs import CONFIG, SMALL, MakeConfig
 
@@ -23,7 +23,7 @@ def test_training_is_measured_beside_the_model_and_the_loader_alone(
     command = ["-c", str(CONFIG), *SMALL, f"data.shards={split.parent}", "--rounds", "1", "--batches", "2"]
     assert profiling.main([*command, "--trace", str(trace), "--json", str(report)]) == 0
     training = json.loads(report.read_text())
-    speeds = {name: figure["clips_per_s"] for name, figure in training["subjects"].items()}
+    speeds = {name: figure["clips_per_s"] for name, figure in training["candidates"].items()}
     assert list(speeds) == ["compute", "loader", "end to end"]
     assert training["limit"] == min(("compute", "loader"), key=speeds.__getitem__)
     assert 0 < training["data_wait"] < 1
@@ -39,7 +39,7 @@ def test_training_is_measured_beside_the_model_and_the_loader_alone(
 
 @pytest.mark.parametrize(("seconds", "least", "most"), [(0.0, 0.0, 0.5), (0.3, 0.5, 1.0)])
 def test_the_wait_for_a_slow_loader_is_seen(
-    seconds: float, least: float, most: float, config: MakeConfig, session: Session, monkeypatch: pytest.MonkeyPatch
+    seconds: float, least: float, most: float, config: MakeConfig, session: RunContext, monkeypatch: pytest.MonkeyPatch
 ):
     training = Training(config("model.fusion=rgb"), "train", session)
     monkeypatch.setattr(training, "_batches", slowly(training, seconds))
@@ -58,7 +58,7 @@ def slowly(training: Training, seconds: float) -> Callable[[], Iterator[Batch]]:
     return batches
 
 
-def test_a_method_that_looks_at_one_stream_is_fed_one(config: MakeConfig, session: Session):
+def test_a_method_that_looks_at_one_stream_is_fed_one(config: MakeConfig, session: RunContext):
     batch = Training(config("model.fusion=flow"), "train", session)._random_batch()
     assert batch.rgb is None
     assert batch.flow is not None

@@ -20,9 +20,9 @@ import train
 from configs import Config, UserError
 from engine.loaders import open_loader
 from engine.runs.checkpoint import load_checkpoint
-from engine.runtime.session import Session
-from engine.short_training import Parts, ShortTraining, hold_out
-from engine.step import Stepper
+from engine.runtime.session import RunContext
+from engine.short_training import HoldoutSplit, ShortTraining, split_by_video
+from engine.step import TrainStep
 from pipeline.loader import ClipLoader
 from tests.estimating import Estimating, first_loss
 from tests.runs import MakeArguments, MakeConfig
@@ -43,7 +43,7 @@ def model(settings: Config) -> Estimating:
 
 
 @pytest.fixture
-def split(settings: Config, model: Estimating, session: Session) -> Iterator[ClipLoader]:
+def split(settings: Config, model: Estimating, session: RunContext) -> Iterator[ClipLoader]:
     """The run's own training loader: 12 clips of 4 videos."""
     with open_loader(settings, "train", model, session, train=True) as loader:
         yield loader
@@ -57,7 +57,7 @@ def estimating(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def parts_of(split: ClipLoader, holdout: float = 0.25) -> Any:
-    return hold_out(split.table.video_id.tolist(), split.labels, subset=1.0, holdout=holdout, seed=0)
+    return split_by_video(split.table.video_id.tolist(), split.labels, subset=1.0, holdout=holdout, seed=0)
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def loss_of(model: Estimating, split: ClipLoader, clips: np.ndarray) -> float:
 
 
 def test_losses_are_means_over_all_clips_of_each_part_before_and_after(
-    settings: Config, model: Estimating, split: ClipLoader, session: Session
+    settings: Config, model: Estimating, split: ClipLoader, session: RunContext
 ):
     parts = parts_of(split)
     assert (len(parts.train), len(parts.holdout)) == (9, 3)  # neither is a multiple of the batch size, 4
@@ -82,16 +82,16 @@ def test_losses_are_means_over_all_clips_of_each_part_before_and_after(
 
 
 def test_it_learns_from_the_clips_that_are_not_held_out(
-    settings: Config, model: Estimating, split: ClipLoader, session: Session, monkeypatch: pytest.MonkeyPatch
+    settings: Config, model: Estimating, split: ClipLoader, session: RunContext, monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[int] = []
-    real = Stepper.step
+    real = TrainStep.step
 
-    def step(self: Stepper, batch: Any, number: int) -> Any:
+    def step(self: TrainStep, batch: Any, number: int) -> Any:
         seen.extend(batch.clips.tolist())
         return real(self, batch, number)
 
-    monkeypatch.setattr(Stepper, "step", step)
+    monkeypatch.setattr(TrainStep, "step", step)
     ShortTraining(0, settings, session, split)(model, first_loss, epochs=4, subset=1.0, holdout=0.25)
     parts = parts_of(split)
     assert set(seen) == set(parts.train)
@@ -99,7 +99,7 @@ def test_it_learns_from_the_clips_that_are_not_held_out(
 
 
 def test_a_head_that_the_loss_does_not_look_at_stays_as_it_is(
-    settings: Config, model: Estimating, split: ClipLoader, session: Session
+    settings: Config, model: Estimating, split: ClipLoader, session: RunContext
 ):
     before = copy.deepcopy(model.state_dict())
     ShortTraining(0, settings, session, split)(model, first_loss, epochs=1, subset=1.0, holdout=0.25)
@@ -108,7 +108,7 @@ def test_a_head_that_the_loss_does_not_look_at_stays_as_it_is(
 
 
 def test_too_few_clips_for_a_step_say_the_way_out(
-    config: MakeConfig, model: Estimating, split: ClipLoader, session: Session
+    config: MakeConfig, model: Estimating, split: ClipLoader, session: RunContext
 ):
     fit = ShortTraining(0, config("model.fusion=rgb", "loader.batch_size=10"), session, split)
     with pytest.raises(UserError, match=r"the 9 clips that are not held out do not fill one step of 10; use more"):
@@ -140,7 +140,7 @@ def test_a_signal_in_it_ends_the_run_and_resuming_equals_never_stopping(
         return [*arguments("model.fusion=rgb", RATE, f"name={name}"), "--quiet"]
 
     assert train.main(command("whole")) == 0
-    owner, name = (Stepper, "step") if moment == "a step" else (ShortTraining, "_mean_loss")
+    owner, name = (TrainStep, "step") if moment == "a step" else (ShortTraining, "_mean_loss")
     real = getattr(owner, name)
 
     def stop(*arguments: Any) -> Any:
@@ -161,15 +161,15 @@ def test_a_signal_in_it_ends_the_run_and_resuming_equals_never_stopping(
 def test_what_was_found_out_is_logged_saved_and_not_repeated(
     arguments: MakeArguments, estimating: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    real = Stepper.step
+    real = TrainStep.step
 
-    def crash_in_the_run(self: Stepper, batch: Any, number: int) -> Any:
+    def crash_in_the_run(self: TrainStep, batch: Any, number: int) -> Any:
         if isinstance(self.module.losses, type(self.module.model.losses)):  # the model's own: no short training
             raise MemoryError("killed")
         return real(self, batch, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stepper, "step", crash_in_the_run)
+        patch.setattr(TrainStep, "step", crash_in_the_run)
         with pytest.raises(MemoryError):
             train.main(arguments("model.fusion=rgb", "--quiet"))
     assert train.main([*arguments("model.fusion=rgb"), "--resume", "--quiet"]) == 0
@@ -233,14 +233,14 @@ def random_clips(seed: int) -> tuple[list[bytes], np.ndarray]:
     return clips(*(tuple(rng.multinomial(rng.integers(1, 41), shares)) for _ in range(30)))
 
 
-def sides(parts: Parts, videos: list[bytes]) -> list[set[bytes]]:
+def sides(parts: HoldoutSplit, videos: list[bytes]) -> list[set[bytes]]:
     return [{videos[position] for position in part} for part in parts]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_video_is_on_one_side_and_every_class_on_both(seed: int):
     videos, labels = random_clips(seed)
-    parts = hold_out(videos, labels, subset=1.0, holdout=0.2, seed=seed)
+    parts = split_by_video(videos, labels, subset=1.0, holdout=0.2, seed=seed)
     assert sorted(np.concatenate(parts)) == list(range(len(videos)))
     train, held = sides(parts, videos)
     assert not train & held
@@ -252,7 +252,7 @@ def test_a_video_is_on_one_side_and_every_class_on_both(seed: int):
 
 def test_a_subset_has_its_share_of_every_class():
     videos, labels = clips((40, 8), (40, 8), (40, 8), (40, 8))
-    parts = hold_out(videos, labels, subset=0.25, holdout=0.5, seed=0)
+    parts = split_by_video(videos, labels, subset=0.25, holdout=0.5, seed=0)
     used = np.concatenate(parts)
     assert np.bincount(labels[used]).tolist() == [40, 8]
     assert len(set(used)) == len(used)
@@ -260,7 +260,7 @@ def test_a_subset_has_its_share_of_every_class():
 
 def test_the_parts_follow_from_the_seed():
     videos, labels = random_clips(0)
-    one, again, other = (hold_out(videos, labels, subset=0.5, holdout=0.2, seed=seed) for seed in (1, 1, 2))
+    one, again, other = (split_by_video(videos, labels, subset=0.5, holdout=0.2, seed=seed) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
     assert not np.array_equal(one.holdout, other.holdout)
 
@@ -269,17 +269,17 @@ def test_videos_are_chosen_by_what_they_hold():
     # Half of each class: the first with the last, or the two in the middle.
     videos, labels = clips((3, 1), (2, 2), (2, 2), (1, 3))
     for seed in range(5):
-        _, held = sides(hold_out(videos, labels, subset=1.0, holdout=0.5, seed=seed), videos)
+        _, held = sides(split_by_video(videos, labels, subset=1.0, holdout=0.5, seed=seed), videos)
         assert held in ({b"P01_00", b"P01_03"}, {b"P01_01", b"P01_02"})
 
 
 def test_a_class_of_one_video_cannot_be_on_both_sides_but_the_others_are():
     videos, labels = clips((4, 4, 0), (4, 4, 0), (4, 4, 2))
-    parts = hold_out(videos, labels, subset=1.0, holdout=0.3, seed=0)
+    parts = split_by_video(videos, labels, subset=1.0, holdout=0.3, seed=0)
     assert {0, 1} <= set(labels[parts.train])
     assert {0, 1} <= set(labels[parts.holdout])
 
 
 def test_one_video_alone_cannot_be_split():
     with pytest.raises(UserError, match=r"all of its 6 clips are of the video P01_00, so no video can be held out"):
-        hold_out(*clips((3, 3)), subset=1.0, holdout=0.2, seed=0)
+        split_by_video(*clips((3, 3)), subset=1.0, holdout=0.2, seed=0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from configs import load_config
 from engine.runtime.device import Placement
 from engine.runtime.world import World
-from engine.step import Stepper
+from engine.step import TrainStep
 from models import FUSIONS, build_model
 from pipeline.batch import Batch
 from tests.engine.waits import CountCalls, CountOperations
@@ -19,18 +19,18 @@ from tests.runs import CONFIG
 SMALL = {"width": 0.05, "num_classes": 6}
 
 
-def stepper_of(fusion: str, precision: str = "fp32", broken: tuple[int, ...] = ()) -> Stepper:
+def stepper_of(fusion: str, precision: str = "fp32", broken: tuple[int, ...] = ()) -> TrainStep:
     """A stepper; the losses of the steps whose numbers are in `broken` have no finite gradient."""
     torch.manual_seed(0)
     placement = Placement(torch.device("cpu"), precision)
-    model = placement.place(build_model(fusion, **SMALL))
+    model = placement.move(build_model(fusion, **SMALL))
     calls = iter(range(100))
 
     def losses(*arguments: Any) -> dict[str, Tensor]:
         factor = float("inf") if next(calls) in broken else 1.0
         return {name: loss * factor for name, loss in model.losses(*arguments).items()}
 
-    stepper = Stepper(model, losses, load_config(CONFIG).train, 0, placement, World())
+    stepper = TrainStep(model, losses, load_config(CONFIG).train, 0, placement, World())
     if precision == "fp16":  # else the first steps would be spent on finding a scale that these few values bear
         stepper.scaler.load_state_dict(stepper.scaler.state_dict() | {"scale": 8.0})
     stepper.train_mode()
@@ -73,7 +73,7 @@ def test_what_a_step_learns_follows_from_its_number():
     assert not torch.equal(norms[0], norms[2])
 
 
-def state_of(stepper: Stepper) -> dict[str, Tensor]:
+def state_of(stepper: TrainStep) -> dict[str, Tensor]:
     """Weights, statistics and the optimizer's moments and counts, under names of their own."""
     optimizer = stepper.optimizer.state_dict()["state"]
     moments = {f"{n}.{name}": value for n, state in optimizer.items() for name, value in state.items()}

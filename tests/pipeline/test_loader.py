@@ -21,11 +21,11 @@ from common.errors import UserError
 from configs import load_config
 from pipeline import loader as loader_module
 from pipeline.batch import Batch
-from pipeline.fetcher import Prepared
+from pipeline.fetcher import EncodedBatch
 from pipeline.format.index import ShardError, Target
 from pipeline.format.split import open_split
 from pipeline.loader import ClipLoader
-from pipeline.sampler import Slot, View, epoch_order
+from pipeline.sampler import BatchPlan, View, epoch_order
 from tests.conftest import ROOT, VIDEOS, Packer
 from tests.trees import Video
 
@@ -338,9 +338,9 @@ def test_each_look_shows_its_own_frames_and_place(split: Path, sources: dict[str
         assert len(loader) == len(batches) == 3
     for batch in batches:
         assert_equal_to_sources(batch, loader, sources)
-        assert batch.looks.tolist() == [view.look for view in batch.views]
-    seen = [pair for b in batches for pair in zip(b.clips.tolist(), b.looks.tolist(), strict=True)]
-    assert seen == [(clip, look) for clip in (1, 6) for look in range(6)]
+        assert batch.view_ids.tolist() == [view.view_index for view in batch.views]
+    seen = [pair for b in batches for pair in zip(b.clips.tolist(), b.view_ids.tolist(), strict=True)]
+    assert seen == [(clip, view_index) for clip in (1, 6) for view_index in range(6)]
     views = [view for batch in batches for view in batch.views]
     assert len({(view.frames.tobytes(), view.left) for view in views}) == 6
 
@@ -442,8 +442,8 @@ def test_streams_that_are_not_synchronized_are_cropped_and_mirrored_apart(
 
 
 def flow_views(loader: ClipLoader) -> Iterator[tuple[View, ...]]:
-    for slot in loader.schedule.slots(0, 0):
-        yield loader.preparer.prepare(slot).views_of["flow"]
+    for plan in loader.sampler.batches(0, 0):
+        yield loader.fetcher.fetch(plan).views_of["flow"]
 
 
 def test_in_evaluation_all_streams_are_synchronized(split: Path) -> None:
@@ -549,18 +549,18 @@ def test_a_file_that_dali_refuses_is_one_line(packer: Packer) -> None:
     """Checked by its header alone, a JPEG may still have nothing to decode in it."""
     split = packer([Video("P01_01")], "data.check=header")
     with ClipLoader(split, **SMALL, train=False, decoder="dali") as loader:
-        jpeg = loader.preparer.reader.read(0, np.array([0]))["rgb"][0][0]
+        jpeg = loader.fetcher.reader.read(0, np.array([0]))["rgb"][0][0]
         broken = jpeg.copy()
         scan = broken.tobytes().find(b"\xff\xda")
         broken[scan + 4 : scan + 12] = 0
-        original = loader.preparer.prepare
+        original = loader.fetcher.prepare
 
-        def prepare(slot: Slot) -> Prepared:
-            prepared = original(slot)
+        def prepare(plan: BatchPlan) -> EncodedBatch:
+            prepared = original(plan)
             prepared.stored["rgb"][0] = broken
             return prepared
 
-        loader.preparer.prepare = prepare  # type: ignore[method-assign]
+        loader.fetcher.prepare = prepare  # type: ignore[method-assign]
         with pytest.raises(ShardError, match=r"clips P01_01_0, P01_01_1: \w.+; python preprocess/pack.py") as caught:
             next(iter(loader))
     assert "\n" not in str(caught.value)

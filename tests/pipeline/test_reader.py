@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 
-from pipeline.batch_sampler import Schedule
-from pipeline.fetcher import Preparer
+from pipeline.batch_sampler import BatchSampler
+from pipeline.fetcher import ClipFetcher
 from pipeline.format.split import Split, open_split
 from pipeline.format.tfrecord import RECORD_FOOTER, RECORD_HEADER, masked_crc
 from pipeline.reader import ClipReader, CorruptClipError
@@ -106,11 +106,11 @@ def test_far_parts_are_asked_for_on_their_own(opened: Split) -> None:
 
 
 def test_announcing_keeps_the_slots_and_runs_ahead(opened: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    announced: list[int] = []
-    monkeypatch.setattr(ClipReader, "announce", lambda self, clip, frames: announced.append(clip))
-    schedule = Schedule(2, 1, rank=0, world_size=1, seed=0, train=True)
-    preparer = Preparer(ClipReader(opened, ("rgb",)), ViewOptions(8, 48), schedule)
-    wanted = list(islice(schedule.slots_from(next(schedule.slots(0, 0))), 4))
-    slots = preparer.announced(iter(wanted), ahead=2)
-    assert next(slots).is_same(wanted[0])
-    assert announced == [int(slot.clips[0]) for slot in wanted[:3]]
+    read_ahead: list[int] = []
+    monkeypatch.setattr(ClipReader, "read_ahead", lambda self, clip, frames: read_ahead.append(clip))
+    sampler = BatchSampler(2, 1, rank=0, world_size=1, seed=0, train=True)
+    fetcher = ClipFetcher(ClipReader(opened, ("rgb",)), ViewOptions(8, 48), sampler)
+    wanted = list(islice(sampler.batches_from(next(sampler.batches(0, 0))), 4))
+    plans = fetcher.read_ahead(iter(wanted), ahead=2)
+    assert next(plans).is_same(wanted[0])
+    assert read_ahead == [int(plan.clips[0]) for plan in wanted[:3]]

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from pipeline.sampler import (
-    Looks,
+    MultiView,
     View,
     ViewOptions,
     draw_view,
+    epoch_batches,
     epoch_order,
-    epoch_slots,
     jittered_frames,
     uniform_frames,
 )
@@ -28,7 +28,7 @@ def view(clip: int = 0, options: ViewOptions = OPTIONS, *, seed: int = 0, epoch:
 def taken(num_clips: int, epoch: int = 0, position: int = 0, **sizes: int) -> list[list[int]]:
     sizes = {"batch_size": 4, "rank": 0, "world_size": 1, "train": True} | sizes
     order = epoch_order(num_clips, seed=0, epoch=epoch, train=bool(sizes["train"]))
-    return [slot.clips.tolist() for slot in epoch_slots(order, epoch=epoch, position=position, **sizes)]
+    return [plan.clips.tolist() for plan in epoch_batches(order, epoch=epoch, position=position, **sizes)]
 
 
 def test_imports_neither_torch_nor_dali() -> None:
@@ -143,19 +143,22 @@ def evaluated(options: ViewOptions) -> View:
     return draw_view(7, options, num_stored=16, height=64, width=96, seed=9, epoch=4, train=False)
 
 
-def looks_at(looks: Looks, num_stored: int = 16, height: int = 64, width: int = 96) -> list[View]:
+def looks_at(multi_view: MultiView, num_stored: int = 16, height: int = 64, width: int = 96) -> list[View]:
     shape = {"num_stored": num_stored, "height": height, "width": width, "seed": 0, "epoch": 0, "train": False}
-    return [draw_view(7, OPTIONS, **shape, looks=looks, look=look) for look in range(looks.per_clip)]
+    return [
+        draw_view(7, OPTIONS, **shape, multi_view=multi_view, view_index=view_index)
+        for view_index in range(multi_view.per_clip)
+    ]
 
 
 def test_views_deal_out_the_stored_frames_in_turn() -> None:
-    views = looks_at(Looks(views=5), num_stored=40)  # 5 x 8 = 40: each stored frame once
+    views = looks_at(MultiView(num_temporal=5), num_stored=40)  # 5 x 8 = 40: each stored frame once
     assert [v.frames.tolist() for v in views] == [list(range(first, 40, 5)) for first in range(5)]
-    assert [v.look for v in views] == list(range(5))
+    assert [v.view_index for v in views] == list(range(5))
 
 
 def test_views_of_fewer_frames_than_asked_for_are_in_order_and_inside() -> None:
-    for v in looks_at(Looks(views=10), num_stored=5):
+    for v in looks_at(MultiView(num_temporal=10), num_stored=5):
         assert len(v.frames) == 8
         assert (np.diff(v.frames) >= 0).all()
         assert {v.frames[0], v.frames[-1]} <= {0, 3, 4}
@@ -168,22 +171,22 @@ def test_views_of_fewer_frames_than_asked_for_are_in_order_and_inside() -> None:
 def test_crops_lie_at_both_ends_and_the_middle_of_the_longer_side(
     height: int, width: int, places: list[tuple[int, int]]
 ) -> None:
-    assert [(v.top, v.left) for v in looks_at(Looks(crops=3), height=height, width=width)] == places
+    assert [(v.top, v.left) for v in looks_at(MultiView(num_spatial=3), height=height, width=width)] == places
 
 
 def test_every_view_is_seen_through_every_crop() -> None:
-    both = looks_at(Looks(views=2, crops=3), num_stored=40)
-    times = [v.frames.tolist() for v in looks_at(Looks(views=2), num_stored=40)]
-    places = [v.left for v in looks_at(Looks(crops=3), num_stored=40)]
+    both = looks_at(MultiView(num_temporal=2, num_spatial=3), num_stored=40)
+    times = [v.frames.tolist() for v in looks_at(MultiView(num_temporal=2), num_stored=40)]
+    places = [v.left for v in looks_at(MultiView(num_spatial=3), num_stored=40)]
     assert [(v.frames.tolist(), v.left) for v in both] == [(time, place) for time in times for place in places]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_ranks_share_the_looks_at_clips_each_once(world_size: int) -> None:
     sizes = {"epoch": 0, "position": 0, "batch_size": 4, "world_size": world_size, "train": False, "per_clip": 6}
-    slots = [slot for rank in range(world_size) for slot in epoch_slots(np.array([3, 5, 8]), rank=rank, **sizes)]
-    looks = [pair for slot in slots for pair in zip(slot.clips.tolist(), slot.looks.tolist(), strict=True)]
-    assert sorted(looks) == [(clip, look) for clip in (3, 5, 8) for look in range(6)]
+    plans = [plan for rank in range(world_size) for plan in epoch_batches(np.array([3, 5, 8]), rank=rank, **sizes)]
+    looks = [pair for plan in plans for pair in zip(plan.clips.tolist(), plan.view_ids.tolist(), strict=True)]
+    assert sorted(looks) == [(clip, view_index) for clip in (3, 5, 8) for view_index in range(6)]
 
 
 def test_uniform_frames_are_those_of_the_published_code() -> None:

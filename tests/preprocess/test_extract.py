@@ -412,7 +412,7 @@ def test_one_long_video_gets_all_cores_and_many_get_one_each(tmp_path: Path) -> 
         todo = {file: VideoTask(Path(file), tmp_path, "own", file, ExtractOptions()) for file in files}
         tasks = extract_job.share_out(todo, dict(zip(files, sizes, strict=True)), num_cores=8)
         assert [sizes[files.index(file)] for file in tasks] == sorted(sizes, reverse=True)
-        assert [task.slot for task in tasks.values()] == list(range(len(sizes)))
+        assert [task.plan for task in tasks.values()] == list(range(len(sizes)))
         return [tasks[file].num_threads for file in files]
 
     assert threads(1000) == [8]

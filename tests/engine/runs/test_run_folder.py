@@ -11,10 +11,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from configs import ConfigError, UserError
 from engine.runs.checkpoint import load_checkpoint, plain_config, save_checkpoint
-from engine.runs.run_folder import RunLog
+from engine.runs.run_folder import RunFolder
 from tests.runs import MakeConfig
 
-Begin = Callable[..., RunLog]
+Begin = Callable[..., RunFolder]
 STATE = {"model": {"w": torch.zeros(1)}, "counters": {"step": 7}}
 
 
@@ -22,8 +22,8 @@ STATE = {"model": {"w": torch.zeros(1)}, "counters": {"step": 7}}
 def begin(config: MakeConfig) -> Begin:
     """Open a run's folder."""
 
-    def make(*overrides: str, resume: bool = False) -> RunLog:
-        run = RunLog(config(*overrides), writes=True)
+    def make(*overrides: str, resume: bool = False) -> RunFolder:
+        run = RunFolder(config(*overrides), writes=True)
         run.check(resume)
         run.open(run.load() if resume else None, {})
         return run
@@ -34,13 +34,13 @@ def begin(config: MakeConfig) -> Begin:
 def test_a_run_that_exists_is_not_overwritten(config: MakeConfig, begin: Begin):
     begin()
     with pytest.raises(ConfigError, match=r"runs/xnorm: this run exists already; .* --resume, or choose another name="):
-        RunLog(config(), writes=True).check(resume=False)
-    RunLog(config("name=other"), writes=True).check(resume=False)
+        RunFolder(config(), writes=True).check(resume=False)
+    RunFolder(config("name=other"), writes=True).check(resume=False)
 
 
 def test_nothing_to_resume_is_said(config: MakeConfig):
     with pytest.raises(ConfigError, match=r"runs/xnorm: there is no run to resume here; leave out --resume"):
-        RunLog(config(), writes=True).check(resume=True)
+        RunFolder(config(), writes=True).check(resume=True)
 
 
 @pytest.mark.parametrize("saved", [True, False])
@@ -48,14 +48,14 @@ def test_a_changed_config_is_refused_with_both_values(config: MakeConfig, begin:
     run = begin()
     if saved:
         run.save_last(STATE)
-    changed = RunLog(config("train.lr=0.5", "model.dropout=0.3"), writes=True)
+    changed = RunFolder(config("train.lr=0.5", "model.dropout=0.3"), writes=True)
     with pytest.raises(ConfigError, match=r"model.dropout: was 0.1, is 0.3; train.lr: was 0.0001, is 0.5; undo that"):
         changed.check(resume=True)
 
 
 def test_what_changes_no_result_may_change(config: MakeConfig, begin: Begin):
     begin().save_last(STATE)
-    again = RunLog(config("loader.num_threads=3", "loader.prefetch=5", "train.epochs=9"), writes=True)
+    again = RunFolder(config("loader.num_threads=3", "loader.prefetch=5", "train.epochs=9"), writes=True)
     again.check(resume=True)
     state = again.load()
     assert state is not None
@@ -65,7 +65,7 @@ def test_what_changes_no_result_may_change(config: MakeConfig, begin: Begin):
 def test_a_run_killed_before_its_first_checkpoint_starts_at_the_beginning(config: MakeConfig, begin: Begin):
     run = begin()
     run.log("train", {"step": 1, "loss": 1.0})
-    RunLog(config(), writes=True).check(resume=True)
+    RunFolder(config(), writes=True).check(resume=True)
     again = begin(resume=True)
     assert again.metrics.read_text() == ""
 
@@ -96,7 +96,7 @@ def test_a_checkpoint_has_the_resolved_config(config: MakeConfig, begin: Begin):
 
 
 def test_other_ranks_write_nothing(config: MakeConfig):
-    run = RunLog(config(), writes=False)
+    run = RunFolder(config(), writes=False)
     run.open(None, {})
     run.log("train", {"step": 1})
     run.save_last(STATE)
@@ -122,7 +122,7 @@ def test_a_finished_run_that_goes_on_keeps_its_summary_until_there_is_another(
     run.save_last(STATE)
     assert not run.finished
     run.summarize(SUMMARY)
-    assert RunLog(config(*few), writes=True).finished
+    assert RunFolder(config(*few), writes=True).finished
     again = begin(*few, more, resume=True)
     assert not again.finished
     assert json.loads(again.summary.read_text()) == SUMMARY
@@ -141,11 +141,11 @@ def test_fewer_epochs_than_are_trained_are_refused(begin: Begin, config: MakeCon
     for epoch in (1, 2, 3):
         run.log("val", {"epoch": epoch, "step": epoch, "top1": 0.5})
     run.save_last(STATE)
-    RunLog(config("train.epochs=3"), writes=True).check(resume=True)
+    RunFolder(config("train.epochs=3"), writes=True).check(resume=True)
     with pytest.raises(
         ConfigError, match=r"train.epochs: found 2, but 3 epochs are trained already; allowed: 3 and more"
     ):
-        RunLog(config("train.epochs=2"), writes=True).check(resume=True)
+        RunFolder(config("train.epochs=2"), writes=True).check(resume=True)
 
 
 @pytest.mark.parametrize("trace", ["a later epoch", "best.pt"])
@@ -159,7 +159,7 @@ def test_a_trained_run_whose_last_pt_is_gone_does_not_start_over(begin: Begin, c
     with pytest.raises(
         ConfigError, match=r"last.pt: missing, so that this run, which was in epoch [12], cannot go on;"
     ):
-        RunLog(config(), writes=True).check(resume=True)
+        RunFolder(config(), writes=True).check(resume=True)
 
 
 @pytest.mark.parametrize("fault", ["damaged", "missing"])
@@ -196,7 +196,7 @@ def test_a_checkpoint_of_another_version_is_refused(begin: Begin):
 
 
 def test_splits_that_changed_are_refused_by_name(begin: Begin, config: MakeConfig):
-    run = RunLog(config(), writes=True)
+    run = RunFolder(config(), writes=True)
     run.open(None, {"train": 1, "val": 2})
     run.save_last(STATE)
     state = run.load()
@@ -219,17 +219,17 @@ def test_a_line_that_was_cut_off_is_mended(begin: Begin):
 
 
 def test_a_second_process_is_refused_and_leaves_nothing_of_its_own(config: MakeConfig):
-    one, other = (RunLog(config(), writes=True) for _ in range(2))
+    one, other = (RunFolder(config(), writes=True) for _ in range(2))
     with one.locked():
         with pytest.raises(UserError, match=r"runs/xnorm: another process is writing here"), other.locked():
             pass
-        with RunLog(config("name=other"), writes=True).locked(), RunLog(config(), writes=False).locked():
+        with RunFolder(config("name=other"), writes=True).locked(), RunFolder(config(), writes=False).locked():
             one.check(resume=False)  # the lock alone is no run
     assert not one.folder.parent.exists()
 
 
 def test_a_scratch_file_is_no_run(config: MakeConfig):
-    run = RunLog(config(), writes=True)
+    run = RunFolder(config(), writes=True)
     run.folder.mkdir(parents=True)
     (run.folder / ".config.yaml.1.tmp").touch()
     assert not run.exists
@@ -264,7 +264,7 @@ def test_pictures_of_steps_that_were_taken_anew_are_left_out_too(begin: Begin):
 def test_nothing_is_drawn_where_nobody_looks(begin: Begin, config: MakeConfig):
     drawn: list[object] = []
     begin("train.tensorboard=false").show("val/confusion", drawn.append, 1)
-    RunLog(config("name=other"), writes=False).show("val/confusion", drawn.append, 1)
+    RunFolder(config("name=other"), writes=False).show("val/confusion", drawn.append, 1)
     assert drawn == []
 
 

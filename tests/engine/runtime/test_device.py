@@ -49,17 +49,17 @@ def test_a_gpu_that_is_not_there_is_refused():
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system cannot forget a peak")
 def test_peak_memory_has_what_was_held_and_can_start_anew():
     placement, size = Placement(torch.device("cpu")), 2**27
-    placement.forget_peak_memory()
+    placement.reset_peak_memory()
     before = placement.peak_memory()
     held = torch.ones(size, dtype=torch.uint8)
     peak = placement.peak_memory()
     assert peak > before + size // 2
     del held
     assert placement.peak_memory() == peak
-    placement.forget_peak_memory()
+    placement.reset_peak_memory()
     assert placement.peak_memory() < peak - size // 2
 
 
 def test_channels_lie_last_on_every_device():
-    convolution = choose_placement("auto", "auto").place(torch.nn.Conv3d(3, 4, 3))
+    convolution = choose_placement("auto", "auto").move(torch.nn.Conv3d(3, 4, 3))
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last_3d)

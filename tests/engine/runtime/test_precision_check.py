@@ -12,7 +12,7 @@ from configs import Config, UserError
 from engine.runtime import precision_check
 from engine.runtime.device import Placement
 from engine.runtime.precision_check import LIMIT, Convolution, check_convolutions, compare, find_convolutions
-from engine.runtime.session import Session
+from engine.runtime.session import RunContext
 from engine.runtime.world import World
 from models import FusionModel, build_model
 from tests.runs import MakeConfig
@@ -29,9 +29,9 @@ def _without_onednn() -> Iterator[None]:
 
 
 @pytest.fixture
-def half(session: Session) -> Session:
+def half(session: RunContext) -> RunContext:
     """A session as a GPU would have it, on this machine's CPU."""
-    return Session(Placement(torch.device("cpu"), "bf16"), World(), session.display, session.stop)
+    return RunContext(Placement(torch.device("cpu"), "bf16"), World(), session.display, session.stop)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def weight_gradient(factor: float) -> Fault:
 
 
 def test_sound_convolutions_pass_and_leave_the_model_and_the_random_numbers_as_they_were(
-    model: FusionModel, settings: Config, half: Session
+    model: FusionModel, settings: Config, half: RunContext
 ) -> None:
     before, random = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
     check_convolutions(model, settings, half)
@@ -102,7 +102,7 @@ def test_sound_convolutions_pass_and_leave_the_model_and_the_random_numbers_as_t
     ids=["nan", "a wrong value", "weights' gradient"],
 )
 def test_a_faulty_convolution_ends_the_run_with_its_name_and_figures(
-    fault: Fault, figures: str, model: FusionModel, settings: Config, half: Session, faulty: Callable[[Fault], None]
+    fault: Fault, figures: str, model: FusionModel, settings: Config, half: RunContext, faulty: Callable[[Fault], None]
 ) -> None:
     faulty(fault)
     names = r"rgb_enc\.\S+\.conv3d"
@@ -111,7 +111,7 @@ def test_a_faulty_convolution_ends_the_run_with_its_name_and_figures(
 
 
 def test_scoring_looks_at_outputs_alone(
-    model: FusionModel, settings: Config, half: Session, faulty: Callable[[Fault], None]
+    model: FusionModel, settings: Config, half: RunContext, faulty: Callable[[Fault], None]
 ) -> None:
     faulty(weight_gradient(1.1))
     check_convolutions(model, settings, half, training=False)
@@ -120,7 +120,7 @@ def test_scoring_looks_at_outputs_alone(
         check_convolutions(model, settings, half, training=False)
 
 
-def test_fp32_is_not_looked_at(model: FusionModel, settings: Config, session: Session, faulty: Callable) -> None:
+def test_fp32_is_not_looked_at(model: FusionModel, settings: Config, session: RunContext, faulty: Callable) -> None:
     faulty(one_value(torch.nan))
     check_convolutions(model, settings, session)
 
@@ -137,7 +137,7 @@ def test_each_kind_of_convolution_is_found_once_with_its_real_input(model: Fusio
 
 
 def measured_sizes(
-    num_clips: int, model: FusionModel, settings: Config, half: Session, monkeypatch: pytest.MonkeyPatch
+    num_clips: int, model: FusionModel, settings: Config, half: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[int], float]:
     """The clips that each convolution is compared on, and the seconds: a thousandth each, and one for 10^9 products."""
     clock, sizes = SimpleNamespace(now=0.0), []
@@ -155,7 +155,7 @@ def measured_sizes(
 
 
 def test_all_clips_are_compared_where_the_time_allows(
-    model: FusionModel, settings: Config, half: Session, monkeypatch: pytest.MonkeyPatch
+    model: FusionModel, settings: Config, half: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes, seconds = measured_sizes(64, model, settings, half, monkeypatch)
     assert set(sizes) == {64}
@@ -164,7 +164,7 @@ def test_all_clips_are_compared_where_the_time_allows(
 
 @pytest.mark.parametrize("num_clips", [256, 2048])
 def test_fewer_clips_are_compared_at_once_where_all_would_take_more_than_two_seconds(
-    num_clips: int, model: FusionModel, settings: Config, half: Session, monkeypatch: pytest.MonkeyPatch
+    num_clips: int, model: FusionModel, settings: Config, half: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes, seconds = measured_sizes(num_clips, model, settings, half, monkeypatch)
     assert sizes[0] == num_clips

@@ -1,4 +1,4 @@
-"""Processes meet, attempt after attempt, in a store that forgets nothing."""
+"""Processes rendezvous, attempt after attempt, in a store that forgets nothing."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ from torch.distributed import HashStore, TCPStore
 
 import train
 from configs import ConfigError, UserError
-from engine.runtime.rendezvous import find_job, meet, open_store, read_environment
+from engine.runtime.rendezvous import TorchrunJob, open_store, read_environment, rendezvous
 from tests import runs
 from tests.runs import MakeArguments
 
@@ -22,7 +22,7 @@ GIVEN = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_POR
 
 
 def attempt(store: HashStore, ranks: list[int]) -> list[str]:
-    """Let `ranks` meet, coming in that order; return what each then finds where the first of them put it."""
+    """Let `ranks` rendezvous, coming in that order; return what each then finds where the first of them put it."""
     turns = [threading.Event() for _ in ranks]
     turns[0].set()
 
@@ -30,7 +30,7 @@ def attempt(store: HashStore, ranks: list[int]) -> list[str]:
         turns[position].wait()
         if position + 1 < len(ranks):
             threading.Timer(0.1, turns[position + 1].set).start()
-        shared = meet(store, ranks[position], len(ranks), LIMIT)
+        shared = rendezvous(store, ranks[position], len(ranks), LIMIT)
         if position == 0:
             shared.set("secret", str(ranks))
         return shared.get("secret").decode()
@@ -49,18 +49,18 @@ def test_each_attempt_has_keys_of_its_own_whoever_comes_first() -> None:
 def test_who_waits_in_vain_says_so() -> None:
     store = HashStore()
     attempt(store, [0, 1])
-    with pytest.raises(UserError, match=r"the 2 processes of this run did not meet within 0\.2 s"):
-        meet(store, 1, 2, timedelta(seconds=0.2))
+    with pytest.raises(UserError, match=r"the 2 processes of this run did not rendezvous within 0\.2 s"):
+        rendezvous(store, 1, 2, timedelta(seconds=0.2))
 
 
 def test_a_job_is_restarted_once_an_attempt_has_begun() -> None:
     store = HashStore()
-    assert not find_job(None).restarted
-    first = find_job(store)
+    assert not TorchrunJob.current(None).restarted
+    first = TorchrunJob.current(store)
     assert not first.restarted
-    assert not find_job(store).restarted  # it was refused before it began
-    first.note_begun()
-    assert find_job(store).restarted
+    assert not TorchrunJob.current(store).restarted  # it was refused before it began
+    first.mark_started()
+    assert TorchrunJob.current(store).restarted
 
 
 def test_a_restarted_job_resumes_what_it_began_itself_and_nothing_else(
@@ -91,7 +91,9 @@ def test_a_port_on_which_something_else_listens_ends_the_run_in_time(
         for rank, reason in (("1", r"no answer within 0\.5 s"), ("0", "address already in use")):
             for name, value in {**GIVEN, "RANK": rank, "MASTER_PORT": port}.items():
                 monkeypatch.setenv(name, value)
-            message = rf"MASTER_PORT={port}: the processes of this run cannot meet there \(.*{reason}.*something else"
+            message = (
+                rf"MASTER_PORT={port}: the processes of this run cannot rendezvous there \(.*{reason}.*something else"
+            )
             with pytest.raises(UserError, match=message):
                 open_store(timedelta(seconds=0.5))
 

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from engine.runtime import session
-from engine.runtime.session import ENDING, NOTICES, InterruptionError, StopRequest, open_session
+from engine.runtime.session import ENDING, NOTICES, InterruptionError, StopSignal, open_session
 from engine.runtime.world import World
 
 
@@ -32,7 +32,7 @@ def test_a_warning_is_one_line_of_the_first_process(config, monkeypatch, capsys,
 @pytest.mark.parametrize("number", [*ENDING, *NOTICES])
 def test_a_signal_is_a_request_to_stop_with_its_own_exit_code(number):
     before = signal.getsignal(number)
-    with StopRequest() as stop:
+    with StopSignal() as stop:
         assert not stop
         os.kill(os.getpid(), number)
         assert stop.number == number
@@ -47,7 +47,7 @@ def test_a_signal_is_a_request_to_stop_with_its_own_exit_code(number):
 def test_what_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
     try:
-        with StopRequest() as stop:
+        with StopSignal() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
             assert not stop
     finally:

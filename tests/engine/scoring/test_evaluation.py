@@ -7,23 +7,23 @@ import torch
 
 from configs import UserError
 from engine.loaders import open_loader
-from engine.runtime.session import Session
+from engine.runtime.session import RunContext
 from engine.scoring.evaluation import compute_metrics, evaluate
 from engine.scoring.reports import write_reports
 from models import build_model
 from pipeline.loader import ClipLoader
-from pipeline.sampler import Looks
+from pipeline.sampler import MultiView
 from tests.engine.conftest import FakeLoader, TinyModel
 from tests.runs import MakeConfig
 
 
-def score(session: Session, order: list[int] | None = None, model: TinyModel | None = None):
+def score(session: RunContext, order: list[int] | None = None, model: TinyModel | None = None):
     loader = FakeLoader()
     loader.order = order or loader.order
     return evaluate(model or TinyModel(), cast(ClipLoader, loader), 6, session, "val")
 
 
-def test_scores_stand_at_their_clips_whatever_the_order(session: Session):
+def test_scores_stand_at_their_clips_whatever_the_order(session: RunContext):
     torch.manual_seed(0)
     model = TinyModel()
     forwards, pairs_swapped = score(session, model=model), score(session, [1, 0, 3, 2, 5, 4, 7, 6], model)
@@ -31,21 +31,21 @@ def test_scores_stand_at_their_clips_whatever_the_order(session: Session):
     assert torch.equal(forwards.logits[[1, 0]], pairs_swapped.logits[[0, 1]])  # the same pixels for another clip
 
 
-def test_a_clip_scored_twice_and_one_left_out_are_named(session: Session):
+def test_a_clip_scored_twice_and_one_left_out_are_named(session: RunContext):
     with pytest.raises(UserError, match=r"exactly once, but 2 of 8 were not: clip2 \(2 times\), clip3 \(0 times\)"):
         score(session, [0, 1, 2, 2, 4, 5, 6, 7])
 
 
-def test_a_look_that_is_missing_is_named_with_its_clip(session: Session):
+def test_a_look_that_is_missing_is_named_with_its_clip(session: RunContext):
     loader = FakeLoader(num_clips=4)
-    loader.looks = Looks(views=2)  # of which it shows the first alone
+    loader.multi_view = MultiView(num_temporal=2)  # of which it shows the first alone
     with pytest.raises(UserError, match=r"exactly once in each of its looks, but 4 of 4 .*: clip0 \(1, 0 times\), "):
         evaluate(TinyModel(), cast(ClipLoader, loader), 6, session, "val")
 
 
-def test_the_logits_of_the_looks_at_a_clip_are_averaged(config: MakeConfig, session: Session):
-    settings, looks, model = config(), Looks(views=2, crops=3), TinyModel()
-    with open_loader(settings, "val", model, session, looks=looks) as loader:
+def test_the_logits_of_the_looks_at_a_clip_are_averaged(config: MakeConfig, session: RunContext):
+    settings, multi_view, model = config(), MultiView(num_temporal=2, num_spatial=3), TinyModel()
+    with open_loader(settings, "val", model, session, multi_view=multi_view) as loader:
         evaluation = evaluate(model, loader, 6, session, "val")
         expected = torch.zeros(6, 6)
         for batch in loader:
@@ -57,14 +57,14 @@ def test_the_logits_of_the_looks_at_a_clip_are_averaged(config: MakeConfig, sess
     assert (evaluation.logits - once.logits).abs().max() > 1e-3
 
 
-def test_scores_that_are_not_finite_are_refused(session: Session):
+def test_scores_that_are_not_finite_are_refused(session: RunContext):
     model = TinyModel()
     torch.nn.init.constant_(model.linear.weight, float("nan"))
     with pytest.raises(UserError, match=r"the scores of 8 of 8 clips are not finite: clip0, "):
         score(session, model=model)
 
 
-def test_every_clip_of_a_packed_split_is_scored_with_a_short_last_batch(config: MakeConfig, session: Session):
+def test_every_clip_of_a_packed_split_is_scored_with_a_short_last_batch(config: MakeConfig, session: RunContext):
     settings = config("model.fusion=rgb")
     model = build_model(**settings.model.model_dump())
     with open_loader(settings, "val", model, session) as loader:
@@ -75,14 +75,14 @@ def test_every_clip_of_a_packed_split_is_scored_with_a_short_last_batch(config: 
     torch.testing.assert_close(evaluation.logits, again.logits)
 
 
-def test_a_label_without_a_class_is_refused_by_clip(config: MakeConfig, session: Session):
+def test_a_label_without_a_class_is_refused_by_clip(config: MakeConfig, session: RunContext):
     settings = config("model.fusion=rgb", "model.num_classes=2")
     model = build_model(**settings.model.model_dump())
     with pytest.raises(UserError, match=r"clip P02_01_2 has label 2, but model.num_classes is 2; labels run from 0"):
         open_loader(settings, "val", model, session)
 
 
-def test_predictions_are_probabilities_one_line_a_clip(session: Session, tmp_path):
+def test_predictions_are_probabilities_one_line_a_clip(session: RunContext, tmp_path):
     evaluation = score(session)
     write_reports(evaluation, tmp_path)
     header, *lines = (line.split(",") for line in (tmp_path / "predictions.csv").read_text().splitlines())
@@ -94,7 +94,7 @@ def test_predictions_are_probabilities_one_line_a_clip(session: Session, tmp_pat
         assert int(line[2]) == scores.index(max(scores)) == int(logits.argmax())
 
 
-def test_a_folder_that_cannot_be_written_to_is_said(session: Session, tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_said(session: RunContext, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(UserError, match=r"out: cannot be written: File exists"):
         write_reports(score(session), tmp_path / "out")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.batch import copy_on_gpu, copy_pictures
-from pipeline.decoders.dali import StreamDecoder
+from pipeline.batch import copy_frames, copy_on_gpu
+from pipeline.decoders.dali import DaliDecoder
 from pipeline.decoders.pool import PoolDecoder
 from pipeline.format.index import ShardError
 from pipeline.format.split import open_split
@@ -79,7 +79,7 @@ def test_frames_of_different_sizes_in_one_split_are_allowed(packer: Packer) -> N
 def test_dali_is_left_out_where_frames_are_only_cropped(raw_split: Path) -> None:
     with ClipLoader(raw_split, **SMALL, color=0.2, decoder="dali") as loader:
         kinds = {stream: type(decoder) for stream, decoder in loader.decoders.items()}
-    assert kinds == {"rgb": StreamDecoder, "flow": PoolDecoder}
+    assert kinds == {"rgb": DaliDecoder, "flow": PoolDecoder}
 
 
 # Faults
@@ -147,7 +147,7 @@ def test_both_ways_of_copying_are_the_plain_one(channels: int, mirror: bool, inv
     windows = frames[:, 2:18, 5:22]  # of larger frames, so that rows lie apart
     expected = windows.flip(2) if mirror else windows
     expected = 255 - expected if invert else expected
-    for copy in (copy_pictures, copy_on_gpu):
+    for copy in (copy_frames, copy_on_gpu):
         out = torch.zeros_like(windows).contiguous()
         copy(windows, out, mirror=mirror, invert=invert)
         assert torch.equal(out, expected)

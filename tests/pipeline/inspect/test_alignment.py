@@ -3,20 +3,20 @@
 import numpy as np
 import pytest
 
-from pipeline.inspect.alignment import Moments
+from pipeline.inspect.alignment import FrameAlignment
 
 
 def moments(
     rgb: list[int], flow: list[int], stride: int = 2, last_flow: int = 10_000, fps: float | None = 50.0
-) -> Moments:
-    return Moments(np.array(rgb), np.array(flow), stride, "the video's id", fps, last_flow)
+) -> FrameAlignment:
+    return FrameAlignment(np.array(rgb), np.array(flow), stride, "the video's id", fps, last_flow)
 
 
 @pytest.mark.parametrize(("stride", "flow"), [(1, [1, 2, 101]), (2, [1, 1, 51])])
 def test_flow_of_the_same_moment_is_right(stride: int, flow: list[int]) -> None:
     found = moments([1, 2, 101], flow, stride)
-    assert not found.wrong.any()
-    assert found.verdict.startswith("both streams show the same moments: one flow frame for ")
+    assert not found.misaligned.any()
+    assert found.summary.startswith("both streams show the same moments: one flow frame for ")
 
 
 def test_times_are_those_at_which_the_frames_begin() -> None:
@@ -28,9 +28,9 @@ def test_times_are_those_at_which_the_frames_begin() -> None:
 def test_flow_read_at_the_wrong_stride_is_wrong_by_that_much_time() -> None:
     """The published fault: of a 2020 video, where each RGB frame has its own flow frame, half the number is read."""
     found = moments([1, 101, 201], [1, 51, 101], stride=1)
-    assert found.wrong.tolist() == [False, True, True]
+    assert found.misaligned.tolist() == [False, True, True]
     assert found.expected_flow.tolist() == [1, 101, 201]
-    assert found.verdict == (
+    assert found.summary == (
         "WRONG: 2 of 3 flow frames are of another moment than their RGB frames, up to 2.00 s away"  # 100 / 50
     )
 
@@ -41,8 +41,8 @@ def test_without_a_known_rate_the_distance_is_in_frames() -> None:
 
 def test_the_last_flow_frame_stands_for_the_few_behind_it() -> None:
     found = moments([199, 201, 203], [100, 100, 100], last_flow=100)
-    assert found.beyond.tolist() == [False, True, True]
-    assert not found.wrong.any()
+    assert found.clamped.tolist() == [False, True, True]
+    assert not found.misaligned.any()
 
 
 def test_a_last_flow_frame_from_long_before_is_wrong() -> None:

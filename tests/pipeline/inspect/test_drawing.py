@@ -21,7 +21,7 @@ def sheets(split: Path) -> list[Sheet]:
 
 
 def mispaired(sheet: Sheet) -> Sheet:
-    moments = dataclasses.replace(sheet.moments, flow=sheet.moments.flow + 7)
+    moments = dataclasses.replace(sheet.alignment, flow=sheet.alignment.flow + 7)
     return dataclasses.replace(sheet, moments=moments)
 
 

@@ -41,8 +41,8 @@ def test_a_batch_is_that_of_the_epochs_order(split: Path, tmp_path: Path, capsys
     assert run(split, "--batch", "3", "--epoch", "2", "-o", str(tmp_path / "batch.png")) == 0
     shown = [line.split()[0] for line in capsys.readouterr().out.splitlines()[:-1]]
     with ClipLoader(split, 3, 8, 48) as loader:
-        slot = next(iter(loader.schedule.slots(2, 0)))
-        assert shown == [loader.clip_ids[clip] for clip in slot.clips]
+        plan = next(iter(loader.sampler.batches(2, 0)))
+        assert shown == [loader.clip_ids[clip] for clip in plan.clips]
 
 
 def test_evaluation_shows_the_centre(split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from common.files import atomic_write
 from pipeline.inspect.sheet import Sheet, colour_flows, find_moving
 from pipeline.loader import ClipLoader
 from preprocess import pack
-from preprocess.scenes.discs import HEIGHT, WIDTH, places
+from preprocess.scenes.discs import HEIGHT, WIDTH, disc_masks
 from preprocess.synth import SynthTree, write_tree
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def discs(tree: SynthTree, sheet: Sheet, frame: int) -> NDArray[np.bool_]:
     video = next(video for video in tree.videos if video.video_id == sheet.video_id)
     position, within = divmod(frame - 1, video.options.frames)
     scene = video.clips()[position][0]
-    inside = places(scene, within // video.stride).reshape(HEIGHT, WIDTH) > 0.5
+    inside = disc_masks(scene, within // video.stride).reshape(HEIGHT, WIDTH) > 0.5
     view = sheet.view
     window = inside[view.top : view.top + view.side, view.left : view.left + view.side]
     return window[:, ::-1] if view.mirror else window
@@ -108,7 +108,7 @@ def test_the_outline_lies_on_the_discs_of_its_own_moment_and_of_no_other(
     sheet = sheet_of(split, clip, crop_size=128)
     overlaps = np.zeros((8, 8))  # of what moves in column i with the discs of column j, over their union
     for i, moving in enumerate(sheet.moving):
-        for j, frame in enumerate(sheet.moments.rgb.tolist()):
+        for j, frame in enumerate(sheet.alignment.rgb.tolist()):
             disc = discs(tree, sheet, frame)
             overlaps[i, j] = (moving & disc).sum() / (moving | disc).sum()
     assert overlaps.argmax(axis=1).tolist() == list(range(8))

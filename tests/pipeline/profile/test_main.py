@@ -22,7 +22,7 @@ from pipeline.profile.baselines import (
     decode_torchvision,
     tfrecord_batches,
 )
-from pipeline.profile.measure import Rounds, cpu_seconds, interleave
+from pipeline.profile.measure import Timings, cpu_seconds, interleave
 from pipeline.profile.published import PublishedClips, has_folders
 from pipeline.profile.stages import stage_costs
 from tests.conftest import Packer
@@ -50,8 +50,8 @@ def worker(seconds: float, clips: int) -> Iterator[int]:
         yield clips
 
 
-def measured(**subjects: Iterator[int]) -> dict[str, Rounds]:
-    return dict(interleave(subjects, rounds=2, batches=5, warmup=1))
+def measured(**candidates: Iterator[int]) -> dict[str, Timings]:
+    return dict(interleave(candidates, rounds=2, batches=5, warmup=1))
 
 
 def test_waiting_is_wall_time_and_working_is_cpu_time() -> None:
@@ -81,14 +81,14 @@ def test_subjects_take_turns() -> None:
 
 
 def test_a_summary_has_medians_and_ranges() -> None:
-    summary = Rounds(cpu_ms=[3, 1, 2], clips_per_s=[10, 30, 20], waits_ms=list(range(100))).summary()
+    summary = Timings(cpu_ms=[3, 1, 2], clips_per_s=[10, 30, 20], waits_ms=list(range(100))).summary()
     assert (summary["cpu_ms_per_clip"], summary["cpu_ms_per_clip_min"], summary["cpu_ms_per_clip_max"]) == (2, 1, 3)
     assert (summary["wait_ms_p50"], summary["wait_ms_p95"], summary["wait_ms_p99"]) == (50, 95, 99)
 
 
 def test_stages_add_up_to_the_loader() -> None:
-    costs = stage_costs({"floor": 9.0, "reading": 1.0, "decoding": 11.0, "hand-over": 12.5, "loader": 13.0})
-    assert costs == {"reading": 1.0, "decode": 10.0, "hand-over": 1.5, "augment": 0.5}
+    costs = stage_costs({"floor": 9.0, "reading": 1.0, "decoding": 11.0, "copy-out": 12.5, "loader": 13.0})
+    assert costs == {"reading": 1.0, "decode": 10.0, "copy-out": 1.5, "augment": 0.5}
 
 
 @pytest.mark.parametrize("decode", [decode_opencv, decode_torchvision])
@@ -153,9 +153,9 @@ def test_the_command_reports_stages_baselines_and_a_sweep(
     )
     assert code == 0
     figures = json.loads(report.read_text())
-    assert set(figures["subjects"]) >= {"floor", "reading", "decoding", "hand-over", "loader", "DALI readers.tfrecord"}
+    assert set(figures["candidates"]) >= {"floor", "reading", "decoding", "copy-out", "loader", "DALI readers.tfrecord"}
     stages = figures["stages_cpu_ms_per_clip"]
-    assert sum(stages.values()) == pytest.approx(figures["subjects"]["loader"]["cpu_ms_per_clip"])
+    assert sum(stages.values()) == pytest.approx(figures["candidates"]["loader"]["cpu_ms_per_clip"])
     assert figures["frames_per_s"] == pytest.approx(figures["clips_per_s"] * 8 * 3)
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert "recommended: loader.num_threads=" in capsys.readouterr().out

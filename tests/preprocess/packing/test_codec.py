@@ -19,7 +19,7 @@ from pipeline.format.streams import PLANES
 from preprocess import pack
 from preprocess.packing import pack_split as job
 from preprocess.packing.codec import Codec
-from preprocess.packing.jpeg import Picture
+from preprocess.packing.jpeg import JpegHeader
 from preprocess.packing.verify import verify_split
 from preprocess.workers import Workers
 from tests.conftest import Packer, pack_tree
@@ -87,9 +87,9 @@ def test_larger_frames_are_scaled_to_the_short_side_as_another_library_does(tree
 def test_the_long_side_follows_and_nothing_is_enlarged(
     size: tuple[int, int], short_side: int, expected: tuple[int, int]
 ) -> None:
-    assert Codec("raw", short_side).stored_size(Picture(*size, 3))[:2] == expected
-    assert Codec("raw", max(size)).stored_size(Picture(*size, 3))[:2] == size
-    assert Codec("raw").stored_size(Picture(*size, 3))[:2] == size
+    assert Codec("raw", short_side).stored_size(JpegHeader(*size, 3))[:2] == expected
+    assert Codec("raw", max(size)).stored_size(JpegHeader(*size, 3))[:2] == size
+    assert Codec("raw").stored_size(JpegHeader(*size, 3))[:2] == size
 
 
 def test_a_reader_of_others_finds_the_pixels(tree: Path, raw_split: Path) -> None:
