@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "faults.md"
 
 
@@ -48,7 +48,7 @@ class Tally:
             text = DOCUMENT.read_text("utf-8")
             begin, end = f"<!-- faults: {name} -->\n", "<!-- end -->"
             pattern = re.escape(begin) + "(?s:.*?)" + re.escape(end)
-            command = f"`python -m tests.chaos.{' '.join([name, *_plain(sys.argv[1:])])}`:"
+            command = f"`python -m chaos.{' '.join([name, *_plain(sys.argv[1:])])}`:"
             table = f"{begin}\n{command}\n\n{self.markdown()}\n\n{end}"
             DOCUMENT.write_text(re.sub(pattern, lambda _: table, text, count=1), "utf-8")
         return 1 if self._failed else 0
@@ -60,7 +60,7 @@ def _plain(arguments: Sequence[str]) -> list[str]:
 
 def fault_parser(name: str, description: str) -> argparse.ArgumentParser:
     """The parser of one of the scripts."""
-    parser = argparse.ArgumentParser(f"tests.chaos.{name}", description=description)
+    parser = argparse.ArgumentParser(f"chaos.{name}", description=description)
     parser.add_argument("--seed", type=int, default=0, help="of the moments and places (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help="put the table into docs/faults.md")
     return parser

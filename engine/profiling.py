@@ -163,7 +163,7 @@ def profile_training(config: Config, arguments: argparse.Namespace, display: Dis
         "device": str(placement.device),
         "precision": placement.precision,
         "threads": torch.get_num_threads(),
-        "subjects": figures,
+        "candidates": figures,
         "data_wait": waited,
         "limit": min(("compute", "loader"), key=lambda name: speeds[name]),
         "operations": operations,
@@ -175,10 +175,10 @@ def show_training(report: dict[str, Any], display: Display) -> None:
     table = Table(title=f"training on {report['device']}, {report['precision']}, medians of the rounds (range)")
     for column in ("", "clips/s", "CPU ms a clip"):
         table.add_column(column, justify="left" if not column else "right")
-    for name, figure in report["subjects"].items():
+    for name, figure in report["candidates"].items():
         table.add_row(name, spread_of(figure, "clips_per_s", ".1f"), spread_of(figure, "cpu_ms_per_clip", ".1f"))
     display.table(table)
-    speeds = {name: figure["clips_per_s"] for name, figure in report["subjects"].items()}
+    speeds = {name: figure["clips_per_s"] for name, figure in report["candidates"].items()}
     limit = {"compute": "the model", "loader": "the loader"}[report["limit"]]
     display.print(
         f"compute {speeds['compute']:.1f} clips/s, loader {speeds['loader']:.1f} clips/s, end to end "

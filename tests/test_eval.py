@@ -175,7 +175,7 @@ def test_weights_alone_as_ddp_names_them_score_as_the_runs_checkpoint(
     assert rows(tmp_path / "one/predictions.csv") == rows(tmp_path / "other/predictions.csv")
 
 
-@pytest.mark.parametrize("fusion", METHODS.keys() - {"tfn", "lmf", "mmtm"})  # which are not published
+@pytest.mark.parametrize("fusion", sorted(METHODS.keys() - {"tfn", "lmf", "mmtm"}))  # which are not published
 def test_a_checkpoint_of_the_published_code_is_read(fusion: str, arguments: MakeArguments, tmp_path: Path):
     options = [f"model.fusion={fusion}", *(["model.hidden_size=128"] if fusion == "mult" else [])]
     config = load_config(runs.CONFIG, arguments(*options)[2:])

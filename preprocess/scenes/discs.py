@@ -4,9 +4,9 @@ Clips come in class groups: the four classes with all else alike, so in every vi
 motions and each flow sequence under both patterns. Whoever sees one stream alone therefore misses half of the clips of
 every video, at the least. Adding the streams' logits up is enough: any fusion can learn it.
 
-The positions of the discs are drawn anew for each flow frame, so no order of RGB frames tells where a disc is going, and
-the same positions serve both streams, so RGB and flow of one moment agree. Patterns and motions are all such as stay what
-they are in a mirror, and every crop of 64 pixels or more shows some of a disc.
+The positions of the discs are drawn anew for each flow frame, so no order of RGB frames tells where a disc is going,
+and the same positions serve both streams, so RGB and flow of one time agree. Patterns and motions are all such as stay
+what they are in a mirror, and every crop of 64 pixels or more shows some of a disc.
 """
 
 import itertools

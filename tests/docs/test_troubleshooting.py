@@ -16,7 +16,7 @@ from PIL import Image
 
 from common.lock import locked
 from configs import UserError
-from engine import memory
+from engine import model_cost
 from engine.runs.checkpoint import load_checkpoint, save_checkpoint
 from engine.runtime import session
 from engine.runtime.agreement import require_agreement
@@ -203,7 +203,7 @@ def other_ranks(place: Place) -> None:
 
 
 def little_memory(place: Place) -> None:
-    place.patch.setattr(memory, "available_bytes", lambda: 2**20)
+    place.patch.setattr(model_cost, "available_bytes", lambda: 2**20)
     place.run(TRAIN + "name=x", 0)
 
 

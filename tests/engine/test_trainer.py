@@ -38,7 +38,7 @@ def test_training_stops_after_so_many_epochs_without_a_better_one(trainer: MakeT
     small = trainer("train.epochs=9", "train.stop_patience=2")
     scripted(small, [0.1, 0.3, 0.3, 0.2, 0.9], monkeypatch)
     said: list[str] = []
-    monkeypatch.setattr(small.session.display, "line", said.append)
+    monkeypatch.setattr(small.session.display, "print", said.append)
     small.train()
     assert (small.counters.epoch, small.counters.best_epoch, small.counters.best_accuracy) == (4, 2, 0.3)
     assert said[-1] == (

@@ -31,7 +31,7 @@ def test_moving_goes_on_in_mid_epoch_and_then_with_the_next() -> None:
     running = sampler()
     before = list(islice(iter(running), 2))
     restored = sampler()
-    restored.move(running.epoch, running.position)
+    restored.seek(running.epoch, running.position)
     assert clips(before + list(iter(restored))) == clips(list(sampler().batches(0, 0)))
     assert clips(list(iter(restored))) == clips(list(sampler().batches(1, 0)))
 
@@ -41,7 +41,7 @@ def test_the_position_at_the_end_of_an_epoch_has_nothing_left() -> None:
     for _ in iter(running):
         state = running.epoch, running.position
     restored = sampler()
-    restored.move(*state)
+    restored.seek(*state)
     assert list(iter(restored)) == []
     assert clips(list(iter(restored))) == clips(list(sampler().batches(1, 0)))
 

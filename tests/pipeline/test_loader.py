@@ -553,14 +553,14 @@ def test_a_file_that_dali_refuses_is_one_line(packer: Packer) -> None:
         broken = jpeg.copy()
         scan = broken.tobytes().find(b"\xff\xda")
         broken[scan + 4 : scan + 12] = 0
-        original = loader.fetcher.prepare
+        original = loader.fetcher.fetch
 
         def prepare(plan: BatchPlan) -> EncodedBatch:
             prepared = original(plan)
-            prepared.stored["rgb"][0] = broken
+            prepared.encoded["rgb"][0] = broken
             return prepared
 
-        loader.fetcher.prepare = prepare  # type: ignore[method-assign]
+        loader.fetcher.fetch = prepare  # type: ignore[method-assign]
         with pytest.raises(ShardError, match=r"clips P01_01_0, P01_01_1: \w.+; python preprocess/pack.py") as caught:
             next(iter(loader))
     assert "\n" not in str(caught.value)

@@ -112,5 +112,5 @@ def test_announcing_keeps_the_slots_and_runs_ahead(opened: Split, monkeypatch: p
     fetcher = ClipFetcher(ClipReader(opened, ("rgb",)), ViewOptions(8, 48), sampler)
     wanted = list(islice(sampler.batches_from(next(sampler.batches(0, 0))), 4))
     plans = fetcher.read_ahead(iter(wanted), ahead=2)
-    assert next(plans).is_same(wanted[0])
+    assert next(plans) == wanted[0]
     assert read_ahead == [int(plan.clips[0]) for plan in wanted[:3]]

@@ -119,14 +119,14 @@ def test_factors_of_one_change_no_level() -> None:
 def test_a_file_that_does_not_decode_is_named_with_its_frame(packer: Packer) -> None:
     split = packer([Video("P01_01")])
     with ClipLoader(split, 2, 16, 48, train=False, decoder="turbojpeg") as loader:
-        prepare = loader.fetcher.prepare
+        prepare = loader.fetcher.fetch
 
         def broken(plan: Any) -> Any:
             prepared = prepare(plan)
-            prepared.stored["flow"][2 * 16 + 16 + 5] = np.zeros(100, np.uint8)  # after u of both and v of the first
+            prepared.encoded["flow"][2 * 16 + 16 + 5] = np.zeros(100, np.uint8)  # after u of both and v of the first
             return prepared
 
-        loader.fetcher.prepare = broken  # type: ignore[method-assign]
+        loader.fetcher.fetch = broken  # type: ignore[method-assign]
         with pytest.raises(
             UserError, match=r"flow_v/005 of clip P01_01_1 does not decode: \w.+; python preprocess/pack"
         ):

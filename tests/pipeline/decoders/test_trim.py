@@ -201,7 +201,7 @@ def test_damaged_pictures_are_read_within_their_bytes(tmp_path: Path) -> None:
         "import numpy as np; from preprocess.packing.huffman import _word\n"
         "try: _word(np.zeros(8, np.uint8), 1)\n"
         "except IndexError: print('checked')\n"
-        "import sys; from tests.chaos import streams; sys.argv[1:] = ['--files', '2000']; streams.main()"
+        "import sys; from chaos import streams; sys.argv[1:] = ['--files', '2000']; streams.main()"
     )
     environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(

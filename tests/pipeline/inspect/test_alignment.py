@@ -36,7 +36,7 @@ def test_flow_read_at_the_wrong_stride_is_wrong_by_that_much_time() -> None:
 
 
 def test_without_a_known_rate_the_distance_is_in_frames() -> None:
-    assert moments([201], [101], stride=1, fps=None).verdict.endswith("up to 100 RGB frames away")
+    assert moments([201], [101], stride=1, fps=None).summary.endswith("up to 100 RGB frames away")
 
 
 def test_the_last_flow_frame_stands_for_the_few_behind_it() -> None:
@@ -47,4 +47,4 @@ def test_the_last_flow_frame_stands_for_the_few_behind_it() -> None:
 
 def test_a_last_flow_frame_from_long_before_is_wrong() -> None:
     """As where all of a video's flow was read at half the number: its last is no frame to fall back on."""
-    assert moments([240], [120], stride=1, last_flow=120).wrong.tolist() == [True]
+    assert moments([240], [120], stride=1, last_flow=120).misaligned.tolist() == [True]

@@ -22,7 +22,7 @@ def sheets(split: Path) -> list[Sheet]:
 
 def mispaired(sheet: Sheet) -> Sheet:
     moments = dataclasses.replace(sheet.alignment, flow=sheet.alignment.flow + 7)
-    return dataclasses.replace(sheet, moments=moments)
+    return dataclasses.replace(sheet, alignment=moments)
 
 
 def test_a_clip_alone_shows_all_frames_with_their_pixels_as_squares(sheets: list[Sheet]) -> None:

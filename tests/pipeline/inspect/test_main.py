@@ -12,7 +12,7 @@ from preprocess.sources.frames import Numbers, Video
 from tests import trees
 from tests.conftest import Packer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def run(split: Path, *arguments: str) -> int:

@@ -14,7 +14,7 @@ from preprocess import pack
 from preprocess.scenes.discs import HEIGHT, WIDTH, disc_masks
 from preprocess.synth import SynthTree, write_tree
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LOADER = {"batch_size": 1, "num_frames": 8, "crop_size": 48, "prefetch": 1}
 
 

@@ -28,7 +28,7 @@ from pipeline.profile.stages import stage_costs
 from tests.conftest import Packer
 from tests.trees import Video
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = ["clip.crop_size=48", "clip.num_frames=8", "loader.batch_size=2", "loader.num_threads=1"]
 
 
@@ -75,7 +75,7 @@ def test_cpu_time_includes_that_of_living_worker_processes() -> None:
     child.join()
 
 
-def test_subjects_take_turns() -> None:
+def test_candidates_take_turns() -> None:
     turns = interleave({"a": sleeper(0, 1), "b": sleeper(0, 1)}, rounds=3, batches=1, warmup=0)
     assert [(name, len(rounds.cpu_ms)) for name, rounds in turns] == [(n, count) for count in (1, 2, 3) for n in "ab"]
 
