@@ -18,7 +18,7 @@ from pipeline.sampler import View, ViewOptions, draw_view, uniform_frames
 
 @dataclass(frozen=True)
 class MemoryClip:
-    """A clip of which those frames are there that evaluation views at.
+    """A clip of which those frames are there that evaluation sees.
 
     Attributes:
         num_stored: how many frames it has.
@@ -30,7 +30,7 @@ class MemoryClip:
 
 
 def seen_frames(num_stored: int, options: LoaderOptions) -> NDArray[np.int64]:
-    """Positions of the frames that evaluation views at, of a clip with `num_stored`; int64 [T]."""
+    """Positions of the frames that evaluation sees, of a clip with `num_stored`; int64 [T]."""
     return uniform_frames(num_stored, options.num_frames)
 
 

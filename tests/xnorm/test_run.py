@@ -162,6 +162,8 @@ def test_flow_options_take_the_place_of_what_a_run_knows(own: Own, tmp_path: Pat
     (tmp_path / "options.json").write_text(json.dumps(json.loads(marker.read_text())["options"]))
     for options in (marker, tmp_path / "options.json"):
         assert torch.equal(load_run(path, flow_options=options).predict(own.video).logits, expected)
+    damaged = edited(own, tmp_path / "other.pt", lambda state: state["data"].update(source=[]))
+    assert torch.equal(load_run(damaged, flow_options=marker).predict(own.video).logits, expected)
     (tmp_path / "options.json").write_text('{"bound": "wide"}')
     with pytest.raises(ConfigError, match="neither an extract"):
         load_run(path, flow_options=tmp_path / "options.json")

@@ -1,0 +1,120 @@
+"""Loads a trained run: its model, how that sees clips, the names of its classes, and how its data were made."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from common.errors import ConfigError, UserError
+from common.paths import expand_path
+from engine.runs.checkpoint import State, load_checkpoint
+from engine.runs.provenance import class_names, trained_classes
+from engine.runtime.device import choose_placement
+from models import build_model
+from models.checkpoint import load_state
+from pipeline.options import LoaderOptions
+from preprocess.packing.codec import Codec
+from preprocess.videos.encoding import ExtractOptions
+from preprocess.videos.extract_all import Extraction
+from xnorm.run import TrainedRun
+from xnorm.sources import Storing
+
+BEST = "best.pt"  # of a run's folder
+BATCH_SIZE = 8  # clips that the model sees at once
+
+
+def load_run(
+    path: str | Path,
+    device: str = "auto",
+    num_threads: int | None = None,
+    flow_options: str | Path | None = None,
+) -> TrainedRun:
+    """Load a run's best weights, or those of a checkpoint; nothing is unpickled.
+
+    Args:
+        path: a run's folder, or a checkpoint of train.py.
+        device: auto (a GPU where there is one), cpu or cuda.
+        num_threads: that decode and compute flow; None: as many as there are cores for this process.
+        flow_options: a JSON file that says how frames and flow are made of a video (an extract.json, or its options),
+            in place of what the run knows.
+
+    Raises:
+        UserError: there is no such checkpoint, or it is damaged.
+        ConfigError: the device cannot be had, or `flow_options` cannot be read.
+    """
+    path = expand_path(path)
+    checkpoint = path / BEST if path.is_dir() else path
+    if not checkpoint.is_file():
+        raise UserError(
+            f"{checkpoint}: no such checkpoint; allowed: the folder of a run that has {BEST}, or a .pt file"
+        )
+    state = load_checkpoint(checkpoint)
+    placement = choose_placement(device, "fp32")  # making the flow takes far longer than the model, in any precision
+    sections = {name: _section(state, name, checkpoint) for name in ("data", "clip", "model")}
+    model = build_model(**sections["model"] | {"pretrained": None})
+    load_state(model, state["model"], str(checkpoint))
+    threads = num_threads or len(os.sched_getaffinity(0))
+    fixed = {"train": False, "batch_size": BATCH_SIZE, "num_threads": threads, "streams": model.streams}
+    data = state.get("data")
+    return TrainedRun(
+        path=checkpoint,
+        model=placement.move(model).eval(),
+        placement=placement,
+        options=LoaderOptions.of({**sections["clip"], **fixed}),
+        storing=_storing(sections["data"]),
+        classes=_names(data, sections["model"]["num_classes"]),
+        made=_made(data, checkpoint) if flow_options is None else read_flow_options(expand_path(flow_options)),
+        data=data if isinstance(data, dict) else {},
+    )
+
+
+def read_flow_options(path: Path) -> ExtractOptions:
+    """How frames and flow are made, of an extract.json, or of its options alone.
+
+    Raises:
+        ConfigError: it cannot be read, or says something else.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    with suppress(ValidationError):
+        return Extraction.model_validate_json(text).options
+    with suppress(ValidationError):
+        return ExtractOptions.model_validate_json(text)
+    keys = ", ".join(ExtractOptions.model_fields)
+    raise ConfigError(f"{path}: neither an extract.json nor options of one; allowed: a JSON object with {keys}")
+
+
+def _section(state: State, name: str, checkpoint: Path) -> dict[str, Any]:
+    section = state["config"].get(name) if isinstance(state["config"], dict) else None
+    if not isinstance(section, dict):
+        raise UserError(f"{checkpoint}: not a checkpoint of train.py: its config has no {name} section")
+    return section
+
+
+def _storing(data: Mapping[str, Any]) -> Storing:
+    """What packing stored; only pixels that were scaled are others than those of the JPEGs."""
+    frames, short_side = data.get("frames_per_clip", "all"), data.get("raw_short_side")
+    return Storing(None if frames == "all" else frames, Codec() if short_side is None else Codec("raw", short_side))
+
+
+def _names(data: Any, num_classes: int) -> list[str] | None:
+    names = next(iter(trained_classes(data).values()), None)
+    return class_names(names, num_classes) if names else None
+
+
+def _made(data: Any, checkpoint: Path) -> ExtractOptions | None:
+    source = data.get("source") if isinstance(data, dict) else None
+    if source is None:
+        return None
+    try:
+        return Extraction.model_validate(source).options
+    except ValidationError:
+        raise UserError(
+            f"{checkpoint}: how its data were made is damaged, or of another version of extract.py; "
+            "say it by --flow-options FILE"
+        ) from None
