@@ -6,13 +6,14 @@ import importlib
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from common.cli import Help, path_type
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = (".", "configs", "docs", "engine", "models", "pipeline", "preprocess")
+FOLDERS = (".", "configs", "docs", "engine", "models", "pipeline", "preprocess", "xnorm")
 
 
 def is_command(path: Path) -> bool:
@@ -23,12 +24,18 @@ def is_command(path: Path) -> bool:
 
 def commands() -> Iterator[str]:
     for folder in FOLDERS:
-        for path in sorted((ROOT / folder).glob("*.py")):
+        for path in sorted((ROOT / folder).glob("*.py" if folder in (".", "docs") else "**/*.py")):
             if is_command(path):
-                yield path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+                yield path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__main__")
 
 
 COMMANDS = tuple(commands())
+
+
+def module_of(name: str) -> ModuleType:
+    """The module that `python -m name` runs."""
+    module = importlib.import_module(name)
+    return importlib.import_module(f"{name}.__main__") if hasattr(module, "__path__") else module
 
 
 def parser_of(name: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
@@ -37,7 +44,7 @@ def parser_of(name: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentPa
     with monkeypatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "print_help", lambda parser, file=None: found.append(parser))
         with pytest.raises(SystemExit) as ended:
-            importlib.import_module(name).main(["--help"])
+            module_of(name).main(["--help"])
     assert ended.value.code == 0
     return found[0]
 
@@ -88,7 +95,7 @@ def test_every_command_can_be_told_to_be_quiet(name: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("name", ["train", "preprocess.pack", "pipeline.profile", "pipeline.inspect"])
 def test_two_configs_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        importlib.import_module(name).main(["-c", "configs/rgb.yaml", "-c", "configs/flow.yaml"])
+        module_of(name).main(["-c", "configs/rgb.yaml", "-c", "configs/flow.yaml"])
     assert ended.value.code == 2
     assert "-c: found configs/rgb.yaml and configs/flow.yaml; allowed: one of them" in capsys.readouterr().err
 
@@ -96,7 +103,7 @@ def test_two_configs_are_refused(name: str, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(("name", "option"), [("preprocess.synth", "-o"), ("train", "-c"), ("eval", "--checkpoint")])
 def test_a_variable_that_is_not_set_is_no_path(name: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        importlib.import_module(name).main([option, "$NOT_SET_HERE/x"])
+        module_of(name).main([option, "$NOT_SET_HERE/x"])
     assert ended.value.code == 2
     assert "found '$NOT_SET_HERE/x': the environment variable NOT_SET_HERE is not set" in capsys.readouterr().err
 

@@ -88,7 +88,7 @@ def open_store(timeout: timedelta) -> Store:
         store = RuntimeError(f"no answer within {timeout.total_seconds():g} s")
     if isinstance(store, RuntimeError):
         raise UserError(
-            f"MASTER_ADDR={address}, MASTER_PORT={port}: the processes of this run cannot rendezvous there "
+            f"MASTER_ADDR={address}, MASTER_PORT={port}: the processes of this run cannot meet there "
             f"({str(store).splitlines()[0]}): not all of them have started, or something else listens on that port"
         )
     return store
@@ -116,4 +116,4 @@ def rendezvous(store: Store, rank: int, size: int, timeout: timedelta) -> Store:
         if store.check([f"{attempt}/all"]) and name in store.get(f"{attempt}/all").decode().split():
             return PrefixStore(attempt, store)
         time.sleep(POLL_SECONDS)
-    raise UserError(f"the {size} processes of this run did not rendezvous within {timeout.total_seconds():g} s")
+    raise UserError(f"the {size} processes of this run did not meet within {timeout.total_seconds():g} s")

@@ -32,7 +32,7 @@ def test_measured_sections_are_replaced_and_the_rest_stays(split: Path, tmp_path
     assert re.search(r"\| \*\*the loader\*\*, as the config has it \| [0-9.]+ \(", loader)
     assert "8 clips of frames of 96 x 64" in loader
     assert re.search(r"```text\n[0-9.]+ MiB", after["memory"])
-    assert all("StepOutput on " in after[name] for name in QUICK)
+    assert all("Measured on " in after[name] for name in QUICK)
 
 
 def sections(document: str) -> list[tuple[str, str]]:

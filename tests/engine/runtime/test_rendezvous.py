@@ -49,7 +49,7 @@ def test_each_attempt_has_keys_of_its_own_whoever_comes_first() -> None:
 def test_who_waits_in_vain_says_so() -> None:
     store = HashStore()
     attempt(store, [0, 1])
-    with pytest.raises(UserError, match=r"the 2 processes of this run did not rendezvous within 0\.2 s"):
+    with pytest.raises(UserError, match=r"the 2 processes of this run did not meet within 0\.2 s"):
         rendezvous(store, 1, 2, timedelta(seconds=0.2))
 
 
@@ -91,9 +91,7 @@ def test_a_port_on_which_something_else_listens_ends_the_run_in_time(
         for rank, reason in (("1", r"no answer within 0\.5 s"), ("0", "address already in use")):
             for name, value in {**GIVEN, "RANK": rank, "MASTER_PORT": port}.items():
                 monkeypatch.setenv(name, value)
-            message = (
-                rf"MASTER_PORT={port}: the processes of this run cannot rendezvous there \(.*{reason}.*something else"
-            )
+            message = rf"MASTER_PORT={port}: the processes of this run cannot meet there \(.*{reason}.*something else"
             with pytest.raises(UserError, match=message):
                 open_store(timedelta(seconds=0.5))
 
