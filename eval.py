@@ -29,7 +29,7 @@ from engine.runtime.agreement import require_agreement, shared_facts
 from engine.runtime.precision_check import check_convolutions
 from engine.runtime.session import RunContext, open_session
 from engine.scoring.epic import check_exportable
-from engine.scoring.evaluation import Evaluation, evaluate
+from engine.scoring.evaluation import Evaluation, Metrics, evaluate
 from engine.scoring.reports import scored_checkpoint, write_reports
 from models import FusionModel, build_model
 from models.checkpoint import find_state, load_published, load_state, read_checkpoint
@@ -132,7 +132,10 @@ def run(
         if before not in (None, checkpoint.name):
             session.display.print(f"note: the scores that were in {folder}, of {before}, are replaced")
         write_reports(evaluation, folder, checkpoint.name, epic)
-    session.display.table(_table(evaluation, f"{checkpoint} on {split}"))
+    if evaluation.metrics is None:
+        session.display.print(f"{split}: no clip has a label: predictions.csv alone")
+    else:
+        session.display.table(_table(evaluation, evaluation.metrics, f"{checkpoint} on {split}"))
     session.display.print(f"written to {folder}")
     return evaluation
 
@@ -166,10 +169,10 @@ def _load_model(config: Config, checkpoint: Path, state: State, display: Display
     return model
 
 
-def _table(evaluation: Evaluation, title: str) -> Table:
-    metrics = evaluation.metrics
+def _table(evaluation: Evaluation, metrics: Metrics, title: str) -> Table:
     top5 = "" if metrics.top5 is None else f"  top-5 {metrics.top5:.1%}"
-    summary = f"top-1 {metrics.top1:.1%}{top5}  mean-class {metrics.mean_class:.1%}  loss {evaluation.loss:.4f}"
+    loss = "" if evaluation.loss is None else f"  loss {evaluation.loss:.4f}"
+    summary = f"top-1 {metrics.top1:.1%}{top5}  mean-class {metrics.mean_class:.1%}{loss}"
     table = Table(title=title, caption=summary)
     for column in ("label", "clips", "correct", "accuracy"):
         table.add_column(column, justify="right")

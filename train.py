@@ -15,7 +15,7 @@ import torch
 from common.cli import add_config, command_parser
 from common.errors import exit_code_of
 from configs import Config, load_config
-from engine.loaders import match_classes, open_loader
+from engine.loaders import match_classes, open_loader, require_labels
 from engine.model_cost import warn_if_memory_short
 from engine.runs.checkpoint import load_checkpoint
 from engine.runs.run_folder import RunFolder
@@ -121,6 +121,7 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
             open_loader(config, "val", model, session) as val_loader,
         ):
             loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
+            require_labels(train_loader, val_loader)
             splits = {name: loader.checksum for name, loader in loaders.items() if loader is not None}
             log.check_splits(splits, state)
             for loader in (val_loader, test_loader):
@@ -149,9 +150,8 @@ def _test_best(trainer: Trainer, loader: ClipLoader, session: RunContext, log: R
     log.log("test", {"epoch": trainer.counters.best_epoch, "step": trainer.counters.step, **summarize(test)})
     if session.world.is_main:
         write_reports(test, log.folder / "test")
-    session.display.print(
-        f"test accuracy {test.metrics.top1:.3f}, of the weights of epoch {trainer.counters.best_epoch}"
-    )
+    said = f"test accuracy {test.metrics.top1:.3f}" if test.metrics else "test clips have no labels: predictions alone"
+    session.display.print(f"{said}, of the weights of epoch {trainer.counters.best_epoch}")
     return test
 
 

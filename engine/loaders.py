@@ -9,6 +9,7 @@ from configs.schema import Config
 from engine.runs.provenance import Names, adopt_classes
 from engine.runtime.session import RunContext
 from models.fusion import FusionModel
+from pipeline.format.streams import UNKNOWN
 from pipeline.loader import ClipLoader
 from pipeline.sampler import SINGLE_VIEW, MultiView
 
@@ -24,6 +25,21 @@ def check_split(config: Config, split: str) -> None:
     named = config.data.annotations.splits()
     if split not in named:
         raise ConfigError(f"data.annotations: names no {split} split; named: {', '.join(named) or 'none'}")
+
+
+def require_labels(*loaders: ClipLoader) -> None:
+    """Refuse splits of which some clips have no label, for training and validation.
+
+    Raises:
+        UserError: with the split and how many.
+    """
+    for loader in loaders:
+        num_unknown = int((loader.labels == UNKNOWN).sum())
+        if num_unknown:
+            raise UserError(
+                f"{loader.split_dir}: {num_unknown} of {len(loader.labels)} clips have no label, which training and "
+                "validation need; eval.py scores such a split into predictions"
+            )
 
 
 def open_loader(

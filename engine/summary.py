@@ -16,7 +16,7 @@ from pipeline.profile.measure import describe_machine
 
 
 def summarize_run(trainer: Trainer, test: Evaluation | None, splits: dict[str, int]) -> dict[str, Any]:
-    """Sum a finished run up; `test` is None where there is no test split, `splits` are their checksums."""
+    """Sum a finished run up; `test` is None where there is no test split, `splits` are the splits' checksums."""
     config, counters, placement = trainer.config, trainer.counters, trainer.session.placement
     training = means(trainer.meter.run)
     peak_memory = trainer.peak_memory  # before counting operations, which takes memory itself
@@ -26,7 +26,7 @@ def summarize_run(trainer: Trainer, test: Evaluation | None, splits: dict[str, i
         "seed": config.seed,
         "val": {"top1": counters.best_accuracy, "mean_class": counters.best_mean_class},
         "best_epoch": counters.best_epoch,
-        "test": None if test is None else summarize(test),
+        "test": None if test is None or test.metrics is None else summarize(test),
         "epochs": counters.epoch,
         "steps": counters.step,
         "stopped_early": counters.epoch < trainer.settings.epochs,

@@ -165,19 +165,19 @@ class Trainer:
 
     def end_epoch(self, validation: Evaluation) -> None:
         """Draw the conclusions of a validation: the best weights, the log, the learning rate, last.pt."""
-        counters, accuracy = self.counters, validation.metrics.top1
+        counters, metrics = self.counters, validation.metrics
+        assert metrics is not None, "clips to validate on have labels"
+        accuracy = metrics.top1
         counters.epoch += 1
         counters.batches = 0
         is_best = accuracy > counters.best_accuracy
         if is_best:
             counters.best_accuracy, counters.best_epoch = accuracy, counters.epoch
-            counters.best_mean_class = validation.metrics.mean_class
+            counters.best_mean_class = metrics.mean_class
         train, where = means(self.meter.epoch), {"epoch": counters.epoch, "step": counters.step}
         self.run.log("epoch", {**where, **self.state_of_run(), **train})
         self.run.log("val", {**where, **summarize(validation)})
-        self.run.show(
-            "val/confusion", partial(draw_confusion, validation.metrics, names=validation.classes), counters.step
-        )
+        self.run.show("val/confusion", partial(draw_confusion, metrics, names=validation.classes), counters.step)
         self.scheduler.step(accuracy)
         self.save()
         if is_best:  # after last.pt, from which check_best() can make it anew

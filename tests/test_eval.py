@@ -16,6 +16,7 @@ from configs import load_config
 from configs.methods import METHODS
 from engine.runs.checkpoint import plain_config, save_checkpoint
 from models import build_model
+from pipeline.format.index import index_checksum
 from pipeline.loader import ClipLoader
 from preprocess import pack
 from tests import runs
@@ -306,3 +307,69 @@ def test_shards_that_number_the_classes_otherwise_are_matched_by_name(
         "test: clips of open, which training did not have; its classes of label are cut, pour"
         in capsys.readouterr().err
     )
+
+
+@pytest.fixture
+def unlabelled(data: list[str], tmp_path: Path) -> list[str]:
+    """The overrides of the data with the test clips packed anew from annotations that do not say what they show."""
+    frames = next(entry for entry in data if entry.startswith("data.frames="))
+    before = load_config(runs.CONFIG, data).data.annotations
+    files = {split: [str(path) for path in paths] for split, paths in before.splits().items()}
+    table = rows(Path(files["test"][0]))
+    with open(tmp_path / "test.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in table[0] if not name.startswith("verb")], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(table)
+    files["test"] = [str(tmp_path / "test.csv")]
+    given = [frames, f"data.annotations={json.dumps(files)}", f"data.shards={tmp_path / 'shards'}"]
+    own = [entry for entry in data if not entry.startswith(("data.frames=", "data.annotations=", "data.shards="))]
+    assert pack.main(["-c", str(runs.CONFIG), "--quiet", *own, *given]) == 0
+    return given
+
+
+def test_clips_without_labels_are_scored_into_predictions_alone(
+    arguments: MakeArguments, best: Path, unlabelled: list[str], capsys: pytest.CaptureFixture[str]
+):
+    assert evaluation.main(command(arguments, best, *unlabelled)) == 0
+    folder = best.parent / "test"
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "predictions.csv"}
+    assert {row["label"] for row in rows(folder / "predictions.csv")} == {"-1"}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert [metrics[key] for key in ("loss", "top1", "top5", "mean_class", "clips")] == [None, None, None, None, 3]
+    assert "test: no clip has a label: predictions.csv alone" in capsys.readouterr().out
+    # The scores are those of the same clips with labels.
+    assert evaluation.main(command(arguments, best, "-o", str(best.parent / "labelled"), "--quiet")) == 0
+    scores = [
+        [float(row[f"score_{label}"]) for row in rows(best.parent / name / "predictions.csv") for label in range(6)]
+        for name in ("test", "labelled")
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_a_training_may_end_in_predictions_for_clips_without_labels(
+    arguments: MakeArguments, unlabelled: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert train.main([*arguments("model.fusion=rgb", "train.epochs=1"), *unlabelled]) == 0
+    assert "test clips have no labels: predictions alone" in capsys.readouterr().out
+    run = tmp_path / "runs" / "xnorm"
+    assert json.loads((run / "summary.json").read_text())["test"] is None
+    assert len(rows(run / "test" / "predictions.csv")) == 3
+
+
+def test_clips_without_labels_cannot_be_trained_on(
+    arguments: MakeArguments, unlabelled: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "shards/val").rename(tmp_path / "shards/kept")
+    index = json.loads((tmp_path / "shards/test/index.json").read_text())
+    index["split"] = "val"
+    index["checksum"] = index_checksum(index)
+    (tmp_path / "shards/test").rename(tmp_path / "shards/val")
+    (tmp_path / "shards/val/index.json").write_text(json.dumps(index))
+    (tmp_path / "shards/kept").rename(tmp_path / "shards/test")
+    annotations = next(entry for entry in unlabelled if "annotations" in entry).replace('"test"', '"unused"')
+    given = [entry for entry in unlabelled if "annotations" not in entry]
+    files = json.loads(annotations.partition("=")[2])
+    files.pop("unused")
+    more = [*given, f"data.annotations={json.dumps(files)}"]
+    assert train.main([*arguments("model.fusion=rgb"), *more]) == 1
+    assert "3 of 3 clips have no label, which training and validation need" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from torch import Tensor
 from common.errors import UserError
 from engine.runtime.session import RunContext
 from models.fusion import FusionModel
+from pipeline.format.streams import UNKNOWN
 from pipeline.loader import ClipLoader
 from pipeline.sampler import MultiView
 
@@ -27,8 +28,12 @@ class Metrics:
     confusion: Tensor
 
 
-def compute_metrics(logits: Tensor, labels: Tensor) -> Metrics:
-    """Measure logits [N, C] against labels [N]."""
+def compute_metrics(logits: Tensor, labels: Tensor) -> Metrics | None:
+    """Measure logits [N, C] against labels [N], of the clips that have one; None where none has."""
+    known = labels != UNKNOWN
+    logits, labels = logits[known], labels[known]
+    if not len(labels):
+        return None
     # Here, because it takes seconds to import and --help and a wrong config should not wait for it.
     from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
@@ -58,12 +63,12 @@ class Evaluation:
     """The scores of a split, in the order of `clip_ids`, and what they amount to."""
 
     clip_ids: Sequence[str]
-    labels: Tensor  # int64 [N]
+    labels: Tensor  # int64 [N], -1 where unknown
     logits: Tensor  # float32 [N, C], the mean over the looks at a clip
-    loss: float  # mean over all looks at clips of the sum of the model's terms
+    loss: float | None  # mean over all views of the sum of the model's terms; None where a clip has no label
     clips_per_s: float
     multi_view: MultiView
-    metrics: Metrics
+    metrics: Metrics | None  # of the clips that have a label; None where none has
     classes: Sequence[str] | None = None  # their names, where the data have them [C]
 
 
@@ -93,15 +98,18 @@ def evaluate(
     logits = torch.zeros(num_clips, per_clip, num_classes, device=device)
     times_scored = torch.zeros(num_clips, per_clip, dtype=torch.int64, device=device)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    labels = torch.as_tensor(loader.labels)
+    has_loss = bool((labels != UNKNOWN).all())
     num_scored = 0.0
     for batch in loader:
         batch = batch.to(device)
         with session.placement.autocast():
             output = model(batch.rgb, batch.flow)
-            losses = model.losses(output, batch.labels)
+            losses = model.losses(output, batch.labels) if has_loss else {}
         logits[batch.clips, batch.view_ids] = output.logits.float()
         times_scored.index_put_((batch.clips, batch.view_ids), torch.ones_like(batch.clips), accumulate=True)
-        loss_sum += torch.stack(list(losses.values())).sum().double() * len(batch.labels)
+        if losses:
+            loss_sum += torch.stack(list(losses.values())).sum().double() * len(batch.labels)
         num_scored += len(batch.labels) / per_clip * world.size
         session.display.advance()
         session.display.update(f"{num_scored / (time.perf_counter() - started):.1f} clips/s")
@@ -111,8 +119,8 @@ def evaluate(
     _check_scored_once(loader.clip_ids, times_scored.cpu())
     logits = logits.cpu().double().mean(dim=1).float()  # [N, C]
     _check_finite(loader.clip_ids, logits)
-    rate, loss = num_clips / (time.perf_counter() - started), float(loss_sum) / (num_clips * per_clip)
-    labels = torch.as_tensor(loader.labels)
+    rate = num_clips / (time.perf_counter() - started)
+    loss = float(loss_sum) / (num_clips * per_clip) if has_loss else None
     metrics = compute_metrics(logits, labels)
     return Evaluation(loader.clip_ids, labels, logits, loss, rate, loader.multi_view, metrics, classes)
 

@@ -8,27 +8,21 @@ from typing import IO, Any
 
 from common.files import atomic_files, make_folder
 from engine.scoring.epic import EPIC_FILE, write_epic
-from engine.scoring.evaluation import Evaluation
+from engine.scoring.evaluation import Evaluation, Metrics
 from engine.scoring.plots import draw_confusion
 
 
 def summarize(evaluation: Evaluation) -> dict[str, float | None]:
-    """Return the numbers of an evaluation that fit on a line."""
-    metrics = evaluation.metrics
-    return {
-        "loss": evaluation.loss,
-        "top1": metrics.top1,
-        "top5": metrics.top5,
-        "mean_class": metrics.mean_class,
-        "clips_per_s": evaluation.clips_per_s,
-    }
+    """Return the numbers of an evaluation that fit on a line; None for what needs labels that clips do not have."""
+    accuracies = {key: getattr(evaluation.metrics, key, None) for key in ("top1", "top5", "mean_class")}
+    return {"loss": evaluation.loss, **accuracies, "clips_per_s": evaluation.clips_per_s}
 
 
 def write_reports(evaluation: Evaluation, folder: Path, checkpoint: str = "best.pt", epic: bool = False) -> None:
     """Write metrics.json, predictions.csv, per_class.csv, confusion.csv and confusion.png into `folder`.
 
     `checkpoint` is the file whose weights were scored. `epic` adds epic.pt, for the challenge's own code. Where
-    metrics.json is, all of them are of one scoring.
+    metrics.json is, all of them are of one scoring. Where no clip has a label, there are the first two alone.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -39,9 +33,10 @@ def write_reports(evaluation: Evaluation, folder: Path, checkpoint: str = "best.
     with atomic_files(folder) as create:  # together: scores of one evaluation never stand beside those of another
         write_json(create("metrics.json", "w"), summarize(evaluation) | about)
         _write_predictions(evaluation, create("predictions.csv", "w"))
-        _write_per_class(evaluation, create("per_class.csv", "w"))
-        _write_confusion(evaluation, create("confusion.csv", "w"))
-        draw_confusion(evaluation.metrics, create("confusion.png"), evaluation.classes)
+        if evaluation.metrics is not None:
+            _write_per_class(evaluation.metrics, evaluation.classes, create("per_class.csv", "w"))
+            _write_confusion(evaluation.metrics, create("confusion.csv", "w"))
+            draw_confusion(evaluation.metrics, create("confusion.png"), evaluation.classes)
         if epic:
             write_epic(evaluation, create(EPIC_FILE))
 
@@ -88,18 +83,16 @@ def _write_predictions(evaluation: Evaluation, file: IO[str]) -> None:
     write_csv(file, [*header, *(f"score_{label}" for label in range(scores.shape[1]))], rows)
 
 
-def _write_per_class(evaluation: Evaluation, file: IO[str]) -> None:
-    metrics = evaluation.metrics
+def _write_per_class(metrics: Metrics, names: Sequence[str] | None, file: IO[str]) -> None:
     num_clips = metrics.confusion.sum(dim=1).tolist()
     num_predicted = metrics.confusion.sum(dim=0).tolist()
     correct = metrics.confusion.diagonal().tolist()
     rows = zip(range(len(correct)), num_clips, num_predicted, correct, metrics.per_class, strict=True)
-    names = evaluation.classes
     header = ["label", "clips", "predicted", "correct", "accuracy", *(["name"] if names else [])]
     write_csv(file, header, ([*row, *([names[row[0]]] if names else [])] for row in rows))
 
 
-def _write_confusion(evaluation: Evaluation, file: IO[str]) -> None:
-    rows = evaluation.metrics.confusion.tolist()
+def _write_confusion(metrics: Metrics, file: IO[str]) -> None:
+    rows = metrics.confusion.tolist()
     header = ["label", *(f"predicted_{label}" for label in range(len(rows)))]
     write_csv(file, header, ([label, *row] for label, row in enumerate(rows)))
