@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import fn, tfrecord, types
+from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.plugin.pytorch import feed_ndarray
 from nvidia.dali.tensors import TensorCPU, TensorListCPU
@@ -19,6 +19,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.memory import is_shortage
 from pipeline.batch import BufferPool, copy_to_batch, to_ncthw
+from pipeline.decoders.augment import ZERO_MOTION
 from pipeline.decoders.base import FrameError, StreamSpec
 from pipeline.reader import EncodedFrame, crop_raw
 from pipeline.sampler import View
@@ -27,7 +28,6 @@ JPEG, ANCHOR, SHAPE = "jpeg", "anchor", "shape"  # inputs of a graph that decode
 PIXELS = "pixels"  # input of a graph of raw frames: their windows
 COLOR = ("brightness", "contrast", "saturation")  # inputs of a graph with colour jitter
 GAIN = "gain"  # input of a graph that rescales flow values
-ZERO_MOTION = 127.5  # the level of no motion in a flow image
 
 
 def define_graph(spec: StreamSpec, *, device_id: int | None, num_threads: int, prefetch: int) -> Pipeline:
@@ -210,40 +210,3 @@ def _reason(error: Exception) -> str:
     after = str(error).split("encountered:", 1)[-1]
     line = next((line.strip() for line in after.splitlines() if line.strip()), "no reason given")
     return re.sub(r"(Error in thread \d+: )?\[/\S+\]\s*", "", line)
-
-
-def define_tfrecord_graph(
-    shards: list[str], indices: list[str], *, batch_size: int, num_frames: int, crop_size: int, num_threads: int
-) -> Pipeline:
-    """The same clips by DALI's own reader, to compare with: a decoder a frame, fn.stack, float output.
-
-    Its outputs are rgb [B, T, 3, H, W] and flow [B, T, 2, H, W], float32 in [-1, 1].
-    """
-    names = [[f"{column}/{frame:03d}" for frame in range(num_frames)] for column in ("rgb", "flow_u", "flow_v")]
-    pipe = Pipeline(batch_size=batch_size, num_threads=num_threads, device_id=None, seed=0, prefetch_queue_depth=2)
-    with pipe:
-        records: Any = fn.readers.tfrecord(
-            path=shards,
-            index_path=indices,
-            features={name: tfrecord.FixedLenFeature([], tfrecord.string, "") for row in names for name in row},
-            random_shuffle=True,
-        )
-        window = {
-            "crop": [crop_size, crop_size],
-            **{key: fn.random.uniform(range=[0.0, 1.0]) for key in ("crop_pos_x", "crop_pos_y")},
-        }
-        mirror = fn.random.coin_flip()
-        rgb, u, v = (
-            fn.stack(*[_decode_frame(records[name], window, gray=row != 0) for name in names[row]], axis_name="F")
-            for row in range(3)
-        )
-        scale = {"std": [ZERO_MOTION], "mirror": mirror, "output_layout": "FCHW", "dtype": types.FLOAT}
-        u, v = (fn.crop_mirror_normalize(plane, mean=[ZERO_MOTION], **scale) for plane in (u, v))
-        u = u * (1 - 2 * mirror)  # u is inverted by a mirror
-        rgb = fn.crop_mirror_normalize(rgb, mean=[ZERO_MOTION], **scale)
-        pipe.set_outputs(rgb, fn.cat(u, v, axis=1))
-    return pipe
-
-
-def _decode_frame(jpeg: Any, window: dict[str, Any], *, gray: bool) -> Any:
-    return fn.decoders.image_crop(jpeg, output_type=types.GRAY if gray else types.RGB, **window)

@@ -32,7 +32,7 @@ from pipeline.profile.baselines import (
 from pipeline.profile.measure import describe_machine, measure_shown
 from pipeline.profile.published import PublishedClips, has_folders
 from pipeline.profile.report import show_loader, show_sweep
-from pipeline.profile.stages import stage_candidates, stage_costs
+from pipeline.profile.stages import loader_batches, stage_candidates, stage_costs
 
 STREAMS = ("rgb", "flow")
 MOST_FRAMES = 1000  # with more, the names of the records' features have four digits
@@ -127,17 +127,13 @@ def sweep(config: Config, num_clips: int, arguments: argparse.Namespace, display
     grid += [{"prefetch": n} for n in (1, 2, 4)]
     settings = [{k: getattr(loader, k) for k in ("num_threads", "batch_size", "prefetch")} | change for change in grid]
     unique = {json.dumps(setting): setting for setting in settings if setting["batch_size"] <= num_clips}
-    candidates = {name: _loader_batches(config, arguments.split, setting) for name, setting in unique.items()}
+    candidates = {
+        name: loader_batches(ClipLoader.from_config(config, arguments.split, train=True, **setting))
+        for name, setting in unique.items()
+    }
     rounds = measure_shown(candidates, arguments.rounds, arguments.batches, display)
     rows = [unique[name] | result.summary() for name, result in rounds.items()]
     return sorted(rows, key=lambda row: -row["clips_per_s"])
-
-
-def _loader_batches(config: Config, split: str, setting: dict[str, int]) -> Iterator[int]:
-    with ClipLoader.from_config(config, split, train=True, **setting) as loader:
-        while True:
-            for batch in loader:
-                yield len(batch)
 
 
 def _baselines(config: Config, split: Split, display: Display) -> dict[str, Iterator[int]]:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.decoders.augment import ZERO_MOTION
 from pipeline.format.split import Split
+from pipeline.format.streams import PLANES
 from pipeline.reader import ClipReader, EncodedFrame
 
 Decode = Callable[[Sequence[EncodedFrame], bool, int, int, int, bool], Tensor]  # files, gray, top, left, crop, mirror
@@ -18,7 +20,7 @@ Pair = tuple[Tensor, Tensor, int]
 
 
 class DecodedClips(Dataset[Pair]):
-    """A map-style data set of the shards' clip pairs; crop and mirror are drawn once a clip, as in the loader."""
+    """A map-style data set of the shards' clip pairs; crop and mirror are drawn once per clip, as in the loader."""
 
     def __init__(self, split: Split, num_frames: int, crop_size: int, decode: Decode) -> None:
         self.table, self.labels = split.table, split.labels
@@ -39,7 +41,8 @@ class DecodedClips(Dataset[Pair]):
         mirror = bool(torch.rand(()) < 0.5)
         rgb = self.decode(files["rgb"][0], False, top, left, size, mirror)  # [T, 3, H, W]
         u, v = (self.decode(plane, True, top, left, size, mirror) for plane in files["flow"])  # [T, 1, H, W]
-        u = _inverted(u) if mirror else u
+        if mirror:
+            u = -u if u.is_floating_point() else 255 - u
         return rgb.transpose(0, 1), torch.cat([u, v], dim=1).transpose(0, 1), int(self.labels[clip])
 
 
@@ -63,18 +66,38 @@ def dataloader_batches(data: Dataset[Pair], *, batch_size: int, num_workers: int
 def tfrecord_batches(
     split: Split, *, batch_size: int, num_frames: int, crop_size: int, num_threads: int
 ) -> Iterator[int]:
-    """Batches by DALI's own TFRecord reader, to compare with; yields the number of clips of each, epoch after epoch."""
-    indices = [str(path.with_suffix(".idx")) for path in split.shard_paths]
-    from pipeline.decoders.dali import define_tfrecord_graph  # here: importing DALI takes a moment
+    """Batches by DALI's own TFRecord reader: a decoder per frame, fn.stack, crop, mirror, floats in [-1, 1].
 
-    pipe = define_tfrecord_graph(
-        [str(path) for path in split.shard_paths],
-        indices,
-        batch_size=batch_size,
-        num_frames=num_frames,
-        crop_size=crop_size,
-        num_threads=num_threads,
-    )
+    Yields the number of clips of each batch, epoch after epoch.
+    """
+    from nvidia.dali import fn, tfrecord, types  # here: importing DALI takes seconds
+    from nvidia.dali.pipeline import Pipeline
+
+    names = [[f"{plane}/{frame:03d}" for frame in range(num_frames)] for plane in PLANES]
+    pipe = Pipeline(batch_size=batch_size, num_threads=num_threads, device_id=None, seed=0, prefetch_queue_depth=2)
+    with pipe:
+        records: Any = fn.readers.tfrecord(
+            path=[str(path) for path in split.shard_paths],
+            index_path=[str(path.with_suffix(".idx")) for path in split.shard_paths],
+            features={name: tfrecord.FixedLenFeature([], tfrecord.string, "") for row in names for name in row},
+            random_shuffle=True,
+        )
+        position = {key: fn.random.uniform(range=[0.0, 1.0]) for key in ("crop_pos_x", "crop_pos_y")}
+        mirror = fn.random.coin_flip()
+
+        def read_plane(plane: int) -> Any:
+            color = types.GRAY if plane else types.RGB
+            frames = [
+                fn.decoders.image_crop(records[name], output_type=color, crop=[crop_size] * 2, **position)
+                for name in names[plane]
+            ]
+            layout = {"output_layout": "FCHW", "dtype": types.FLOAT}
+            return fn.crop_mirror_normalize(
+                fn.stack(*frames, axis_name="F"), mean=[ZERO_MOTION], std=[ZERO_MOTION], mirror=mirror, **layout
+            )
+
+        rgb, u, v = map(read_plane, range(3))
+        pipe.set_outputs(rgb, fn.cat(u * (1 - 2 * mirror), v, axis=1))  # u is inverted by a mirror
     pipe.build()
     while True:
         rgb, flow = pipe.run()
@@ -103,10 +126,6 @@ def decode_torchvision(
     encoded: Sequence[Tensor] = [torch.from_numpy(np.array(file)) for file in files]
     frames = torch.stack([decode_jpeg(data, mode)[:, top : top + size, left : left + size] for data in encoded])
     return frames.flip(-1) if mirror else frames
-
-
-def _inverted(u: Tensor) -> Tensor:
-    return -u if u.is_floating_point() else 255 - u
 
 
 def _one_thread(_: int) -> None:

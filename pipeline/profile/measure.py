@@ -6,27 +6,26 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import torch
 
 from common.display import Display
-
-DALI_PACKAGES = ("nvidia-dali-cuda110", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+from pipeline.decoders.dali_install import installed_builds
 
 
 def describe_machine() -> dict[str, str]:
     """Names and versions of what a measurement depends on."""
+    builds = [f"{number} ({name.removeprefix('nvidia-dali-')})" for name, number in installed_builds().items()]
     return {
         "cpu": f"{_processor()}, {os.cpu_count()} cores",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "dali": _dali_version(),
+        "dali": ", ".join(builds) or "not installed",
     }
 
 
@@ -36,15 +35,6 @@ def _processor() -> str:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _dali_version() -> str:
-    for package in DALI_PACKAGES:
-        try:
-            return f"{version(package)} ({package.rsplit('-', 1)[1]})"
-        except PackageNotFoundError:  # one of them is installed, for one version of CUDA
-            continue
-    return "not installed"
 
 
 WARMUP = 3  # batches a round that are not counted: what other candidates decoded ahead is over by then
@@ -92,6 +82,11 @@ def interleave(
         for name, subject in candidates.items():
             _measure(subject, batches, warmup, results[name])
             yield name, results[name]
+
+
+def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
+    """`values` over `base`, round by round."""
+    return [a / b for a, b in zip(values, base, strict=True)]
 
 
 def measure_shown(

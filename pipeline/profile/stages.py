@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 
 from configs.schema import Config
-from pipeline.decoders.base import Decoder
 from pipeline.fetcher import EncodedBatch
 from pipeline.loader import ClipLoader
 
@@ -25,13 +24,13 @@ def stage_candidates(config: Config, split: str, streams: tuple[str, ...]) -> di
         "floor": _decode(open_loader(**PLAIN), from_memory=True),
         "reading": _read(open_loader(**PLAIN)),
         "decoding": _decode(open_loader(**PLAIN), from_memory=False),
-        "copy-out": _load(open_loader(**PLAIN)),
-        "loader": _load(open_loader()),
+        "copy-out": loader_batches(open_loader(**PLAIN)),
+        "loader": loader_batches(open_loader()),
     }
 
 
 def stage_costs(cpu_ms: dict[str, float]) -> dict[str, float]:
-    """CPU ms a clip of each stage, from those of the runs that are cut off after it."""
+    """CPU ms per clip of each stage, from those of the runs that are cut off after it."""
     return {
         "reading": cpu_ms["reading"],
         "decode": cpu_ms["decoding"] - cpu_ms["reading"],
@@ -40,7 +39,8 @@ def stage_costs(cpu_ms: dict[str, float]) -> dict[str, float]:
     }
 
 
-def _load(loader: ClipLoader) -> Iterator[int]:
+def loader_batches(loader: ClipLoader) -> Iterator[int]:
+    """Endless batches of a loader, epoch after epoch; yields the number of clips of each."""
     with loader:
         while True:
             for batch in loader:
@@ -69,10 +69,6 @@ def _decode(loader: ClipLoader, *, from_memory: bool) -> Iterator[int]:
             for stream, decoder in loader.decoders.items():
                 decoder.send(batch.encoded[stream], batch.views_of[stream])
             if len(in_flight) > loader.prefetch:
-                yield _drop(in_flight.pop(0), loader.decoders)
-
-
-def _drop(batch: EncodedBatch, decoders: dict[str, Decoder]) -> int:
-    for decoder in decoders.values():
-        decoder.discard()
-    return len(batch.views)
+                for decoder in loader.decoders.values():
+                    decoder.discard()
+                yield len(in_flight.pop(0).views)
