@@ -1,81 +1,74 @@
-"""How much faster pixels are loaded than JPEGs of the same clips, from a warm cache, and whether they are the same.
+"""Loaders beside one another: each split (one per codec) through each decoder, pixels compared, then CPU time.
 
-    python benchmarks/codecs.py JPEG_SPLIT RAW_SPLIT [--rounds 5] [--batches 40]
+    python -m benchmarks.codecs SPLIT... [--decoders turbojpeg dali] [--scale 0.7 1.0] [--rounds 5] [--batches 40]
 
-Pack the same annotations twice, once with data.codec=raw and another data.shards. The rounds are interleaved.
+Pack the same annotations once per data.codec, into a data.shards each. The page cache is warm, the rounds are
+interleaved, and the ratios are to the first row, round by round.
 """
 
-import argparse
-import statistics
-from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
-import torch
+import numpy as np
 
+from benchmarks.command import argument_parser
 from pipeline.format.split import open_split
 from pipeline.loader import ClipLoader
-from pipeline.profile.measure import Timings, interleave
+from pipeline.profile.measure import interleave, ratios
+from pipeline.profile.report import markdown_table, spread
+from pipeline.profile.stages import loader_batches
 
 
 def main() -> None:
-    """Compare pixels, then measure and print a row a codec, and the ratios of the rounds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("splits", type=Path, nargs=2, metavar="SPLIT")
-    parser.add_argument("--rounds", type=int, default=5)
+    """Compare pixels, then measure and print a row per split and decoder."""
+    parser = argument_parser(__doc__, rounds=5)
+    parser.add_argument("splits", type=Path, nargs="+", metavar="SPLIT")
+    parser.add_argument("--decoders", nargs="+", default=["auto"], help="values of loader.decoder")
+    parser.add_argument("--scale", type=float, nargs=2, default=(1.0, 1.0), help="clip.scale")
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--num-threads", type=int, default=2)
     arguments = parser.parse_args()
-    loaders = {
-        f"{split} ({open_split(split).codec})": ClipLoader(
-            split, arguments.batch_size, num_threads=arguments.num_threads, temporal="jitter"
-        )
-        for split in arguments.splits
-    }
-    one, two = loaders.values()
-    print(f"pixels of two epochs, {count_equal(one, two)} clips: equal")
-    candidates = {name: batches(loader) for name, loader in loaders.items()}
-    rounds = dict(interleave(candidates, rounds=arguments.rounds, batches=arguments.batches, warmup=5))
-    for (name, result), split in zip(rounds.items(), arguments.splits, strict=True):
-        table = open_split(split).table
-        figures = result.summary()
-        print(
-            f"{name}: {figures['clips_per_s']:.0f} clips/s ({figures['clips_per_s_min']:.0f} to "
-            f"{figures['clips_per_s_max']:.0f}), {figures['cpu_ms_per_clip']:.2f} CPU ms a clip "
-            f"({figures['cpu_ms_per_clip_min']:.2f} to {figures['cpu_ms_per_clip_max']:.2f}), "
-            f"{table.size.sum() / len(table) / 1e6:.2f} MB a clip"
-        )
-    first, second = rounds.values()
-    print(f"the second over the first: {ratios(first, second)}")
+    options = {"num_threads": arguments.num_threads, "scale": tuple(arguments.scale), "temporal": "jitter"}
+    loaders, sizes = {}, {}
+    for path, decoder in product(arguments.splits, arguments.decoders):
+        split = open_split(path)
+        name = f"`{split.codec}` through `{decoder}`"
+        loaders[name] = ClipLoader(path, arguments.batch_size, decoder=decoder, **options)
+        sizes[name] = split.table.size.sum() / len(split.table) / 1e6
+    first, *others = loaders.values()
+    apart = max((largest_difference(first, other) for other in others), default=0)
+    print(f"Pixels of an epoch of {len(first.clip_ids)} clips: at most {apart} levels from those of the first row.\n")
+    if apart > (0 if options["scale"] == (1.0, 1.0) else 1):
+        raise SystemExit("those are too many: two decoders disagree, or the splits hold other clips")
+    running = {name: loader_batches(loader) for name, loader in loaders.items()}
+    taken = dict(interleave(running, rounds=arguments.rounds, batches=arguments.batches, warmup=5))
+    base = next(iter(taken.values())).cpu_ms
+    rows = [
+        [
+            name,
+            f"{sizes[name]:.2f}",
+            spread(timings.cpu_ms, ".2f"),
+            spread(timings.clips_per_s, ".0f"),
+            spread(ratios(timings.cpu_ms, base), ".2f"),
+        ]
+        for name, timings in taken.items()
+    ]
+    print(markdown_table(["", "MB per clip", "CPU ms per clip", "clips/s", "CPU time over the first's"], rows))
 
 
-def count_equal(one: ClipLoader, two: ClipLoader) -> int:
-    """Clips of two epochs, all of whose pixels are the same in both."""
-    clips = 0
-    for _ in range(2):
-        for a, b in zip(one, two, strict=True):
-            for first, second in ((a.rgb, b.rgb), (a.flow, b.flow)):
-                if first is None or second is None or not torch.equal(first, second):
-                    raise SystemExit(f"the pixels of clips {a.clips.tolist()} differ")
-            clips += len(a)
-    return clips
-
-
-def batches(loader: ClipLoader) -> Iterator[int]:
-    """Endless batches; yields the number of clips of each."""
-    while True:
-        for batch in loader:
-            yield len(batch)
-
-
-def ratios(first: Timings, second: Timings) -> str:
-    """Clips a second and CPU time, round by round."""
-    speed = [b / a for a, b in zip(first.clips_per_s, second.clips_per_s, strict=True)]
-    cpu = [a / b for a, b in zip(first.cpu_ms, second.cpu_ms, strict=True)]
-    return ", ".join(
-        f"{statistics.median(values):.1f} x ({min(values):.1f} to {max(values):.1f}) {what}"
-        for values, what in ((speed, "the clips/s"), (cpu, "less CPU time"))
-    )
+def largest_difference(one: ClipLoader, other: ClipLoader) -> int:
+    """How many levels any pixel of an epoch differs; both loaders are put back to its beginning."""
+    states = [(loader, loader.state_dict()) for loader in (one, other)]
+    most = 0
+    for a, b in zip(one, other, strict=True):
+        for x, y in ((a.rgb, b.rgb), (a.flow, b.flow)):
+            assert x is not None
+            assert y is not None
+            most = max(most, int(np.abs(x.numpy().astype(np.int16) - y.numpy()).max()))
+    for loader, state in states:
+        loader.load_state_dict(state)
+    return most
 
 
 if __name__ == "__main__":

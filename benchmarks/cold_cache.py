@@ -1,6 +1,6 @@
 """What asking for the coming batches' bytes is worth when the page cache is cold.
 
-    python benchmarks/cold_cache.py SPLIT_DIR [--rounds 5] [--batches 9] [--step-ms 150]
+    python -m benchmarks.cold_cache SPLIT [--rounds 5] [--batches 9] [--step-ms 150]
 
 Each round drops the shards from the page cache and takes some batches, with a pause for the model's step after each,
 once as the loader does and once without the request. The split should be larger than those batches, and its disk slower
@@ -15,11 +15,12 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.command import argument_parser
 from pipeline.loader import ClipLoader
+from pipeline.profile.report import spread
 from pipeline.reader import ClipReader
 
 
@@ -33,9 +34,8 @@ class Round(NamedTuple):
 
 def main() -> None:
     """Measure and print medians of the rounds with their ranges."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, rounds=5)
     parser.add_argument("split", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=9)
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--num-frames", type=int, default=16)
@@ -54,11 +54,6 @@ def main() -> None:
             f"{way}: first batch after {spread(first, '.2f')} s, then waits of {spread(wait, '.0f')} ms a batch; "
             f"{spread(read, '.0f')} MB read"
         )
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def drop_from_cache(split: Path) -> None:

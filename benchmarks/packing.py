@@ -6,8 +6,8 @@ A tree of JPEGs of EPIC's size is written, as folders and as .tar files, and pac
 CPU time is that of all processes of a command, start to end. Reading is `tar cf - FRAMES | cat > /dev/null`.
 """
 
-import argparse
 import csv
+import io
 import os
 import resource
 import shutil
@@ -24,12 +24,14 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from benchmarks.large_index import picture
+from benchmarks.command import argument_parser
+from pipeline.profile.measure import ratios
 from pipeline.profile.report import markdown_table, spread
 
 ROOT = Path(__file__).resolve().parents[1]
-CLIP = 250  # RGB frames a clip
+CLIP = 250  # RGB frames per clip
 SOURCES = ("folders", "tars")
 CHECKS = ("header", "decode")
 WORKERS = (1, 2)
@@ -46,10 +48,10 @@ class Runs:
     wall: list[float] = field(default_factory=list)
 
 
-def write_tree(root: Path, videos: int, frames: int) -> Path:
+def write_tree(root: Path, videos: int, frames: int, clip: int = CLIP) -> Path:
     """Write folders of JPEGs below `root`/folders, the same in .tar files below `root`/tars; return the annotations."""
     rng = np.random.default_rng(0)
-    colour, grey = ([picture(rng, channels) for _ in range(16)] for channels in (3, 1))
+    colour, grey = ([make_jpeg(rng, channels) for _ in range(16)] for channels in (3, 1))
     rows = []
     for number in range(videos):
         video = f"P01_{101 + number}"
@@ -60,8 +62,11 @@ def write_tree(root: Path, videos: int, frames: int) -> Path:
                 for frame in range(1, frames + 1):
                     jpeg = (grey if plane else colour)[(frame + number) % 16]
                     (folder / plane / f"frame_{frame:010d}.jpg").write_bytes(jpeg)
-            pack_tar(folder, root / "tars" / "P01" / kind / f"{video}.tar")
-        rows += [[f"{video}_{n}", "P01", video, n + 1, n + CLIP, 0] for n in range(0, frames - CLIP + 1, CLIP)]
+            path = root / "tars" / "P01" / kind / f"{video}.tar"  # as EPIC's download has it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tarfile.open(path, "w") as archive:
+                archive.add(folder, arcname=".")
+        rows += [[f"{video}_{n}", "P01", video, n + 1, n + clip, 0] for n in range(0, frames - clip + 1, clip)]
     annotations = root / "train.csv"
     with open(annotations, "w", newline="") as file:
         writer = csv.writer(file)
@@ -70,11 +75,13 @@ def write_tree(root: Path, videos: int, frames: int) -> Path:
     return annotations
 
 
-def pack_tar(folder: Path, path: Path) -> None:
-    """Write `folder` as the .tar file that EPIC's download has of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        archive.add(folder, arcname=".")
+def make_jpeg(rng: np.random.Generator, channels: int) -> bytes:
+    """A JPEG of the size and about the bytes of EPIC's frames."""
+    shape = (32, 57, 3) if channels == 3 else (32, 57)
+    coarse = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
+    stream = io.BytesIO()
+    coarse.resize((456, 256), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=75)
+    return stream.getvalue()
 
 
 def read(frames: Path) -> None:
@@ -118,13 +125,13 @@ def way(check: str, workers: int) -> str:
 
 
 def rows(ways: dict[str, Runs], num_bytes: int) -> list[list[str]]:
-    """A row a way: CPU seconds, the ratio to reading, wall seconds, MB/s."""
+    """A row per way: CPU seconds, the ratio to reading, wall seconds, MB/s."""
     reading = ways[READING]
     return [
         [
             name,
             spread(runs.cpu, ".2f"),
-            spread([a / b for a, b in zip(runs.cpu, reading.cpu, strict=True)], ".2f"),
+            spread(ratios(runs.cpu, reading.cpu), ".2f"),
             spread(runs.wall, ".2f"),
             spread([num_bytes / seconds / 1e6 for seconds in runs.wall], ".0f"),
         ]
@@ -135,15 +142,14 @@ def rows(ways: dict[str, Runs], num_bytes: int) -> list[list[str]]:
 def speedup(ways: dict[str, Runs], check: str) -> str:
     """How many times as fast two processes are as one."""
     one, two = (ways[way(check, workers)].wall for workers in WORKERS)
-    return spread([a / b for a, b in zip(one, two, strict=True)], ".2f")
+    return spread(ratios(one, two), ".2f")
 
 
 def main() -> None:
-    """Write the tree, measure, and print a table a source."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    """Write the tree, measure, and print a table per source."""
+    parser = argument_parser(__doc__, rounds=3)
     parser.add_argument("--videos", type=int, default=8)
-    parser.add_argument("--frames", type=int, default=1500, help="RGB frames a video")
+    parser.add_argument("--frames", type=int, default=1500, help="RGB frames per video")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

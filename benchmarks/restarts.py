@@ -7,10 +7,8 @@ the bytes of EPIC-KITCHENS' frames (36 kB of RGB, 15 kB of grey). CPU time of th
 rounds, in microseconds per image; each window's pixels are compared first.
 """
 
-import argparse
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,10 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from benchmarks.command import argument_parser
 from pipeline.decoders.trim import Window, trim_into
 from pipeline.decoders.turbojpeg import JpegWindows
+from pipeline.profile.measure import interleave
 from pipeline.profile.report import markdown_table
 from preprocess.packing.jpeg import check_jpeg
 from preprocess.packing.restarts import recode
@@ -30,11 +30,10 @@ Jpegs = list[bytes]
 
 
 def main() -> None:
-    """Print a table of all that is measured, one column each kind of image."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print a table of all that is measured, one column per kind of image."""
+    parser = argument_parser(__doc__, rounds=7)
     parser.add_argument("frames", type=Path)
     parser.add_argument("--images", type=int, default=120, help="of each kind")
-    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--crop", type=int, default=224)
     arguments = parser.parse_args()
     columns = {}
@@ -88,14 +87,16 @@ def measure(jpegs: Jpegs, space: str, crop: int, rounds: int) -> dict[str, str]:
     sizes = [statistics.mean(map(len, files)) for files in (jpegs, recoded, trimmed)]
     table = {"bytes": f"{sizes[0]:,.0f}", "bytes re-coded": f"{sizes[1]:,.0f} ({sizes[1] / sizes[0] - 1:+.1%})"}
     table["bytes trimmed"] = f"{sizes[2]:,.0f}"
-    times: dict[str, list[float]] = {what: [] for what in works}
-    for _ in range(rounds + 1):
-        for what, (work, files) in works.items():
-            begin = time.process_time()
-            for file in files:
-                work(file)
-            times[what].append((time.process_time() - begin) / len(jpegs) * 1e6)
-    return table | {what: f"{statistics.median(taken[1:]):.0f}" for what, taken in times.items()}
+    running = {what: _work(*work, len(jpegs)) for what, work in works.items()}
+    taken = dict(interleave(running, rounds=rounds + 1, batches=1, warmup=0))  # the first round warms up
+    return table | {what: f"{statistics.median(times.cpu_ms[1:]) * 1e3:.0f}" for what, times in taken.items()}
+
+
+def _work(work: Callable[..., object], files: Sequence[Any], num_images: int) -> Iterator[int]:
+    while True:
+        for file in files:
+            work(file)
+        yield num_images
 
 
 def _window(jpeg: bytes, crop: int, random: np.random.Generator) -> Window:

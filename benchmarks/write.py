@@ -108,7 +108,7 @@ class Bench:
         table, clip = split.table, self.config.clip
         return (
             f"{len(table):,} clips of frames of {table.width.max()} x {table.height.max()}, {clip.num_frames} of RGB, "
-            f"u and v each ({3 * clip.num_frames} pictures a clip), crop {clip.crop_size}; medians of interleaved "
+            f"u and v each ({3 * clip.num_frames} frames per clip), crop {clip.crop_size}; medians of interleaved "
             "rounds with their range."
         )
 
@@ -140,7 +140,7 @@ def loader_table(report: dict[str, Any]) -> str:
     ]
     stages = ", ".join(f"{name} {ms:.1f} ms" for name, ms in report["stages_cpu_ms_per_clip"].items())
     return (
-        markdown_table(["", "CPU ms a clip", "clips/s", "CPU over the floor"], rows)
+        markdown_table(["", "CPU ms per clip", "clips/s", "CPU over the floor"], rows)
         + f"\n\nStages of the loader: {stages}. {report['frames_per_s']:.0f} frames/s, {report['mb_per_s']:.0f} MB/s."
     )
 
@@ -163,7 +163,7 @@ def replaced(document: str, name: str, body: str) -> str:
     begin, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(document):
-        raise UserError(f"the document has no {begin} with a {end} behind it; write them where the table is to stand")
+        raise UserError(f"the document has no {begin} with a {end} after it; write them where the table is to stand")
     return pattern.sub(lambda _: f"{begin}\n{body}\n{end}", document)
 
 

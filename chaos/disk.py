@@ -236,7 +236,7 @@ def _reading(folder: Path, data: Sequence[str]) -> Iterator[tuple[Command, int]]
     kinds: tuple[tuple[str, Callable[[Path], Work], tuple[str, ...], Any, str], ...] = (
         ("evaluation", scoring, reports, reporting, "draw_confusion"),
         ("comparison", comparing, ("comparison.md", "comparison.csv", "comparison.png"), None, ""),
-        ("profile", profiling, ("profile.png",), profile, "_show"),
+        ("profile", profiling, ("profile.png",), profile, "show_loader"),
         ("inspection", inspecting, ("sheet.png",), inspect, "save_sheets"),
     )
     for name, work, files, owner, function in kinds:
