@@ -236,12 +236,13 @@ def test_a_killed_run_leaves_no_half_video_and_the_next_one_finishes(movie: Path
     rows = ["moves.mp4,x", "later.mp4,y"]
     (tmp_path / "segments.csv").write_text("\n".join(["file,label", *rows]))
     code = (
-        "import os, sys; from preprocess import extract, extraction\n"
-        "add = extraction.TarWriter.add\n"
+        "import os, sys; from preprocess import extract\n"
+        "from preprocess.videos import extract_video\n"
+        "add = extract_video.TarWriter.add\n"
         "def die(self, name, data):\n"
         "    if 'later' in str(self._archive.fileobj.name) and name.endswith('9.jpg'): os._exit(9)\n"
         "    add(self, name, data)\n"
-        "extraction.TarWriter.add = die; extract.main(sys.argv[1:])"
+        "extract_video.TarWriter.add = die; extract.main(sys.argv[1:])"
     )
     named = [str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own"), *SMALL]
     assert subprocess.run([sys.executable, "-c", code, *named], cwd=ROOT).returncode == 9
@@ -412,7 +413,7 @@ def test_one_long_video_gets_all_cores_and_many_get_one_each(tmp_path: Path) -> 
         todo = {file: VideoTask(Path(file), tmp_path, "own", file, ExtractOptions()) for file in files}
         tasks = extract_job.share_out(todo, dict(zip(files, sizes, strict=True)), num_cores=8)
         assert [sizes[files.index(file)] for file in tasks] == sorted(sizes, reverse=True)
-        assert [task.plan for task in tasks.values()] == list(range(len(sizes)))
+        assert [task.slot for task in tasks.values()] == list(range(len(sizes)))
         return [tasks[file].num_threads for file in files]
 
     assert threads(1000) == [8]
