@@ -150,7 +150,9 @@ def _opened(path: Path) -> Iterator[Any]:
             raise VideoError(
                 f"is cut off: {missing} bytes of the {path.stat().st_size + missing} that it names are missing"
             )
-        with open(path, "rb") as file, av.open(file, options=_NO_OTHER_FILES) as container:
+        # Titles and the like, which are not looked at, come in any encoding.
+        opened = {"options": _NO_OTHER_FILES, "metadata_errors": "replace"}
+        with open(path, "rb") as file, av.open(file, **opened) as container:
             yield container
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"cannot be read as a video ({error.strerror or error})") from None

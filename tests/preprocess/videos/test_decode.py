@@ -186,3 +186,12 @@ def test_a_playlist_does_not_lead_to_other_files(tmp_path: Path) -> None:
     playlist.write_text("\n".join(lines))
     with pytest.raises(VideoError, match="cannot be read as a video"):
         read(playlist)
+
+
+def test_a_title_in_another_encoding_does_no_harm(tmp_path: Path) -> None:
+    path = write_movie(tmp_path / "a.mp4", moving([(1, 0)] * 4))
+    data = path.read_bytes()
+    assert data.count(b"Lavf") == 1  # what wrote it
+    path.write_bytes(data.replace(b"Lavf", b"M\xfcll"))  # Latin-1
+    assert read(path)[1] == even(5)
+    assert Movie(path).estimate_count() == 5
