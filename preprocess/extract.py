@@ -14,6 +14,8 @@ if __name__ == "__main__":
 
     begin()
 
+from pydantic import ValidationError
+
 from common.cli import at_least, command_parser, path_type
 from common.display import Display
 from common.errors import ConfigError, UserError, exit_code_of, listed
@@ -129,24 +131,22 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _options(arguments: argparse.Namespace) -> ExtractOptions:
     """The options, once they are known to make sense and the packages to be there."""
-    ranges = {
-        "--fps": (arguments.fps, 0 < (1 if arguments.fps is None else arguments.fps) <= 1000, "above 0, up to 1000"),
-        "--bound": (arguments.bound, 0 < arguments.bound <= 1000, "above 0, up to 1000"),
-        "--quality": (arguments.quality, 1 <= arguments.quality <= 100, "1 to 100"),
-        "--flow-quality": (arguments.flow_quality, 1 <= arguments.flow_quality <= 100, "1 to 100"),
-        "--short-side": (arguments.short_side, not 0 < arguments.short_side < 32, "0, or 32 and more"),
-        "--ratio": (arguments.ratio, min(arguments.ratio) >= 0 < arguments.ratio[0], "three shares, TRAIN above 0"),
-    }
-    for name, (value, is_right, allowed) in ranges.items():
-        if not is_right:
-            raise ConfigError(f"{name}: found {value}; allowed: {allowed}")
+    try:
+        options = ExtractOptions(**{name: getattr(arguments, name) for name in ExtractOptions.model_fields})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = str(problem["loc"][0])
+        allowed = ExtractOptions.model_fields[field].description
+        raise ConfigError(f"--{field.replace('_', '-')}: found {problem['input']}; allowed: {allowed}") from None
+    if min(arguments.ratio) < 0 or not arguments.ratio[0]:
+        raise ConfigError(f"--ratio: found {arguments.ratio}; allowed: three shares, TRAIN above 0")
     if not arguments.videos.is_dir():
         raise ConfigError(f"{arguments.videos}: no such folder; the first argument is the folder of videos")
     missing = [module for module in ("av", "cv2") if importlib.util.find_spec(module) is None]
     if missing:
         raise ConfigError(f"extracting needs PyAV and OpenCV ({', '.join(missing)} missing): pip install '.[extract]'")
     flow_method(arguments.flow)
-    return ExtractOptions(**{name: getattr(arguments, name) for name in ExtractOptions.model_fields})
+    return options
 
 
 def _check_bad(wrong: Sequence[str], labelled: Labelled, on_bad: str, display: Display) -> None:

@@ -4,20 +4,22 @@ import threading
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from preprocess.videos.decode import Frame, Pixels
-from preprocess.videos.optical_flow import FlowMethod, Gray, flow_method, quantise, share_clipped
+from preprocess.videos.optical_flow import METHODS, FlowMethod, Gray, Method, flow_method, quantise, share_clipped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+LEAST_SHORT_SIDE = 32  # pixels
+
 
 class ExtractOptions(BaseModel):
-    """All that decides what a video becomes; extract.json holds it.
+    """All that decides what a video becomes; extract.json holds it. A description says what is allowed.
 
     Attributes:
         short_side: pixels; 0 keeps frames as they are.
@@ -29,16 +31,23 @@ class ExtractOptions(BaseModel):
         dilation: flow frame k is the motion from RGB frame t = (k - 1) * stride + 1 to frame t + dilation.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    short_side: int = 256
-    fps: float | None = None
-    quality: int = 81
-    flow: str = "dis"
-    bound: float = 20.0
-    stride: int = 1
-    dilation: int = 1
-    flow_quality: int = 95
+    short_side: int = Field(256, ge=0, description=f"0, or {LEAST_SHORT_SIDE} and more")
+    fps: float | None = Field(None, gt=0, le=1000, description="above 0, up to 1000")
+    quality: int = Field(81, ge=1, le=100, description="1 to 100")
+    flow: Method = Field("dis", description=" or ".join(METHODS))
+    bound: float = Field(20.0, gt=0, le=1000, description="above 0, up to 1000")
+    stride: Literal[1, 2] = Field(1, description="1 or 2")
+    dilation: int = Field(1, ge=1, description="1 and more")
+    flow_quality: int = Field(95, ge=1, le=100, description="1 to 100")
+
+    @field_validator("short_side")
+    @classmethod
+    def _not_tiny(cls, short_side: int) -> int:
+        if 0 < short_side < LEAST_SHORT_SIDE:
+            raise ValueError("too small")
+        return short_side
 
 
 class Encoded(NamedTuple):

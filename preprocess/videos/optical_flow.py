@@ -1,6 +1,7 @@
 """Optical flow between two frames by OpenCV, and how it is stored in bytes."""
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ Gray = NDArray[np.uint8]  # [H, W]
 Flow = NDArray[np.float32]  # [H, W, 2]: pixels to the right, pixels down
 FlowMethod = Callable[[Gray, Gray], Flow]
 
-METHODS = ("dis", "tvl1")
+Method = Literal["dis", "tvl1"]
+METHODS: tuple[str, ...] = get_args(Method)
 ZERO_MOTION = 127.5
 
 
