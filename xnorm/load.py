@@ -1,12 +1,11 @@
 """Loads a trained run: its model, how that sees clips, the names of its classes, and how its data were made."""
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from common.errors import ConfigError, UserError
 from common.paths import expand_path
@@ -24,6 +23,25 @@ from xnorm.sources import Storing
 
 BEST = "best.pt"  # of a run's folder
 BATCH_SIZE = 8  # clips that the model sees at once
+
+
+class _Stored(BaseModel):
+    frames_per_clip: PositiveInt | Literal["all"]
+    raw_short_side: PositiveInt | None = None
+
+
+class _Method(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    fusion: str
+    num_classes: PositiveInt
+
+
+class _Config(BaseModel):
+    """What of a checkpoint's config is needed here; models and loaders check the rest of their options themselves."""
+
+    data: _Stored
+    clip: dict[str, Any]
+    model: _Method
 
 
 def load_run(
@@ -53,8 +71,8 @@ def load_run(
         )
     state = load_checkpoint(checkpoint)
     placement = choose_placement(device, "fp32")  # making the flow takes far longer than the model, in any precision
-    sections = {name: _section(state, name, checkpoint) for name in ("data", "clip", "model")}
-    model = build_model(**sections["model"] | {"pretrained": None})
+    config = _read_config(state, checkpoint)
+    model = build_model(**config.model.model_dump() | {"pretrained": None})
     load_state(model, state["model"], str(checkpoint))
     threads = num_threads or len(os.sched_getaffinity(0))
     fixed = {"train": False, "batch_size": BATCH_SIZE, "num_threads": threads, "streams": model.streams}
@@ -63,9 +81,9 @@ def load_run(
         path=checkpoint,
         model=placement.move(model).eval(),
         placement=placement,
-        options=LoaderOptions.of({**sections["clip"], **fixed}),
-        storing=_storing(sections["data"]),
-        classes=_names(data, sections["model"]["num_classes"]),
+        options=LoaderOptions.of({**config.clip, **fixed}),
+        storing=_storing(config.data),
+        classes=_names(data, config.model.num_classes),
         made=_made(data, checkpoint) if flow_options is None else read_flow_options(expand_path(flow_options)),
         data=data if isinstance(data, dict) else {},
     )
@@ -89,16 +107,18 @@ def read_flow_options(path: Path) -> ExtractOptions:
     raise ConfigError(f"{path}: neither an extract.json nor options of one; allowed: a JSON object with {keys}")
 
 
-def _section(state: State, name: str, checkpoint: Path) -> dict[str, Any]:
-    section = state["config"].get(name) if isinstance(state["config"], dict) else None
-    if not isinstance(section, dict):
-        raise UserError(f"{checkpoint}: not a checkpoint of train.py: its config has no {name} section")
-    return section
+def _read_config(state: State, checkpoint: Path) -> _Config:
+    try:
+        return _Config.model_validate(state["config"])
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{checkpoint}: not a checkpoint of train.py: its config: {where}: {problem['msg']}") from None
 
 
-def _storing(data: Mapping[str, Any]) -> Storing:
+def _storing(data: _Stored) -> Storing:
     """What packing stored; only pixels that were scaled are others than those of the JPEGs."""
-    frames, short_side = data.get("frames_per_clip", "all"), data.get("raw_short_side")
+    frames, short_side = data.frames_per_clip, data.raw_short_side
     return Storing(None if frames == "all" else frames, Codec() if short_side is None else Codec("raw", short_side))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from common.errors import ConfigError, UserError
@@ -111,7 +112,7 @@ class TrainedRun:
             return split
         if self.made is None:
             raise UserError(f"{self.path}: {UNKNOWN}")
-        made_as = self.made if fps is None else self.made.model_copy(update={"fps": fps})
+        made_as = self.made if fps is None else _at_rate(self.made, fps)
         if cut.segments is not None and cut.segments.unit == "frames" and made_as.fps is not None:
             raise ConfigError(
                 f"{cut.segments.path}: counts frames, which --fps {made_as.fps:g} makes others; write seconds"
@@ -139,6 +140,14 @@ class TrainedRun:
         for batch in source.batches():
             batch = batch.to(self.placement.device)
             yield self.model(batch.rgb, batch.flow).logits.float().cpu()
+
+
+def _at_rate(made: ExtractOptions, fps: float) -> ExtractOptions:
+    try:
+        return ExtractOptions(**made.model_dump() | {"fps": fps})
+    except ValidationError:
+        allowed = ExtractOptions.model_fields["fps"].description
+        raise ConfigError(f"fps: found {fps}; allowed: {allowed}") from None
 
 
 @contextmanager

@@ -147,10 +147,13 @@ def test_top_is_the_mean_of_all_clips(own: Own) -> None:
         (lambda state: state["data"].update(source=None), "its frames were not made by extract.py.*--flow-options"),
         (lambda state: state.pop("data"), "its frames were not made by extract.py"),
         (lambda state: state["data"].update(source={"options": 1}), "how its data were made is damaged"),
-        (lambda state: state["config"].pop("clip"), "its config has no clip section"),
+        (lambda state: state["config"].pop("clip"), "its config: clip: Field required"),
+        (lambda state: state["config"]["data"].update(frames_per_clip=[1]), "its config: data.frames_per_clip"),
+        (lambda state: state["config"]["model"].update(fusion={}), "its config: model.fusion"),
+        (lambda state: state["data"]["source"]["options"].update(stride=0), "how its data were made is damaged"),
     ],
 )
-def test_a_run_that_does_not_know_how_flow_is_made_is_refused(own: Own, tmp_path: Path, edit: Edit, match: str) -> None:
+def test_a_run_that_lacks_what_is_needed_is_refused(own: Own, tmp_path: Path, edit: Edit, match: str) -> None:
     with pytest.raises(UserError, match=match):
         load_run(edited(own, tmp_path / "other.pt", edit)).predict(own.video)
 
@@ -187,6 +190,7 @@ def test_what_cannot_be_predicted_is_one_message(own: Own, tmp_path: Path) -> No
         ({"segments": tmp_path / "frames.csv", "fps": 5}, "counts frames"),
         ({"window": 1.0, "segments": own.table}, "found both"),
         ({"window": -1.0}, "window: found -1.0"),
+        ({"fps": 0}, "fps: found 0; allowed: above 0"),
         ({"hop": 1.0}, "no effect without a window"),
     ]:
         with pytest.raises(UserError, match=match):
