@@ -1,17 +1,17 @@
 """From YAML files and command-line overrides to a validated Config, with messages that name the key and its origin."""
 
-import difflib
 import re
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError, create_model
 
 from common.errors import ConfigError
 from common.safe_yaml import parse_yaml, read_yaml
-from configs.methods import options_of, unknown_option
+from configs.methods import METHODS, CommonOptions, did_you_mean, options_of
 from configs.outside import resolve
 from configs.schema import Config
 
@@ -32,22 +32,40 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: a file that is missing or no YAML mapping, an unknown key, a value out of range; one message
             for all of them, a line each, with where it was set, what was found and what is allowed.
     """
-    given = str(path), tuple(overrides)
+    given, overrides = str(path), list(overrides)
     path = _find(Path(path))
     tree = _read(BASE)
     origin: dict[str, str] = {}  # dotted key -> the file or command line that set it
     for section, content in _read(path).items():
         origin |= _merge(tree, section, content, str(path))
-    for override in given[1]:
+    for override in overrides:
         key, value = _parse_override(override)
         origin |= _set(tree, key, value)
     kind = _config_class(tree.get("model"), _origin(["model", "fusion"], origin) or str(path), path.parent)
     try:
         config = kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("\n       ".join(_messages(error, tree, origin, str(path)))) from None
-    config._given = given
+        lines = (f"{_origin(key, origin) or path}: {message}" for key, message in _messages(error, kind, tree))
+        raise ConfigError("\n       ".join(lines)) from None
+    data = (override for override in overrides if override.startswith("data."))
+    config._pack_command = shlex.join(["python", "preprocess/pack.py", "-c", given, *data])
     return config
+
+
+def parse_options(fusion: str, **options: Any) -> CommonOptions:
+    """The options of one method, from keywords.
+
+    Raises:
+        ConfigError: an unknown method or option, or a value out of range; the message has the nearest known name.
+    """
+    fusion = resolve(fusion, Path())
+    kind = create_model("Options", model=(options_of(fusion), ...))
+    tree = {"model": {"fusion": fusion, **options}}
+    try:
+        parsed: CommonOptions = kind.model_validate(tree).model  # type: ignore[attr-defined]
+    except ValidationError as error:
+        raise ConfigError("; ".join(message for _, message in _messages(error, kind, tree))) from None
+    return parsed
 
 
 def _config_class(model: Any, source: str, folder: Path) -> type[Config]:
@@ -114,20 +132,31 @@ def _set(tree: Tree, key: Sequence[str], value: Any) -> dict[str, str]:
     return {".".join(key): COMMAND_LINE}
 
 
-def _messages(error: ValidationError, tree: Tree, origin: dict[str, str], path: str) -> Iterable[str]:
+def _messages(error: ValidationError, kind: type[BaseModel], tree: Tree) -> Iterator[tuple[list[str], str]]:
+    """Each key of `tree`, without positions in lists, that makes no `kind`, and what is said of it."""
     for problem in error.errors():
-        key = _key(problem["loc"])
-        name = ".".join(key)
-        where = _origin(key, origin) or path
+        key = [part for part in problem["loc"] if isinstance(part, str)]
         if problem["type"] == "extra_forbidden":
-            message = _unknown(key, tree)
+            message = _unknown(key, kind, tree)
         elif problem["type"] == "missing":
             message = "missing"
         elif problem["type"] == "value_error":
             message = str(problem["ctx"]["error"])
         else:
             message = f"found {_SHORT.repr(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-        yield f"{where}: {name}: {message}" if name else f"{where}: {message}"
+        yield key, f"{'.'.join(key)}: {message}" if key else message
+
+
+def _unknown(key: Sequence[str], kind: Any, tree: Tree) -> str:
+    for part in key[:-1]:
+        tree = tree[part]
+        kind = kind.model_fields[part].annotation if hasattr(kind, "model_fields") else get_args(kind)[-1]
+    if issubclass(kind, CommonOptions):
+        owners = [name for name, options in METHODS.items() if key[-1] in options.model_fields]
+        if owners:
+            return f"has no effect when fusion is '{tree['fusion']}' (it belongs to {', '.join(owners)}); remove it"
+    known = kind.model_fields
+    return f"unknown key{did_you_mean(key[-1], known) or '; known here: ' + ', '.join(known)}"
 
 
 def _origin(key: Sequence[str], origin: Mapping[str, str]) -> str | None:
@@ -135,24 +164,3 @@ def _origin(key: Sequence[str], origin: Mapping[str, str]) -> str | None:
     around = (".".join(key[:length]) for length in range(len(key), 0, -1))
     within = (other for other in origin if other.startswith(".".join([*key, ""])))
     return next((origin[name] for name in (*around, *within) if name in origin), None)
-
-
-def _key(location: tuple[int | str, ...]) -> list[str]:
-    """A config key from pydantic's location, without the positions in lists."""
-    return [part for part in location if isinstance(part, str)]
-
-
-def _unknown(key: Sequence[str], tree: Tree) -> str:
-    if key[0] == "model" and len(key) == 2:
-        return unknown_option(tree["model"]["fusion"], key[1])
-    known = _known_keys(key, tree)
-    close = difflib.get_close_matches(key[-1], known, n=1)
-    return "unknown key; " + (f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}")
-
-
-def _known_keys(key: Sequence[str], tree: Tree) -> list[str]:
-    """The names allowed beside the last part of `key`."""
-    model: Any = Config
-    for part in key[:-1]:
-        model = options_of(tree["model"]["fusion"]) if part == "model" else model.model_fields[part].annotation
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

@@ -1,14 +1,14 @@
 """The options of each method: one class a method, told apart by `fusion`; a method knows its own keys and no others."""
 
 import difflib
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from common.errors import ConfigError
 from common.paths import ConfigPath
-from configs.outside import find_class, options_class, resolve
+from configs.outside import find_class, options_class
 
 I3D_STAGES = (
     "Conv3d_1a_7x7",
@@ -49,8 +49,8 @@ class StrictModel(BaseModel):
 class Pretrained(StrictModel):
     """Files of Kinetics weights, one a stream; null starts from random weights."""
 
-    rgb: ConfigPath | None = Field(None, description="rgb_imagenet.pt for i3d, torchvision's file for the other trunks")
-    flow: ConfigPath | None = Field(None, description="flow_imagenet.pt for i3d, torchvision's RGB file for the others")
+    rgb: ConfigPath | None = None
+    flow: ConfigPath | None = None
 
 
 class CommonOptions(StrictModel):
@@ -58,17 +58,15 @@ class CommonOptions(StrictModel):
 
     implementation: ClassVar[str]  # "module:Class" of a method of the project
 
-    fusion: str = Field(description="the method")
-    trunk: Literal["i3d", "s3d", "r2plus1d_18"] = Field("i3d", description="the network of each stream")
-    num_classes: int = Field(8, gt=1, description="number of labels; labels run from 0 to num_classes - 1")
-    hidden_size: int = Field(128, gt=0, description="size of a stream's embedding and of the head's hidden layers")
-    dropout: float = Field(0.1, ge=0, lt=1, description="probability of dropping a feature before each linear layer")
-    width: float = Field(1.0, gt=0, le=4, description="channels as a multiple of I3D's; below 1 for tests and demos")
-    batchnorm_momentum: float = Field(
-        0.01, gt=0, le=1, description="share of each batch in BatchNorm's running statistics; at first their plain mean"
-    )
-    freeze_trunk: bool = Field(False, description="keep the trunks as loaded, their BatchNorm in eval mode")
-    pretrained: Pretrained = Field(Pretrained(), description="weights that the trunks start from, a file a stream")
+    fusion: str
+    trunk: Literal["i3d", "s3d", "r2plus1d_18"] = "i3d"
+    num_classes: int = Field(8, gt=1)
+    hidden_size: int = Field(128, gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    width: float = Field(1.0, gt=0, le=4)
+    batchnorm_momentum: float = Field(0.01, gt=0, le=1)
+    freeze_trunk: bool = False
+    pretrained: Pretrained = Pretrained()
 
     @field_validator("pretrained", mode="before")
     @classmethod
@@ -133,7 +131,7 @@ class EarlyOptions(CommonOptions):
 class TwoHeadOptions(CommonOptions):
     """A head a stream, whose logits are averaged."""
 
-    rgb_weight: float = Field(0.5, ge=0, le=1, description="weight of the RGB head's logits; flow has the rest")
+    rgb_weight: float = Field(0.5, ge=0, le=1)
 
 
 class LateOptions(TwoHeadOptions):
@@ -148,10 +146,10 @@ class MisaOptions(CommonOptions):
 
     implementation = "models.misa:Misa"
     fusion: Literal["misa"] = "misa"
-    hidden_size: int = Field(128, gt=0, multiple_of=2, description="size of each representation; two attention heads")
-    diff_weight: float = Field(0.3, ge=0, description="weight of the difference loss")
-    cmd_weight: float = Field(1.0, ge=0, description="weight of the similarity loss, central moment discrepancy")
-    recon_weight: float = Field(1.0, ge=0, description="weight of the reconstruction loss")
+    hidden_size: int = Field(128, gt=0, multiple_of=2)
+    diff_weight: float = Field(0.3, ge=0)
+    cmd_weight: float = Field(1.0, ge=0)
+    recon_weight: float = Field(1.0, ge=0)
 
 
 class MultOptions(CommonOptions):
@@ -159,11 +157,11 @@ class MultOptions(CommonOptions):
 
     implementation = "models.mult:MulT"
     fusion: Literal["mult"] = "mult"
-    dropout: float = Field(0.1, ge=0, lt=1, description="of attention weights, hidden units and residual branches")
-    embed_dropout: float = Field(0.25, ge=0, lt=1, description="of a transformer's input tokens")
-    attention_size: int = Field(30, ge=4, description="size of a token")
-    attention_heads: int = Field(5, gt=0, description="heads of each attention; they share attention_size out")
-    attention_layers: int = Field(5, gt=0, description="layers of each transformer")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    embed_dropout: float = Field(0.25, ge=0, lt=1)
+    attention_size: int = Field(30, ge=4)
+    attention_heads: int = Field(5, gt=0)
+    attention_layers: int = Field(5, gt=0)
 
     @model_validator(mode="after")
     def _sizes_that_count(self) -> "MultOptions":
@@ -184,10 +182,10 @@ class GBlendOptions(CommonOptions):
 
     implementation = "models.gblend:GradientBlending"
     fusion: Literal["gblend"] = "gblend"
-    estimation_epochs: int = Field(5, gt=0, description="epochs of each head's own short training")
-    estimation_subset: float = Field(1.0, gt=0, le=1, description="share of the training clips used for it")
-    estimation_holdout: float = Field(0.2, gt=0, lt=1, description="share of those held out, as whole videos")
-    online: int | None = Field(None, gt=0, description="estimate anew every this many epochs; null: once, at the start")
+    estimation_epochs: int = Field(5, gt=0)
+    estimation_subset: float = Field(1.0, gt=0, le=1)
+    estimation_holdout: float = Field(0.2, gt=0, lt=1)
+    online: int | None = Field(None, gt=0)
 
 
 class TfnOptions(CommonOptions):
@@ -214,9 +212,8 @@ def stages_in_order(stages: tuple[str, ...], info: ValidationInfo) -> tuple[str,
     known = TRUNK_STAGES[trunk]
     for stage in stages:
         if stage not in known:
-            close = difflib.get_close_matches(stage, known, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
-            raise ValueError(f"unknown stage '{stage}' of trunk '{trunk}'; {hint}")
+            hint = did_you_mean(stage, known) or f"; known: {', '.join(known)}"
+            raise ValueError(f"unknown stage '{stage}' of trunk '{trunk}'{hint}")
     in_order = [stage for stage in known if stage in stages]
     if list(stages) != in_order:
         raise ValueError(f"found {list(stages)}; allowed: each stage once, as the network has them: {in_order}")
@@ -228,7 +225,7 @@ class LmfOptions(CommonOptions):
 
     implementation = "models.lmf:LowRankFusion"
     fusion: Literal["lmf"] = "lmf"
-    rank: int = Field(4, gt=0, description="products that the weights are a sum of")
+    rank: int = Field(4, gt=0)
 
 
 class MmtmOptions(TwoHeadOptions):
@@ -236,10 +233,8 @@ class MmtmOptions(TwoHeadOptions):
 
     implementation = "models.mmtm:Mmtm"
     fusion: Literal["mmtm"] = "mmtm"
-    exchange_after: tuple[str, ...] = Field(
-        EXCHANGES["i3d"], min_length=1, description="stages followed by a gate; null: the trunk's defaults"
-    )
-    squeeze_ratio: float = Field(4, ge=1, description="twice the channels of both streams over those of z")
+    exchange_after: tuple[str, ...] = Field(EXCHANGES["i3d"], min_length=1)
+    squeeze_ratio: float = Field(4, ge=1)
 
     _defaults = model_validator(mode="before")(default_exchanges)
     _known = field_validator("exchange_after")(stages_in_order)
@@ -250,15 +245,9 @@ class XNormOptions(TwoHeadOptions):
 
     implementation = "models.xnorm:XNorm"
     fusion: Literal["xnorm"] = "xnorm"
-    exchange_after: tuple[str, ...] = Field(
-        EXCHANGES["i3d"], min_length=1, description="stages followed by an exchange; null: the trunk's defaults"
-    )
-    exchange_order: Literal["parallel", "sequential"] = Field(
-        "parallel", description="flow takes its parameters from RGB as it was before the exchange, or after it"
-    )
-    param_pool: Literal["none", "global"] = Field(
-        "none", description="none: parameters for each point of time and space; global: one vector a clip"
-    )
+    exchange_after: tuple[str, ...] = Field(EXCHANGES["i3d"], min_length=1)
+    exchange_order: Literal["parallel", "sequential"] = "parallel"
+    param_pool: Literal["none", "global"] = "none"
 
     _defaults = model_validator(mode="before")(default_exchanges)
     _known = field_validator("exchange_after")(stages_in_order)
@@ -305,41 +294,12 @@ def options_of(fusion: str) -> type[CommonOptions]:
     return options
 
 
-def parse_options(fusion: str, **options: Any) -> CommonOptions:
-    """The options of one method, from keywords.
-
-    Raises:
-        ConfigError: an unknown method or option, or a value out of range; the message has the nearest known name.
-    """
-    fusion = resolve(fusion, Path())
-    try:
-        return options_of(fusion).model_validate({"fusion": fusion, **options})
-    except ValidationError as error:
-        raise ConfigError("; ".join(_message(fusion, problem) for problem in error.errors())) from None
-
-
 def unknown_fusion(fusion: object) -> str:
     """Why `fusion` is refused, and the way out."""
-    close = difflib.get_close_matches(str(fusion), METHODS, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"found {fusion!r}, allowed: {', '.join(METHODS)}, FILE.py:Class{hint}"
+    return f"found {fusion!r}, allowed: {', '.join(METHODS)}, FILE.py:Class{did_you_mean(fusion, METHODS)}"
 
 
-def unknown_option(fusion: str, key: str) -> str:
-    """Why `key` is refused beside this `fusion`, and the way out."""
-    owners = [name for name, options in METHODS.items() if key in options.model_fields]
-    if owners:
-        return f"has no effect when fusion is '{fusion}' (it belongs to {', '.join(owners)}); remove it"
-    known = options_of(fusion).model_fields
-    close = difflib.get_close_matches(key, known, n=1)
-    return "unknown key; " + (f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}")
-
-
-def _message(fusion: str, problem: Any) -> str:
-    path = [part for part in problem["loc"] if isinstance(part, str)]
-    name = ".".join(["model", *path])
-    if problem["type"] == "extra_forbidden" and len(path) == 1:
-        return f"{name}: {unknown_option(fusion, path[0])}"
-    if problem["type"] == "value_error":
-        return f"{name}: {problem['ctx']['error']}"
-    return f"{name}: found {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The end of a message with the name that is nearest to a wrong one; empty where none is near."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -15,13 +15,11 @@ TAKEN_NAMES = ("clip_id", "video_id", "participant_id", "start_frame", "stop_fra
 class Preset(StrictModel):
     """Which rows of the annotations belong to which split, and what is to be told of them."""
 
-    targets: dict[TargetName, str] | None = Field(
-        None, min_length=1, description="column of each target's class numbers"
-    )
-    participants: list[str] | dict[SplitName, list[str]] | None = Field(None, description="null: all; or by split")
-    classes: dict[str, list[int]] = Field({}, description="classes of a target that are taken, numbered in this order")
-    min_flow_frames: int = Field(1, gt=0, description="flow frames that a clip has at least")
-    validation_videos: list[str] | None = Field(None, description="videos that val takes and train leaves")
+    targets: dict[TargetName, str] | None = Field(None, min_length=1)
+    participants: list[str] | dict[SplitName, list[str]] | None = None
+    classes: dict[str, list[int]] = Field({})
+    min_flow_frames: int = Field(1, gt=0)
+    validation_videos: list[str] | None = None
 
     @model_validator(mode="after")
     def _classes_are_of_targets(self) -> "Preset":

@@ -1,6 +1,5 @@
-"""What can be configured: every key with its type, range and meaning; the defaults stand in base.yaml."""
+"""What can be configured: every key with its type and range; base.yaml has the defaults and what they mean."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -45,23 +44,21 @@ SPLITS = tuple(Annotations.model_fields)
 class DataSection(StrictModel):
     """Where the frames and annotations are, and what the shards hold."""
 
-    frames: ConfigPath = Field(description="root of <participant>/{rgb_frames,flow_frames}/<video>[.tar]")
+    frames: ConfigPath
     annotations: Annotations
-    presets: dict[str, Preset] = Field(description="what each preset takes")
-    preset: str = Field(description="which rows belong to which split: a key of presets, or none for every row")
-    layout: Literal["epic", "denseflow", "tsn"] = Field(description="where frames lie and how they are named")
-    flow_stride: PositiveInt | None = Field(description="RGB frames per flow frame, where a video's id says none")
-    streams: list[StreamName] | None = Field(min_length=1, description="what is stored; null: what model.fusion needs")
-    shards: ConfigPath = Field(description="root of <split>/00000.tfrecord ...")
-    frames_per_clip: int | Literal["all"] = Field(description="stored frames a clip, evenly spaced")
-    codec: Literal["jpeg", "jpeg-restarts", "raw"] = Field(
-        description="what is stored of a frame: its JPEG file, that with restart markers, or its pixels"
-    )
-    raw_short_side: PositiveInt | None = Field(description="raw alone: larger frames are scaled down to it; null: none")
-    check: Literal["decode", "header"] = Field(description="how each JPEG is checked as it is packed")
-    on_bad_clip: Literal["error", "skip"] = Field(description="stop at bad clips, or leave them out and list them")
-    shard_mib: PositiveInt = Field(description="size of a shard in MiB; clips stay whole")
-    workers: int = Field(ge=0, description="packing processes; 0: as many as there are cores")
+    presets: dict[str, Preset]
+    preset: str
+    layout: Literal["epic", "denseflow", "tsn"]
+    flow_stride: PositiveInt | None
+    streams: list[StreamName] | None = Field(min_length=1)
+    shards: ConfigPath
+    frames_per_clip: int | Literal["all"]
+    codec: Literal["jpeg", "jpeg-restarts", "raw"]
+    raw_short_side: PositiveInt | None
+    check: Literal["decode", "header"]
+    on_bad_clip: Literal["error", "skip"]
+    shard_mib: PositiveInt
+    workers: int = Field(ge=0)
 
     @field_validator("preset")
     @classmethod
@@ -96,25 +93,25 @@ class DataSection(StrictModel):
 class ClipSection(StrictModel):
     """What of a clip the model sees, and how it is augmented in training."""
 
-    num_frames: int = Field(ge=8, description="T, frames a clip")
-    crop_size: int = Field(ge=32, description="H = W in pixels")
-    temporal: Literal["uniform", "jitter"] = Field(description="evenly spaced, or one at random in each equal part")
-    mirror: Fraction = Field(description="probability of a horizontal mirror")
-    scale: Scale = Field(description="crop side as a fraction of the short side; [1, 1]: off")
-    color: float = Field(ge=0, lt=1, description="strength of the colour jitter of RGB; 0: off")
-    synchronized: bool = Field(description="one window and mirror for all streams; false is an ablation")
-    rescale_flow: bool = Field(description="scale flow values with the picture when a crop is resized")
+    num_frames: int = Field(ge=8)
+    crop_size: int = Field(ge=32)
+    temporal: Literal["uniform", "jitter"]
+    mirror: Fraction
+    scale: Scale
+    color: float = Field(ge=0, lt=1)
+    synchronized: bool
+    rescale_flow: bool
 
 
 class LoaderSection(StrictModel):
     """How batches are made."""
 
-    batch_size: PositiveInt = Field(description="clips a step over all ranks together")
-    num_threads: PositiveInt = Field(description="decoding threads a process")
-    device: Literal["auto", "cpu", "cuda"] = Field(description="where JPEGs are decoded; auto: where the model is")
-    decoder: Literal["auto", "dali", "turbojpeg"] = Field(description="what decodes; auto: DALI on a GPU, else a pool")
-    prefetch: PositiveInt = Field(description="batches decoded ahead")
-    on_corrupt: Literal["error", "skip"] = Field(description="stop at a corrupt clip, or train on the next instead")
+    batch_size: PositiveInt
+    num_threads: PositiveInt
+    device: Literal["auto", "cpu", "cuda"]
+    decoder: Literal["auto", "dali", "turbojpeg"]
+    prefetch: PositiveInt
+    on_corrupt: Literal["error", "skip"]
 
 
 class TrainSection(StrictModel):
@@ -123,44 +120,38 @@ class TrainSection(StrictModel):
     epochs: PositiveInt
     lr: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
-    clip_norm: float = Field(gt=0, description="largest norm of the whole gradient")
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(description="auto: bf16 or fp16 on a GPU, fp32 on a CPU")
-    compile: bool = Field(description="torch.compile the model")
-    sync_batchnorm: bool = Field(description="BatchNorm over the clips of all processes, not of each by itself")
-    timeout: float = Field(gt=0, description="seconds that a process waits for another before the run ends")
-    device: Literal["auto", "cpu", "cuda"] = Field(description="where the model runs; auto: a GPU where there is one")
-    lr_patience: int = Field(ge=0, description="epochs without a better validation accuracy before the rate drops")
-    lr_factor: float = Field(gt=0, lt=1, description="what the rate is multiplied by when it drops")
-    stop_patience: PositiveInt = Field(description="epochs without a better validation accuracy before training stops")
-    log_every: PositiveInt = Field(description="steps between lines of metrics.jsonl")
-    checkpoint_every: PositiveInt = Field(description="steps between writes of last.pt within an epoch")
-    tensorboard: bool = Field(description="write TensorBoard events beside metrics.jsonl: curves and pictures")
+    clip_norm: float = Field(gt=0)
+    precision: Literal["auto", "fp32", "fp16", "bf16"]
+    compile: bool
+    sync_batchnorm: bool
+    timeout: float = Field(gt=0)
+    device: Literal["auto", "cpu", "cuda"]
+    lr_patience: int = Field(ge=0)
+    lr_factor: float = Field(gt=0, lt=1)
+    stop_patience: PositiveInt
+    log_every: PositiveInt
+    checkpoint_every: PositiveInt
+    tensorboard: bool
 
 
 class Config(StrictModel):
     """One training run and the data it needs."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run's folder")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: Seed
-    seeds: list[Seed] | None = Field(min_length=1, description="train once with each, in <runs>/<name>-seed<seed>")
-    runs: ConfigPath = Field(description="where run folders are made")
+    seeds: list[Seed] | None = Field(min_length=1)
+    runs: ConfigPath
     data: DataSection
     clip: ClipSection
     loader: LoaderSection
     model: CommonOptions  # of the method, see configs.load
     train: TrainSection
-    _given: tuple[str, tuple[str, ...]] = PrivateAttr(("CONFIG", ()))  # the file and the overrides it was made of
-
-    def __eq__(self, other: object) -> bool:
-        """Two configs are equal when all keys are, wherever they were read."""
-        return isinstance(other, Config) and dict(self) == dict(other)
+    _pack_command: str = PrivateAttr("python preprocess/pack.py -c CONFIG")
 
     @property
     def pack_command(self) -> str:
         """The command line that packs the shards which this reads."""
-        path, overrides = self._given
-        data = [override for override in overrides if override.startswith("data.")]
-        return shlex.join(["python", "preprocess/pack.py", "-c", path, *data])
+        return self._pack_command
 
     @field_validator("name", mode="before")
     @classmethod

@@ -3,7 +3,8 @@
 from typing import Any
 
 from common.errors import ConfigError
-from configs.methods import METHODS, parse_options
+from configs.load import parse_options
+from configs.methods import METHODS
 from configs.outside import find_class
 from models.fusion import Fit, FitResult, FusionModel, FusionOutput
 

@@ -1,13 +1,15 @@
 """Layering of configs, and the message that each mistake gets."""
 
+import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from configs import ConfigError, load_config
-from configs.load import BASE
+from configs.load import BASE, parse_options
 from configs.methods import METHODS, CommonOptions
 
 ROOT = Path(__file__).parents[2]
@@ -20,25 +22,31 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_every_method_has_a_file_of_its_name() -> None:
-    for fusion in METHODS:
-        config = load_config(ROOT / "configs" / f"{fusion}.yaml")
-        assert (config.name, config.model.fusion) == (fusion, fusion)
-
-
-def test_base_yaml_documents_every_key() -> None:
+def test_base_yaml_has_every_key_with_what_it_means() -> None:
     base = yaml.safe_load(BASE.read_text())
     config = load_config(BASE)
-    for section in ("data", "clip", "loader", "train"):
-        assert base[section].keys() == type(getattr(config, section)).model_fields.keys()
     assert base.keys() == type(config).model_fields.keys()
-    assert base["model"].keys() == CommonOptions.model_fields.keys()
-    lines = [line for line in BASE.read_text().splitlines() if line.startswith("  ") and ":" in line]
-    assert all(
-        "#" in line
-        for line in lines
-        if not line.strip().startswith(("train:", "val:", "test:", "epochs:", "weight", "num_classes"))
-    )
+    for section in ("data", "clip", "loader", "model", "train"):
+        kind = CommonOptions if section == "model" else type(getattr(config, section))
+        assert base[section].keys() == kind.model_fields.keys()
+        assert uncommented(BASE, base[section]) == []
+    assert uncommented(BASE, ("name", "seed", "seeds", "runs")) == []
+    assert config.model == parse_options("xnorm")
+
+
+@pytest.mark.parametrize("fusion", METHODS)
+def test_a_methods_file_has_each_key_of_its_own_with_its_default_and_what_it_means(fusion: str) -> None:
+    path = ROOT / "configs" / f"{fusion}.yaml"
+    own = METHODS[fusion].model_fields.keys() - CommonOptions.model_fields.keys()
+    assert yaml.safe_load(path.read_text())["model"].keys() == {"fusion", *own}
+    assert uncommented(path, own) == []
+    config = load_config(path)
+    assert (config.name, config.model) == (fusion, parse_options(fusion))
+
+
+def uncommented(path: Path, keys: Iterable[str]) -> list[str]:
+    """The keys without a comment beside them."""
+    return [key for key in keys if not re.search(rf"^ *{key}:.* # \w?", path.read_text(), re.MULTILINE)]
 
 
 def test_later_layers_replace_earlier_ones(tmp_path: Path) -> None:
@@ -84,6 +92,7 @@ def test_a_file_replaces_a_mapping_whole(tmp_path: Path) -> None:
         (["model=3"], r"model: found 3"),
         (["model.dropuot=0"], r"model\.dropuot: unknown key; did you mean 'dropout'\?"),
         (["data=3"], r"data: found 3"),
+        (["data.presets={a: {class: {}}}"], r"presets\.a\.class: unknown key; did you mean 'classes'\?"),
         (["crop_size"], r"'crop_size': overrides are written section\.key=value"),
         (["clip.scale=[1"], r"clip\.scale: '\[1' is not valid YAML"),
         (["seeds=[]"], r"seeds: found \[\]: .*at least 1 item"),
@@ -107,7 +116,7 @@ def test_seeds_are_one_run_each_with_a_name_and_seed_of_its_own() -> None:
         ("x-seed3", 3, None),
         ("x-seed5", 5, None),
     ]
-    assert config.each_seed()[1] == load_config(XNORM, ["name=x-seed5", "seed=5"])
+    assert dict(config.each_seed()[1]) == dict(load_config(XNORM, ["name=x-seed5", "seed=5"]))
     alone = load_config(XNORM)
     assert alone.each_seed() == [alone]
 
@@ -185,7 +194,7 @@ def test_a_number_is_a_name(given: str, name: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
-    assert load_config(write(tmp_path, "")) == load_config(BASE)
+    assert dict(load_config(write(tmp_path, ""))) == dict(load_config(BASE))
 
 
 def test_the_command_that_packs_has_the_overrides_of_the_data_alone() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 import yaml
 
-from configs.methods import METHODS, parse_options
+from configs.load import parse_options
+from configs.methods import METHODS
 from models import build_model
 from tests.docs.markdown import ROOT, section, table
 
