@@ -19,8 +19,8 @@ COMMANDS = {
     "xnorm-train": "train",
     "xnorm-eval": "eval",
     "xnorm-predict": "predict",
-    "xnorm-profile": "pipeline.profile",
-    "xnorm-inspect": "pipeline.inspect",
+    "xnorm-profile": "pipeline.profile.__main__",
+    "xnorm-inspect": "pipeline.inspect.__main__",
 }
 
 

@@ -70,6 +70,7 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_road_ends_in_a_comparison_and_fails_where_a_fusion_has_not_learned(short: Path, capfd):
     runs = short / "runs"
     (runs / "old").mkdir(parents=True)  # of a demo before

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.project import entry_points
-from tests.test_structure import OURS
+from tests.test_structure import PACKAGES
 from tests.trees import Video, write_annotations, write_video
 
 ROOT = Path(__file__).parents[1]
@@ -33,10 +33,9 @@ for script in distribution("xnorm-dali").entry_points.select(group="console_scri
 
 def sources() -> Iterator[Path]:
     """What a clone needs to be installed, and what it must bring along, relative to the root."""
-    for name in sorted(OURS):
-        yield from (path.relative_to(ROOT) for path in ROOT.glob(f"{name}.py"))
-        if (ROOT / name / "__init__.py").is_file():  # demo/ is what demo.py wrote
-            yield from (path.relative_to(ROOT) for path in ROOT.glob(f"{name}/**/*") if path.suffix in (".py", ".yaml"))
+    yield from (path.relative_to(ROOT) for path in ROOT.glob("*.py"))
+    for name in PACKAGES:
+        yield from (path.relative_to(ROOT) for path in ROOT.glob(f"{name}/**/*") if path.suffix in (".py", ".yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +76,7 @@ def test_the_wheel_holds_every_source_and_config_and_nothing_else(wheel: Path) -
     assert held == set(sources())
 
 
+@pytest.mark.slow
 def test_the_commands_are_those_of_setup_cfg_and_start_outside_the_tree(scripts: Path, tmp_path: Path) -> None:
     shown = outside(tmp_path, scripts / "python", "-c", HELP)
     ended = {line for line in shown.stdout.splitlines() if line.startswith("xnorm-")}

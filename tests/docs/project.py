@@ -43,7 +43,7 @@ SMALLER = {  # in place of base.yaml's own values, so that what a document sets 
     "train": {"epochs": 1, "log_every": 1},
 }
 SHORTER = {  # what a command that measures is given behind its own arguments
-    "pipeline.profile": ["--rounds", "1", "--batches", "1"],
+    "pipeline.profile.__main__": ["--rounds", "1", "--batches", "1"],
     "engine.profiling": ["--rounds", "1", "--batches", "1"],
     "benchmarks.codecs": ["--rounds", "1", "--batches", "2"],
     "benchmarks.cold_cache": ["--rounds", "1"],
@@ -57,6 +57,7 @@ ELSEWHERE = {
     "dask",
     "epic_downloader.py",
     "git",
+    "lint-imports",
     "mypy",
     "pip",
     "pytest",
@@ -99,7 +100,9 @@ def resolve(words: Sequence[str]) -> Resolved:
         return Resolved(program, None)
     if rest[0] == "-m":
         module, argv = rest[1], rest[2:]
-        is_ours = (ROOT / f"{module.replace('.', '/')}.py").exists()
+        path = ROOT / module.replace(".", "/")
+        module += ".__main__" if path.is_dir() else ""
+        is_ours = path.is_dir() or path.with_suffix(".py").exists()
     else:
         module, argv = rest[0].removesuffix(".py").replace("/", "."), rest[1:]
         is_ours = (ROOT / rest[0]).exists()

@@ -28,6 +28,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch)
     return folder
 
 
+@pytest.mark.slow
 def test_every_command_in_a_block_runs_in_the_order_of_the_documents(
     patch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ def test_it_has_about_thirty_lines() -> None:
     assert 25 <= len(CODE.splitlines()) <= 35
 
 
+@pytest.mark.slow
 def test_it_trains_resumes_is_scored_and_compared(
     folder: Path, data: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
