@@ -1,1 +1,1 @@
-"""From frames on a disk to shards: annotations, frame choice, JPEG checks, writing."""
+"""Data preparation: annotations, frames, videos and synthetic data, packed into shards."""

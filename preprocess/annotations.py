@@ -1,4 +1,4 @@
-"""Reads annotation CSVs, EPIC-KITCHENS-100's own columns or X-Norm's six, into typed and checked clips of splits."""
+"""Annotation CSVs, EPIC-KITCHENS-100's own columns or X-Norm's six, as checked clips of splits."""
 
 import csv
 import re
@@ -49,17 +49,11 @@ class Clip(NamedTuple):
 
 @dataclass
 class Rows:
-    """What the files of a split say.
+    """What the files of a split say."""
 
-    Attributes:
-        clips: in the order of the files.
-        texts: how often each class of a target is written how, where a column of text stands beside its numbers.
-        unlabelled: the files without any label.
-    """
-
-    clips: list[Clip]
-    texts: dict[str, dict[int, Counter[str]]]
-    unlabelled: list[Path]
+    clips: list[Clip]  # in the order of the files
+    texts: dict[str, dict[int, Counter[str]]]  # of each target's classes, where a column of text stands beside numbers
+    unlabelled: list[Path]  # the files without any label
 
 
 def read_split(paths: Sequence[Path], split: str, targets: Targets = LABEL) -> Rows:
@@ -108,9 +102,9 @@ class _File:
     """What was read of one file: its clips with their lines, and what is wrong with other lines."""
 
     path: Path
-    places: list[int]  # where the ids and frames of Clip stand in a row, and then its classes
+    positions: list[int]  # in a row: of the ids and frames of Clip, and then of its classes
     labels: dict[str, str]  # name of the column of each target's class; empty in a file without labels
-    text_places: dict[str, int]  # where a class is written as text, by target
+    text_positions: dict[str, int]  # where a class is written as text, by target
     width: int  # cells per row
     num_targets: int
     clips: list[Clip] = field(default_factory=list)
@@ -126,15 +120,15 @@ class _File:
         else:
             self.clips.append(clip)
             self.lines.append(line)
-            for position, target in enumerate(self.labels):
-                if target in self.text_places:
-                    self.texts.append((target, clip.targets[position], row[self.text_places[target]].strip()))
+            for target, label in zip(self.labels, clip.targets, strict=False):
+                if target in self.text_positions:
+                    self.texts.append((target, label, row[self.text_positions[target]].strip()))
 
     def _clip(self, row: list[str]) -> Clip | str:
         """The clip of a row, or what is wrong with it."""
         if len(row) != self.width:
             return f"found {len(row)} cells, the header has {self.width}"
-        clip_id, participant, video, *cells = (row[place].strip() for place in self.places)
+        clip_id, participant, video, *cells = (row[position].strip() for position in self.positions)
         if not all(cell.isdecimal() and len(cell) <= MAX_DIGITS for cell in cells):
             return "; ".join(_not_a_number(dict(zip((*COLUMNS[3:], *self.labels.values()), cells, strict=True))))
         start, stop, *classes = map(int, cells)
@@ -169,10 +163,10 @@ def _parse(path: Path, reader: "_csv.Reader", targets: Targets, may_lack: bool) 
 
 def _note_repeated(files: Iterable[_File]) -> None:
     """Add to each file's wrong lines those whose id has occurred before, in it or in an earlier one."""
-    places: dict[str, str] = {}
+    seen: dict[str, str] = {}
     for file in files:
         for clip, line in zip(file.clips, file.lines, strict=True):
-            first = places.setdefault(clip.clip_id, here := f"{file.path}:{line}")
+            first = seen.setdefault(clip.clip_id, here := f"{file.path}:{line}")
             if first is not here:
                 file.wrong.append((line, f"narration_id {clip.clip_id!r} occurs twice, first at {first}"))
 
@@ -198,8 +192,8 @@ def _columns(
             f"columns, or {', '.join(COLUMNS)}, verb (a number)"
         )
     texts = {target: name.removesuffix("_class") for target, name in labels.items() if name.endswith("_class")}
-    text_places = {target: header.index(text) for target, text in texts.items() if text in header}
-    return [header.index(name) for name in (*COLUMNS, *labels.values())], labels, text_places
+    text_positions = {target: header.index(text) for target, text in texts.items() if text in header}
+    return [header.index(name) for name in (*COLUMNS, *labels.values())], labels, text_positions
 
 
 def _wrong(clip: Clip) -> str | None:
@@ -219,9 +213,7 @@ def _wrong(clip: Clip) -> str | None:
 def _not_a_number(cells: dict[str, str]) -> Iterable[str]:
     for name, text in cells.items():
         if not text.isdecimal():
-            hint = (
-                "; the name of a verb can stand in `verb` where `verb_class` has its number" if name == "verb" else ""
-            )
-            yield f"{name}: found {text[:80]!r}; allowed: a whole number, not negative{hint}"
+            hint = "; the name of a verb can stand in `verb` where `verb_class` has its number"
+            yield f"{name}: found {text[:80]!r}; allowed: a whole number, not negative{hint if name == 'verb' else ''}"
         elif len(text) > MAX_DIGITS:
             yield f"{name}: found {text[:80]}; at most {MAX_FRAME}"

@@ -1,4 +1,4 @@
-"""Names of classes: from a list beside the annotations, or from the text that stands beside their numbers."""
+"""Class names: from a list beside the annotations, or from the text beside their numbers."""
 
 import csv
 import unicodedata
@@ -33,7 +33,7 @@ def class_names(
     path = next((folder / file for folder in folders for file in files if (folder / file).is_file()), None)
     names = _read(path) if path is not None else _from_texts(texts)
     if taken is not None:
-        names = {place: names[number] for place, number in enumerate(taken) if number in names}
+        names = {position: names[number] for position, number in enumerate(taken) if number in names}
     if not names:
         return None, []
     every = tuple(names.get(number, str(number)) for number in range(max(names) + 1))
@@ -72,10 +72,8 @@ def _alike(target: str, names: Mapping[int, str], texts: Mapping[int, Counter[st
     spelled: dict[str, set[str]] = {}
     for number, name in names.items():
         spelled.setdefault(_plain(name), set()).add(f"{name!r} (class {number})")
-        if _plain(name) in {_plain(text) for text in texts.get(number, ())}:
-            spelled[_plain(name)] |= {
-                f"{text!r} (class {number})" for text in texts[number] if _plain(text) == _plain(name)
-            }
+        alike = {text for text in texts.get(number, ()) if _plain(text) == _plain(name)}
+        spelled[_plain(name)] |= {f"{text!r} (class {number})" for text in alike}
     for group in spelled.values():
         if len(group) > 1:
             yield f"{target}: {listed(sorted(group), 5)} are spelled nearly alike; are they one class?"

@@ -1,10 +1,10 @@
-"""Runs tasks on a dask.distributed cluster, whose machines see the same files under the same names."""
+"""Workers of a dask.distributed cluster, whose machines see the same files under the same names."""
 
 import asyncio
 import time
 from concurrent.futures import CancelledError, Executor
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from common.display import Display
 from common.errors import ConfigError, UserError
@@ -45,8 +45,7 @@ class ClusterWorkers(Workers):
             display.print(f"waiting for workers: start some with dask worker {self._address}")
 
     def _start(self) -> Executor:
-        executor: Executor = self._client.get_executor(pure=False)
-        return executor
+        return cast(Executor, self._client.get_executor(pure=False))
 
     def _most_under_way(self) -> int:
         return max(UNDER_WAY, super()._most_under_way())

@@ -1,4 +1,4 @@
-"""Command line: turns one's own videos, and a CSV of what they show, into frames, flow and annotations to pack."""
+"""Command line: turn videos and a CSV of what they show into frames, flow and annotations to pack."""
 
 import argparse
 import importlib.util
@@ -35,12 +35,12 @@ NOTES = f"""\
 Columns of the CSV: {COLUMNS}.
 A file is a video, or a folder of numbered images. A row without times is a whole video.
 Labels are class numbers, or names, which are numbered in alphabetical order, after those of --classes.
-Without a column split, whole videos are dealt out by --ratio; with new videos they are dealt anew.
+Without a column split, whole videos are drawn for each split by --ratio; new videos draw anew.
 
 Writes OUT/frames (archives in EPIC's layout; {MARKER} has the options), OUT/annotations (a CSV per split) and
-OUT/config.yaml, which pack.py, inspect, train.py and eval.py take; a config.yaml that is there is left as it is.
-It stores all frames of a clip, which jitter in time and several views need; batch size and epochs fit the clips.
-The flow's bytes are round(clip(flow, -bound, bound) / bound * 127.5 + 127.5): 127.5 is no motion.
+OUT/config.yaml for pack.py, inspect, train.py and eval.py; an existing config.yaml is kept.
+All frames of a clip are stored, for temporal jitter and several views; batch size and epochs fit the clips.
+Flow is stored as bytes round(clip(flow, -bound, bound) / bound * 127.5 + 127.5): 127.5 is no motion.
 """
 EXAMPLES = """\
 python preprocess/extract.py videos segments.csv -o own
@@ -57,53 +57,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("extract.py", DESCRIPTION, EXAMPLES, notes=NOTES)
-    default = ExtractOptions()
-    parser.add_argument("videos", metavar="VIDEOS", type=path_type, help="the folder of videos")
+    parser.set_defaults(**ExtractOptions().model_dump())
+    parser.add_argument("videos", metavar="VIDEOS", type=path_type, help="folder of videos")
     parser.add_argument("table", metavar="CSV", type=path_type, help="which part of which video shows what")
-    parser.add_argument("-o", "--output", metavar="OUT", type=path_type, required=True, help="where to write")
-    group = parser.add_argument_group("frames")
-    group.add_argument(
-        "--short-side",
-        type=at_least(0),
-        default=default.short_side,
-        metavar="PIXELS",
-        help="scale frames until their shorter side has so many; 0: leave them as they are",
-    )
-    group.add_argument(
-        "--fps",
-        type=float,
-        metavar="F",
-        help="frames per second to take, or of folders of frames (default: every frame)",
-    )
-    group.add_argument("--quality", type=int, default=default.quality, help="of RGB's JPEGs, 1 to 100", metavar="Q")
-    group = parser.add_argument_group("flow")
-    group.add_argument("--flow", choices=METHODS, default=default.flow, help="tvl1 needs opencv-contrib")
-    group.add_argument("--bound", type=float, default=default.bound, metavar="PIXELS", help="clip flow beyond it")
-    group.add_argument("--stride", type=int, choices=(1, 2), default=default.stride, help="RGB frames a flow frame")
-    group.add_argument(
-        "--dilation",
-        type=at_least(1),
-        default=default.dilation,
-        metavar="N",
-        help="flow is computed from frame t to frame t + N",
-    )
-    group.add_argument(
-        "--flow-quality", type=int, default=default.flow_quality, metavar="Q", help="of flow's JPEGs, 1 to 100"
-    )
-    group = parser.add_argument_group("splits, where the CSV names none")
+    parser.add_argument("-o", "--output", metavar="OUT", type=path_type, required=True, help="folder to write")
+    add = parser.add_argument_group("frames").add_argument
+    add("--short-side", type=at_least(0), metavar="PIXELS", help="scale the shorter side to this; 0: no scaling")
+    add("--fps", type=float, metavar="F", help="frames per second to take, or of folders of frames (default: all)")
+    add("--quality", type=int, metavar="Q", help="JPEG quality of RGB frames, 1 to 100")
+    add = parser.add_argument_group("flow").add_argument
+    add("--flow", choices=METHODS, help="optical flow method; tvl1 needs opencv-contrib")
+    add("--bound", type=float, metavar="PIXELS", help="flow beyond this is clipped")
+    add("--stride", type=int, choices=(1, 2), help="RGB frames per flow frame")
+    add("--dilation", type=at_least(1), metavar="N", help="flow is computed from frame t to frame t + N")
+    add("--flow-quality", type=int, metavar="Q", help="JPEG quality of flow frames, 1 to 100")
+    add = parser.add_argument_group("splits, where the CSV names none").add_argument
     shares = ("TRAIN", "VAL", "TEST")
-    group.add_argument("--ratio", type=float, nargs=3, default=(0.8, 0.2, 0.0), metavar=shares, help="shares of videos")
-    group.add_argument("--seed", type=at_least(0), default=0, help="seed of the random train/val/test split")
-    parser.add_argument(
-        "--classes",
-        metavar="FILE",
-        type=path_type,
-        help="a classes.csv (id, key) whose numbering goes on (default: a new one)",
-    )
-    parser.add_argument(
-        "--on-bad", choices=("error", "skip"), default="error", help="skip: leave bad videos and rows out, and say so"
-    )
-    parser.add_argument("--workers", type=at_least(0), default=0, help="processes; 0: as many as there are cores")
+    add("--ratio", type=float, nargs=3, default=(0.8, 0.2, 0.0), metavar=shares, help="share of videos in each split")
+    add("--seed", type=at_least(0), default=0, help="seed of the random train/val/test split")
+    classes = "classes.csv (id, key) whose class numbers are continued (default: numbers of its own)"
+    parser.add_argument("--classes", metavar="FILE", type=path_type, help=classes)
+    bad = "error: stop at bad videos and rows; skip: leave them out and list them"
+    parser.add_argument("--on-bad", choices=("error", "skip"), default="error", help=bad)
+    parser.add_argument("--workers", type=at_least(0), default=0, help="worker processes; 0: one per core")
     return parser
 
 

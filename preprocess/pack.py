@@ -1,4 +1,4 @@
-"""Command line: packs the frames of every split that the config names into shards, or plans or verifies that."""
+"""Command line: pack the frames of every split that the config names into shards; plan or verify that."""
 
 import argparse
 import sys
@@ -57,12 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("pack.py", DESCRIPTION, EXAMPLES)
     add_config(parser)
     modes = parser.add_mutually_exclusive_group()
-    modes.add_argument("--plan", action="store_true", help="say what there is and what would be packed; write nothing")
+    modes.add_argument(
+        "--plan", action="store_true", help="report what there is and what would be packed; write nothing"
+    )
     modes.add_argument("--verify", action="store_true", help="re-read every record and list what is wrong")
     parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="work on the dask.distributed cluster of this scheduler, tcp://host:8786 (default: on this machine)",
+        help="dask.distributed scheduler whose cluster packs, tcp://host:8786 (default: this machine)",
     )
     return parser
 

@@ -1,19 +1,17 @@
-"""Write a small tree in EPIC's layout whose labels need both streams: real JPEGs, annotations, folders and .tar files.
+"""Synthetic data: a small tree in EPIC's layout whose labels need both streams.
 
     python preprocess/synth.py -o data/synth
     python preprocess/synth.py --task binding -o data/binding
 
 The tasks differ in what a fusion must be able to do: `additive` (add the streams' logits up), `xor` (let two global
-features interact), `binding` (let the streams meet at the same place). In all of them a stream alone cannot know.
+features interact), `binding` (compare the streams position by position). One stream alone cannot tell the class.
 """
 
 import argparse
 import csv
-import io
 import json
 import shutil
 import sys
-import tarfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -31,8 +29,10 @@ from common.display import Display
 from common.errors import ConfigError, UserError, exit_code_of
 from common.files import as_user_error, atomic_write
 from configs.schema import SPLITS
+from preprocess.annotations import COLUMNS
 from preprocess.scenes import TASKS
-from preprocess.scenes.task import Files, LabelledScene, Task
+from preprocess.scenes.task import LabelledScene, Task
+from preprocess.sources.tar import tar_writer
 from preprocess.workers import Workers
 
 MARKER = "synth.json"
@@ -75,7 +75,7 @@ class Video:
 
     number: int  # over all splits
     split: str
-    stride: int  # RGB frames a flow frame: 2 in videos of 2018's kind, 1 in those of 2020's
+    stride: int  # RGB frames per flow frame: 2 in videos of 2018's kind, 1 in those of 2020's
     options: SynthOptions
 
     @property
@@ -191,9 +191,10 @@ def _write_annotations(tree: SynthTree) -> None:
     """The CSVs in X-Norm's form; stop_frame is the clip's last frame."""
     tree.verb_classes.parent.mkdir()
     _write_csv(tree.verb_classes, ("id", "key"), list(enumerate(tree.videos[0].options.drawn.class_names)))
-    header = ("narration_id", "participant_id", "video_id", "start_frame", "stop_frame", "verb")
     for split, path in tree.annotations.items():
-        _write_csv(path, header, [row for video in tree.videos if video.split == split for row in _rows(video)])
+        _write_csv(
+            path, (*COLUMNS, "verb"), [row for video in tree.videos if video.split == split for row in _rows(video)]
+        )
 
 
 def _rows(video: Video) -> list[tuple[object, ...]]:
@@ -210,29 +211,19 @@ def _write_csv(path: Path, header: tuple[str, ...], rows: Sequence[tuple[object,
 
 
 def _write_video(root: Path, video: Video) -> None:
+    """Write folders, or archives as EPIC's downloads are: members ./frame_*.jpg, or ./u/ and ./v/."""
     rgb, flow = video.options.drawn.draw(video.clips(), video.options.frames, video.stride)
     for stream, files in (("rgb_frames", rgb), ("flow_frames", flow)):
         target = root / video.participant_id / stream / video.video_id
+        target.parent.mkdir(parents=True, exist_ok=True)
         if video.number % 2:
-            _write_tar(target.with_name(f"{target.name}.tar"), files)
-        else:
-            _write_folder(target, files)
-
-
-def _write_folder(target: Path, files: Files) -> None:
-    for name, content in files.items():
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        (target / name).write_bytes(content)
-
-
-def _write_tar(target: Path, files: Files) -> None:
-    """One archive as EPIC's downloads are: members ./frame_*.jpg, or ./u/ and ./v/."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(target) as file, tarfile.open(fileobj=file, mode="w") as archive:
-        for name in sorted(files):
-            member = tarfile.TarInfo(f"./{name}")
-            member.size = len(files[name])
-            archive.addfile(member, io.BytesIO(files[name]))
+            with tar_writer(target.with_name(f"{target.name}.tar")) as add:
+                for name in sorted(files):
+                    add(f"./{name}", files[name])
+            continue
+        for name, content in files.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes(content)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -242,16 +233,18 @@ def main(argv: list[str] | None = None) -> int:
         "Write a small tree in EPIC's layout whose labels need both streams.",
         "python preprocess/synth.py --task binding -o data/binding",
     )
-    parser.add_argument("-o", "--output", metavar="FOLDER", type=path_type, required=True, help="a new or empty folder")
-    parser.add_argument("--task", choices=TASKS, default="additive", help="what a fusion must be able to do")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other frames")
+    parser.add_argument(
+        "-o", "--output", metavar="FOLDER", type=path_type, required=True, help="folder to write, new or empty"
+    )
+    parser.add_argument("--task", choices=TASKS, default="additive", help="task: what a fusion must be able to do")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all that is drawn")
     counts = ("TRAIN", "VAL", "TEST")
     parser.add_argument(
         "--videos", type=int, nargs=3, metavar=counts, help="videos in each split (default: the task's)"
     )
-    parser.add_argument("--clips", type=int, help="clips per video, as many of each class (default: the task's)")
+    parser.add_argument("--clips", type=int, help="clips per video, equally many of each class (default: the task's)")
     parser.add_argument("--frames", type=int, help="RGB frames per clip (default: the task's)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that draw; 0: as many as there are cores")
+    parser.add_argument("--workers", type=int, default=0, help="worker processes; 0: one per core")
     return exit_code_of(partial(_run, parser.parse_args(argv)))
 
 

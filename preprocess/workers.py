@@ -1,4 +1,4 @@
-"""Runs tasks in other processes: here in those of this machine, which end with the one that started them."""
+"""Worker processes on this machine: run tasks, end with the process that started them."""
 
 import multiprocessing
 import os
@@ -10,7 +10,6 @@ from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, w
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
-from types import TracebackType
 from typing import TypeVar
 
 from common.errors import UserError
@@ -36,9 +35,9 @@ def is_small_job(num_bytes: int) -> bool:
 
 
 class Workers:
-    """Up to `count` processes of this machine; `fewer` is how a user asks for just one.
+    """Runs tasks on any Executor; subclasses define start, stop and how a lost worker is reported.
 
-    Runs tasks on any Executor: a subclass says how it is started and stopped, and how a lost worker is reported.
+    Here: up to `count` processes of this machine. `fewer` is how a user asks for just one.
     """
 
     def __init__(self, count: int = 0, fewer: str = "data.workers=1") -> None:
@@ -49,9 +48,7 @@ class Workers:
     def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop(self._executor, failed=kind is not None)
 
     def map(
@@ -71,26 +68,23 @@ class Workers:
         """
         results: dict[int, Result] = {}
         here = ((position, work(task)) for position, task in enumerate(tasks))
-        for done in here if is_small else self._run(work, tasks):
-            if done is not None:
-                results[done[0]] = done[1]
-            on_progress(None if done is None else done[0])
-        return [results[position] for position in range(len(tasks))]
-
-    def _run(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result] | None]:
-        """Yield (position, result) as tasks end in other processes, and None now and then while none does."""
         try:
-            yield from self._run_elsewhere(work, tasks)
+            for done in here if is_small else self._run(work, tasks):
+                if done is not None:
+                    results[done[0]] = done[1]
+                on_progress(None if done is None else done[0])
         except Exception as error:
-            message = self._explain_failure(error)
+            message = None if is_small else self._explain_failure(error)
             if message is None:
                 raise
             raise UserError(message) from None
+        return [results[position] for position in range(len(tasks))]
 
-    def _run_elsewhere(
-        self, work: Callable[[Task], Result], tasks: Sequence[Task]
-    ) -> Iterator[tuple[int, Result] | None]:
-        """Keep a few tasks for each process under way: what is handed out all at once costs files and memory."""
+    def _run(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result] | None]:
+        """Yield (position, result) as tasks end in other processes, and None now and then while none does.
+
+        A few tasks per process are under way: what is handed out all at once costs files and memory.
+        """
         with _stops_waiting():
             if self._executor is None:  # started when it is first needed
                 self._executor = self._start()

@@ -1,1 +1,1 @@
-"""What is stored of a frame, and the files that it is stored in."""
+"""Shards: planning, codecs, writing, index, verification, and the report of all that."""

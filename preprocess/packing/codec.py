@@ -1,6 +1,5 @@
-"""What is stored of a frame: its JPEG file as it is, that with restart markers, or its pixels."""
+"""Codecs: a frame's JPEG file as it is, that with restart markers, or its pixels."""
 
-import io
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -10,26 +9,18 @@ from configs.schema import DataSection
 from pipeline.format.index import Index
 from pipeline.format.streams import planes_of
 from preprocess.packing import restarts
-from preprocess.packing.jpeg import JpegHeader, check_jpeg
+from preprocess.packing.jpeg import JpegHeader, check_jpeg, opened
 
-_NOUNS = {"raw": "raw pictures"}  # else JPEGs
+_NOUNS = {"raw": "raw images"}  # else JPEGs
 _MODES = {1: "L", 3: "RGB"}  # Pillow's names of the pixels that are stored, by channels
 
 
 @dataclass(frozen=True)
 class Codec:
-    """`data.codec` and what belongs to it.
+    """`data.codec` and its options; docs/format.md has what each stores."""
 
-    Attributes:
-        name: "jpeg"; "jpeg-restarts": the same coefficients with restart markers, so that windows can be cut out
-            before decoding; or "raw": the pixels as libjpeg-turbo decodes them by default, and so DALI and OpenCV do;
-            uint8, row after row, RGB or one channel.
-        short_side: raw alone: larger pictures are scaled down until their short side has as many pixels (Pillow's
-            bilinear filter, antialiased); the levels of flow stay as they are. None: no picture is scaled.
-    """
-
-    name: str = "jpeg"
-    short_side: int | None = None
+    name: str = "jpeg"  # or "jpeg-restarts", "raw"
+    short_side: int | None = None  # raw alone: larger frames are scaled down to it, antialiased; None: none is scaled
     recoder: int | None = None  # jpeg-restarts alone: the version of what writes them
 
     @classmethod
@@ -43,16 +34,16 @@ class Codec:
         """Whether encode() decodes the file, so that there is no need to try that before."""
         return self.name != "jpeg"
 
-    def stored_size(self, picture: JpegHeader) -> JpegHeader:
-        """Height and width of a picture as it is stored."""
-        short = min(picture.height, picture.width)
+    def stored_size(self, header: JpegHeader) -> JpegHeader:
+        """Height and width of a frame as it is stored."""
+        short = min(header.height, header.width)
         if self.name != "raw" or self.short_side is None or short <= self.short_side:
-            return picture
-        height, width = (round(side * self.short_side / short) for side in picture[:2])
-        return JpegHeader(height, width, picture.channels)
+            return header
+        height, width = (round(side * self.short_side / short) for side in header[:2])
+        return JpegHeader(height, width, header.channels)
 
-    def encode(self, jpeg: bytes, picture: JpegHeader, compare: bool = False) -> bytes:
-        """The bytes to store of a JPEG of the size and channels of `picture`, itself where there is nothing to change.
+    def encode(self, jpeg: bytes, header: JpegHeader, compare: bool = False) -> bytes:
+        """The bytes to store of a JPEG of the size and channels of `header`, itself where there is nothing to change.
 
         With `compare` both are decoded where a JPEG has become another, and it is stored only if the pixels agree.
 
@@ -60,17 +51,14 @@ class Codec:
             ValueError: it does not decode.
         """
         if self.name == "raw":
-            return self._pixels(jpeg, picture)
+            return self._pixels(jpeg, header)
         return jpeg if self.recoder is None else _recode(jpeg, compare)
 
-    def _pixels(self, jpeg: bytes, picture: JpegHeader) -> bytes:
-        try:
-            with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
-                pixels = image.convert(_MODES[picture.channels])
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"does not decode ({error})") from None
-        stored = self.stored_size(picture)
-        if stored != picture:
+    def _pixels(self, jpeg: bytes, header: JpegHeader) -> bytes:
+        with opened(jpeg) as image:
+            pixels = image.convert(_MODES[header.channels])
+        stored = self.stored_size(header)
+        if stored != header:
             pixels = pixels.resize((stored.width, stored.height), Image.Resampling.BILINEAR)
         return bytes(pixels.tobytes())
 
@@ -86,6 +74,6 @@ def _recode(jpeg: bytes, compare: bool) -> bytes:
 
 
 def count_frames(index: Index) -> str:
-    """How many pictures a split stores, and as what."""
+    """How many frames a split stores, of each plane, and as what."""
     number = len(planes_of(index.streams)) * index.num_frames
     return f"{number:,} {_NOUNS.get(index.options.codec, 'JPEGs')}"

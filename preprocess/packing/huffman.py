@@ -1,4 +1,4 @@
-"""The Huffman-coded scan of a JPEG as tokens, the best code for them (annex K.2), and back: compiled code.
+"""JPEG Huffman coding: a scan as tokens, the best code for them (annex K.2), and back. Compiled.
 
 A token is a code to be written: Huffman table << 24 | symbol << 16 | the bits that follow it. Tables 0 to 3 are for DC
 differences, 4 to 7 for AC coefficients.
@@ -59,7 +59,7 @@ def read_scan(
     if error < 0:
         return error
     predicted, previous = np.zeros(4, np.int64), np.zeros(4, np.int64)
-    place = mcu = written = segment = 0  # `place` is that of a bit
+    bit = mcu = written = segment = 0  # `bit` is a position in the scan
     for new_mcu in range(rows * wide_row):
         if new_mcu % new_interval == 0:
             previous[:] = 0
@@ -70,31 +70,31 @@ def read_scan(
             written = _write_empty(fields, tokens, written)
             continue
         if mcu == interval:
-            if not 0 <= ends[segment] - place < 8:
+            if not 0 <= ends[segment] - bit < 8:
                 return _CUT_OFF
-            place = ends[segment]
+            bit = ends[segment]
             segment += 1
             mcu = 0
             predicted[:] = 0
         for channel in range(len(fields)):
             for _ in range(fields[channel, 0] * fields[channel, 1]):
                 dc, ac = fields[channel, 2], 4 + fields[channel, 3]
-                place, difference = _read_dc(clean, place, tables, dc)
-                if place < 0:
-                    return place
+                bit, difference = _read_dc(clean, bit, tables, dc)
+                if bit < 0:
+                    return bit
                 predicted[channel] += difference
                 difference = predicted[channel] - previous[channel]
                 previous[channel] = predicted[channel]
                 if abs(difference) > 2047 or abs(predicted[channel]) > 2047:
                     return _NO_SYMBOL
                 tokens[written] = _dc_token(dc, difference)
-                place, written = _read_ac(clean, place, tables, ac, tokens, written + 1)
-                if place < 0:
-                    return place
-        if place > ends[segment]:
+                bit, written = _read_ac(clean, bit, tables, ac, tokens, written + 1)
+                if bit < 0:
+                    return bit
+        if bit > ends[segment]:
             return _CUT_OFF
         mcu += 1
-    return written if ends[segment] - place < 8 else _CUT_OFF
+    return written if ends[segment] - bit < 8 else _CUT_OFF
 
 
 @compiled
@@ -108,16 +108,16 @@ def _write_empty(fields: Integers, tokens: Tokens, written: int) -> int:
 
 
 @compiled
-def _read_dc(clean: Bytes, place: int, tables: Tables, table: int) -> tuple[int, int]:
-    """The place after a DC difference, and its value."""
-    word, shift = _word(clean, place >> 3), 64 - (place & 7)
+def _read_dc(clean: Bytes, bit: int, tables: Tables, table: int) -> tuple[int, int]:
+    """The bit after a DC difference, and its value."""
+    word, shift = _word(clean, bit >> 3), 64 - (bit & 7)
     size, length = _read_code(word, shift, tables, table)
     if length == 0 or size > 11:
         return _NO_SYMBOL, 0
     value = (word >> (shift - length - size)) & ((1 << size) - 1)
     if size > 0 and value >> (size - 1) == 0:
         value -= (1 << size) - 1
-    return place + length + size, value
+    return bit + length + size, value
 
 
 @compiled
@@ -129,15 +129,15 @@ def _dc_token(table: int, difference: int) -> int:
 
 
 @compiled
-def _read_ac(clean: Bytes, place: int, tables: Tables, table: int, tokens: Tokens, written: int) -> tuple[int, int]:
-    """The place after a block's AC coefficients, and the number of tokens with theirs."""
+def _read_ac(clean: Bytes, bit: int, tables: Tables, table: int, tokens: Tokens, written: int) -> tuple[int, int]:
+    """The bit after a block's AC coefficients, and the number of tokens with theirs."""
     index = 1
     while index < 64:
-        word, shift = _word(clean, place >> 3), 64 - (place & 7)  # `shift` bits from `place` on
+        word, shift = _word(clean, bit >> 3), 64 - (bit & 7)  # `shift` bits from `bit` on
         symbol, length = _read_code(word, shift, tables, table)
         size = symbol & 15
         value = (word >> (shift - length - size)) & ((1 << size) - 1)
-        place += length + size
+        bit += length + size
         if size > 0:
             index += symbol >> 4
             if index > 63 or length == 0:
@@ -153,7 +153,7 @@ def _read_ac(clean: Bytes, place: int, tables: Tables, table: int, tokens: Token
         tokens[np.uintp(written)] = table << 24 | symbol << 16 | value
         written += 1
         index += 1
-    return place, written
+    return bit, written
 
 
 @compiled
@@ -165,8 +165,8 @@ def _read_code(word: int, shift: int, tables: Tables, table: int) -> tuple[int, 
     for length in range(10, 17):
         code = (word >> (shift - length)) & ((1 << length) - 1)
         if code < tables[table * WIDTH + LIMITS + length]:
-            place = table * WIDTH + SYMBOLS + tables[table * WIDTH + OFFSETS + length] + code
-            return np.int64(tables[place]), length
+            row = table * WIDTH + SYMBOLS + tables[table * WIDTH + OFFSETS + length] + code
+            return np.int64(tables[row]), length
     return 0, 0
 
 
@@ -249,21 +249,21 @@ def holds_tokens(jpeg: Bytes, position: int, positions: Integers, tokens: Tokens
     clean = np.empty(len(jpeg) - position + SLACK, np.uint8)
     if _unstuff(jpeg, position, clean, ends) < 0:
         return False
-    place = segment = 0
+    bit = segment = 0
     for token in tokens:
         if token == RESTART:
-            if ends[segment] - place >= 8:
+            if ends[segment] - bit >= 8:
                 return False
-            place = ends[segment]
+            bit = ends[segment]
             segment += 1
             continue
         code, size = np.int64(codes[np.uintp(token >> 16)]), np.int64(token >> 16) & 15
         length = (code & 255) + size
-        bits = (_word(clean, place >> 3) >> (64 - (place & 7) - length)) & ((1 << length) - 1)
-        place += length
-        if bits != ((code >> 8) << size | np.int64(token & 0xFFFF)) or length == size or place > ends[segment]:
+        bits = (_word(clean, bit >> 3) >> (64 - (bit & 7) - length)) & ((1 << length) - 1)
+        bit += length
+        if bits != ((code >> 8) << size | np.int64(token & 0xFFFF)) or length == size or bit > ends[segment]:
             return False
-    return bool(ends[segment] - place < 8)
+    return bool(ends[segment] - bit < 8)
 
 
 @compiled
@@ -322,28 +322,28 @@ def _choose_lengths(frequency: Integers, counts: Bytes, values: Bytes) -> None:
     others, size = np.full(num + 1, -1), np.zeros(num + 1, np.int64)
     for _ in range(num):
         least = second = -1
-        for place in range(num + 1):
-            if weight[place] == 0:
+        for item in range(num + 1):
+            if weight[item] == 0:
                 continue
-            if least < 0 or weight[place] <= weight[least]:
-                least, second = place, least
-            elif second < 0 or weight[place] <= weight[second]:
-                second = place
+            if least < 0 or weight[item] <= weight[least]:
+                least, second = item, least
+            elif second < 0 or weight[item] <= weight[second]:
+                second = item
         weight[least] += weight[second]
         weight[second] = 0
-        place = least
-        size[place] += 1
-        while others[place] >= 0:
-            place = others[place]
-            size[place] += 1
-        others[place] = second
-        place = second
-        while place >= 0:
-            size[place] += 1
-            place = others[place]
+        item = least
+        size[item] += 1
+        while others[item] >= 0:
+            item = others[item]
+            size[item] += 1
+        others[item] = second
+        item = second
+        while item >= 0:
+            size[item] += 1
+            item = others[item]
     lengths = np.zeros(258, np.int64)
-    for place in range(num + 1):
-        lengths[size[place]] += 1
+    for item in range(num + 1):
+        lengths[size[item]] += 1
     for length in range(257, 16, -1):
         while lengths[length] > 0:
             shorter = length - 2
@@ -360,9 +360,9 @@ def _choose_lengths(frequency: Integers, counts: Bytes, values: Bytes) -> None:
     counts[:] = lengths[1:17]
     found = 0
     for length in range(1, 258):
-        for place in range(num):
-            if size[place] == length:
-                values[found] = symbols[place]
+        for item in range(num):
+            if size[item] == length:
+                values[found] = symbols[item]
                 found += 1
 
 

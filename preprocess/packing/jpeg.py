@@ -1,8 +1,9 @@
-"""Checks one JPEG: it starts, ends, names a size and channels that can be, and decodes."""
+"""JPEG check: start, end, size and channels in the header, and whether it decodes."""
 
 import io
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 from PIL import Image
@@ -11,7 +12,7 @@ from pipeline.format.streams import MAX_PIXELS
 
 CHANNEL_NAMES = {1: "1 (grayscale)", 3: "3 (colour)", 4: "4 (CMYK)"}
 
-MAX_SEGMENTS = 2000  # before the picture; colour profiles and previews of cameras take some hundreds
+MAX_SEGMENTS = 2000  # before the image; colour profiles and previews of cameras take some hundreds
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _FRAME_HEADERS = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
@@ -37,23 +38,35 @@ def check_jpeg(data: bytes, decode: bool) -> JpegHeader:
     """
     if data[:2] != _START:
         raise ValueError("is no JPEG (it does not start with ff d8)" if data else "is empty")
-    picture, code, position = None, 0, 0
+    header, code, position = None, 0, 0
     for code, position in _segments(data):
-        if code in _FRAME_HEADERS and picture is None:
-            picture = _parse_frame_header(data, position)
+        if code in _FRAME_HEADERS and header is None:
+            header = _parse_frame_header(data, position)
         elif code in _OTHER_FRAME_HEADERS:
             raise ValueError("is a lossless or arithmetic JPEG; allowed: baseline or progressive")
     if data[-2:] != _END and not (code == _SCAN and _ends(data, position)):
         raise ValueError("is cut off (it does not end with ff d9)")
-    if picture is None:
+    if header is None:
         raise ValueError("is damaged (no frame header)")
-    if decode:
-        _decode(data, picture)
-    return picture
+    if decode:  # every coefficient, at an eighth of the size: as thorough for the data, and cheaper
+        with opened(data) as image:
+            image.draft(None, (max(1, header.width // 8), max(1, header.height // 8)))
+            image.load()
+    return header
+
+
+@contextmanager
+def opened(data: bytes) -> Iterator[Image.Image]:
+    """A JPEG as Pillow reads it; ValueError where it does not decode, in the body, too."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"does not decode ({error})") from None
 
 
 def exif_orientation(data: bytes) -> int:
-    """How a viewer turns the picture, 1 to 8 as EXIF counts; 1 where nothing is said."""
+    """EXIF orientation, 1 to 8: how a viewer turns the image; 1 where nothing is said."""
     for code, position in _segments(data):
         if code == _APP1 and data[position + 2 : position + 8] == _EXIF:
             return _orientation(data[position + 8 : position + int.from_bytes(data[position : position + 2], "big")])
@@ -73,7 +86,7 @@ def _orientation(tiff: bytes) -> int:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Code and place (of the length) of each segment up to the first scan, as far as they are sound."""
+    """Code and position (of the length) of each segment up to the first scan, as far as they are sound."""
     position, end = 2, len(data) - 9  # a frame header has at least 9 bytes after its first
     num_segments = 0
     while position < end and data[position] == 0xFF:
@@ -92,7 +105,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
         position += 2 + max(2, data[position + 2] << 8 | data[position + 3])
         num_segments += 1
         if num_segments > MAX_SEGMENTS:
-            raise ValueError(f"has more than {MAX_SEGMENTS} segments before its picture; is it one?")
+            raise ValueError(f"has more than {MAX_SEGMENTS} segments before its image; is it one?")
 
 
 def _ends(data: bytes, position: int) -> bool:
@@ -116,13 +129,3 @@ def _parse_frame_header(data: bytes, position: int) -> JpegHeader:
     if height == 0 or width == 0 or height * width > MAX_PIXELS:
         raise ValueError(f"says that it is {width}x{height}; allowed: up to {MAX_PIXELS} pixels")
     return JpegHeader(height, width, channels)
-
-
-def _decode(data: bytes, picture: JpegHeader) -> None:
-    """Decode every coefficient, at an eighth of the size: as thorough for the data, and cheaper."""
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            image.draft(None, (max(1, picture.width // 8), max(1, picture.height // 8)))
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"does not decode ({error})") from None

@@ -1,4 +1,4 @@
-"""Packs one split: plan, write what is not there yet, finish; what is complete is kept."""
+"""Packing of one split: plan, write the shards that are missing, then the index."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -219,7 +219,11 @@ class SplitPacker:
     def _write(self, plan: SplitPlan) -> Outcome:
         """Write the shards that are missing, then the table and the index."""
         tasks = self._tasks(plan)
-        parts = {task.number: part for task in tasks if (part := _kept_part(task)) is not None}
+        parts = {}
+        for task in tasks:  # one that lacks bad clips is no use where they are an error
+            part = read_part(task)
+            if part is not None and (task.skip or not part[1]["left_out"]):
+                parts[task.number] = part
         todo = [task for task in tasks if task.number not in parts]
         problems = plan.in_order([*plan.problems, *self._write_shards(todo)])
         if problems and self.data.on_bad_clip == "error":
@@ -280,12 +284,6 @@ def _compile_recoder(display: Display) -> None:
         compiled.result()
 
 
-def _kept_part(task: ShardTask) -> Part | None:
-    """The part of a shard that an earlier run finished; one that lacks bad clips is no use where they are an error."""
-    part = read_part(task)
-    return part if part is None or task.skip or not part[1]["left_out"] else None
-
-
 def _written_part(task: ShardTask) -> Part:
     part = read_part(task)
     if part is None:
@@ -302,6 +300,7 @@ class WritingProgress:
     def __init__(self, display: Display, split: str, tasks: Sequence[ShardTask]) -> None:
         self._display, self._tasks = display, tasks
         self._sizes = [sum(clip.num_bytes for clip in task.clips) for task in tasks]
+        self._num_clips = sum(len(task.clips) for task in tasks)
         self._names = {shard_path(task.folder, task.number).name for task in tasks}
         self._done, self._begun = 0, time.monotonic()
         self.num_bytes = sum(self._sizes)
@@ -311,17 +310,16 @@ class WritingProgress:
         """Show it, once the task at this position is finished, or now and then while none is."""
         self._done += 0 if finished is None else self._sizes[finished]
         done = min(self._done + self._scratch_bytes(), self.num_bytes)
-        num_clips = sum(len(task.clips) for task in self._tasks)
         seconds = time.monotonic() - self._begun
-        self._display.update(pace(done, self.num_bytes, num_clips, seconds), done / MB)
+        self._display.update(pace(done, self.num_bytes, self._num_clips, seconds), done / MB)
 
     def _scratch_bytes(self) -> int:
         """What processes have written of shards that are not finished; seen from outside, so they need not tell."""
         total = 0
         for scratch in self._tasks[0].folder.glob(".*.tfrecord.*.tmp"):
-            with suppress(FileNotFoundError):  # finished in between
-                is_ours = scratch.name[1:].split(".tfrecord")[0] + ".tfrecord" in self._names
-                total += scratch.stat().st_size if is_ours else 0
+            if scratch.name[1:].split(".tfrecord")[0] + ".tfrecord" in self._names:
+                with suppress(FileNotFoundError):  # finished in between
+                    total += scratch.stat().st_size
         return total
 
 

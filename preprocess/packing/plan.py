@@ -1,10 +1,10 @@
-"""Which files each clip stores and which shard each clip goes to: fixed before a byte is read."""
+"""Packing plan: which files each clip stores, which shard it goes to; fixed before a byte is read."""
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from preprocess.packing.jpeg import JpegHeader, check_jpeg, exif_orientation
 from preprocess.sources.frames import FrameRules, Video, choose_frames, open_video
 from preprocess.sources.listing import JpegFiles, Source, SourceError
 
-FILE_OVERHEAD = 32  # bytes of the record around a picture's file, about; shards need not know better
+FILE_OVERHEAD = 32  # bytes of the record around a frame's file, about; shards need not know better
 MAX_HINTS = 3  # in a message about what is missing
 
 
@@ -36,7 +36,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class PlannedClip:
-    """One clip and the places of the JPEGs it stores."""
+    """One clip and where the JPEGs lie that it stores."""
 
     clip: Clip
     sources: tuple[Source, ...]  # [P], in the order of the planes
@@ -58,7 +58,7 @@ class VideoTask:
 
     root: str
     clips: tuple[Clip, ...]  # all of the same video
-    num_frames: int | None  # stored frames a clip; None: all
+    num_frames: int | None  # stored frames per clip; None: all
     codec: Codec
     rules: FrameRules = field(default_factory=FrameRules)
 
@@ -80,11 +80,17 @@ class VideoPlan:
     num_rgb: int | None = None  # None: there are no (usable) frames
     num_flow: int | None = None
     kind: str = ""  # folder, .tar, or both
-    num_clamped: int = 0  # stored frames that stand behind the last flow frame
+    num_clamped: int = 0  # stored frames that stand after the last flow frame
     clips: list[PlannedClip] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what is not as usual, though it can be packed
     hints: dict[str, str] = field(default_factory=dict)  # by file: what is there instead of it, and what helps
+
+    def add_problem(self, clip: Clip, error: SourceError, root: str) -> None:
+        """Note why a clip cannot be packed."""
+        file = relative(error.file, root)
+        self.problems.append(Problem(clip.clip_id, file, error.why))
+        self.hints[file] = error.hint
 
 
 def video_tasks(
@@ -105,8 +111,8 @@ def plan_video(task: VideoTask) -> VideoPlan:
     try:
         video = open_video(task.root, first.participant_id, first.video_id, task.rules)
     except SourceError as error:
-        plan.hints[relative(error.file, task.root)] = error.hint
-        plan.problems = [_problem(clip, error, task.root) for clip in task.clips]
+        for clip in task.clips:
+            plan.add_problem(clip, error, task.root)
         return plan
     plan.stride, plan.stride_from = video.stride, video.stride_from
     plan.num_rgb, plan.num_flow = video.last_rgb, video.last_flow
@@ -117,8 +123,7 @@ def plan_video(task: VideoTask) -> VideoPlan:
             try:
                 planned = _plan_clip(video, clip, task, files)
             except SourceError as error:
-                plan.problems.append(_problem(clip, error, task.root))
-                plan.hints[relative(error.file, task.root)] = error.hint
+                plan.add_problem(clip, error, task.root)
             else:
                 plan.clips.append(planned)
                 plan.num_clamped += planned.num_clamped
@@ -126,7 +131,7 @@ def plan_video(task: VideoTask) -> VideoPlan:
 
 
 def _turned(video: Video, files: JpegFiles) -> str:
-    """What to say where a viewer would show the frames otherwise than they are stored and seen here."""
+    """What to say where a viewer would show the frames otherwise than they are stored."""
     stream = video.streams[0]
     try:
         (offset,), (size,) = stream.locate(stream.numbers[:1])
@@ -164,17 +169,13 @@ def relative(file: str, root: str) -> str:
     return file[len(root) :].lstrip("/") if file.startswith(root) else file
 
 
-def _problem(clip: Clip, error: SourceError, root: str) -> Problem:
-    return Problem(clip.clip_id, relative(error.file, root), error.why)
-
-
 def _plan_clip(video: Video, clip: Clip, task: VideoTask, files: JpegFiles) -> PlannedClip:
     video.check_span(clip.start_frame, clip.stop_frame)
     rgb = choose_frames(clip.start_frame, clip.stop_frame, task.num_frames)
     wanted = video.numbers_of(rgb)
     numbers = np.stack(list(wanted.values()), axis=1)  # [T, P]
-    places = [video.planes[plane].locate(frames) for plane, frames in wanted.items()]
-    offsets, sizes = (np.stack(columns, axis=1) for columns in zip(*places, strict=True))  # each [T, P]
+    located = [video.planes[plane].locate(frames) for plane, frames in wanted.items()]
+    offsets, sizes = (np.stack(columns, axis=1) for columns in zip(*located, strict=True))  # each [T, P]
     sources = tuple(stream.source for stream in video.streams)
     stored_bytes = int(sizes.sum())
     if task.codec.name == "raw":
@@ -229,7 +230,7 @@ def tar_bytes(task: VideoTask) -> int:
 
 
 def are_unchanged(root: str, clips: Iterable[Clip], streams: Sequence[StoredStream], since: float) -> bool:
-    """Whether all frames lie in .tar files that nobody has touched since, so that nothing need be looked at."""
+    """Whether all frames lie in .tar files that nobody has touched since, so that nothing need be read."""
     videos = {(clip.participant_id, clip.video_id): clip for clip in clips}
     tars = [_paths(root, clip, streams, ".tar") for clip in videos.values()]
     folders = any(_paths(root, clip, streams, "") for clip in videos.values())
@@ -243,28 +244,31 @@ def _paths(root: str, clip: Clip, streams: Iterable[StoredStream], suffix: str) 
 
 
 def shard_digest(clips: Sequence[PlannedClip], options: str) -> str:
-    """Names all that decides a shard's bytes but the pictures themselves; equal digests need no second packing."""
-    digest = hashlib.sha256(f"{VERSION} {options}".encode())
-    for planned in clips:
-        digest.update(repr((*planned.clip[:5], *planned.clip.targets)).encode())
-        for array in (planned.numbers, planned.sizes):
-            digest.update(array.astype("<i8").tobytes())
-    return digest.hexdigest()
+    """Names all that decides a shard's bytes but the frames themselves; equal digests need no second packing."""
+    parts = (part for planned in clips for part in (_annotated(planned.clip), *_files(planned)))
+    return _digest(chain([f"{VERSION} {options}".encode()], parts))
 
 
 def frames_digest(clips: Iterable[PlannedClip]) -> str:
     """Names the frames of a split by their numbers and sizes, wherever they lie and however they are packed."""
-    digest = hashlib.sha256()
-    for planned in clips:
-        digest.update(planned.clip.clip_id.encode())
-        for array in (planned.numbers, planned.sizes):
-            digest.update(array.astype("<i8").tobytes())
-    return digest.hexdigest()
+    return _digest(part for planned in clips for part in (planned.clip.clip_id.encode(), *_files(planned)))
 
 
 def clips_digest(clips: Iterable[Clip]) -> str:
     """Names the annotations of a split, whatever files and columns they came from; with one target as version 1 did."""
+    return _digest(map(_annotated, clips))
+
+
+def _annotated(clip: Clip) -> bytes:
+    return repr((*clip[:5], *clip.targets)).encode()
+
+
+def _files(planned: PlannedClip) -> Iterator[bytes]:
+    return (array.astype("<i8").tobytes() for array in (planned.numbers, planned.sizes))
+
+
+def _digest(parts: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
-    for clip in clips:
-        digest.update(repr((*clip[:5], *clip.targets)).encode())
+    for part in parts:
+        digest.update(part)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Tables and lines for a person: what would be packed, what was packed."""
+"""Report tables: what would be packed, what was packed."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,6 @@ from pipeline.format.streams import PLANES
 from preprocess.annotations import Clip
 from preprocess.packing.codec import count_frames
 from preprocess.packing.pack_split import Outcome, SplitPlan
-from preprocess.packing.plan import VideoPlan
 
 Clips = Mapping[str, Sequence[Clip]]  # by split
 Plans = Mapping[str, SplitPlan]  # by split
@@ -42,15 +41,12 @@ def _splits(clips: Clips, plans: Plans, data: DataSection) -> Table:
     table = _table("Splits", columns)
     for split, plan in plans.items():
         missing = sum(video.num_rgb is None for video in plan.videos)
-        jpegs = len(PLANES) * sum(_num_frames(clip, data) for clip in clips[split])
+        spans = sum(clip.stop_frame - clip.start_frame + 1 for clip in clips[split])
+        stored = data.frames_per_clip
+        jpegs = len(PLANES) * (spans if stored == "all" else stored * len(clips[split]))
         counts = f"{len(clips[split]):,}", f"{len(plan.videos):,}", f"{missing:,}", f"{jpegs:,}"
         table.add_row(split, *counts, _bytes_to_write(jpegs, plan))
     return table
-
-
-def _num_frames(clip: Clip, data: DataSection) -> int:
-    stored = data.frames_per_clip
-    return clip.stop_frame - clip.start_frame + 1 if stored == "all" else stored
 
 
 def _bytes_to_write(jpegs: int, plan: SplitPlan) -> str:
@@ -90,24 +86,20 @@ def _participants(clips: Clips) -> Table:
 
 
 def _videos(plans: Plans) -> Table:
-    columns = ("video", "split", "frames in", "stride from", "stride", "clips", "RGB", "flow", "behind last flow")
-    table = _table("Videos: RGB frames a flow frame, and how that was found", columns, num_text=4)
+    columns = ("video", "split", "frames in", "stride from", "stride", "clips", "RGB", "flow", "after last flow")
+    table = _table("Videos: RGB frames per flow frame, and how that was found", columns, num_text=4)
     for split, plan in plans.items():
         for video in plan.videos:
-            table.add_row(video.video_id, split, *_video_cells(video))
+            counts = "-", "-", "-"
+            if video.num_rgb is not None:
+                counts = f"{video.num_rgb:,}", f"{video.num_flow:,}", f"{video.num_clamped:,}"
+            known = video.kind or "missing", video.stride_from, str(video.stride or "?"), str(video.num_clips)
+            table.add_row(video.video_id, split, *known, *counts)
     return table
 
 
-def _video_cells(video: VideoPlan) -> tuple[str, ...]:
-    stride = str(video.stride or "?")
-    if video.num_rgb is None:
-        return "missing", video.stride_from, stride, str(video.num_clips), "-", "-", "-"
-    counts = f"{video.num_rgb:,}", f"{video.num_flow:,}", f"{video.num_clamped:,}"
-    return video.kind, video.stride_from, stride, str(video.num_clips), *counts
-
-
 def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
-    """One paragraph a split: what is there now, and what it took."""
+    """One paragraph per split: what is there now, and what it took."""
     index = outcome.index
     size = _size(sum(shard.bytes for shard in index.shards))
     shards = f"{len(index.shards)} shard{'' if len(index.shards) == 1 else 's'}"
@@ -121,7 +113,7 @@ def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
         display.print(f"{split}: {what}; {outcome.seconds:.1f} s, {rate}{kept}")
     if outcome.num_clamped:
         display.print(
-            f"{split}: frames that stand behind their video's last flow frame, and use that: {outcome.num_clamped:,}"
+            f"{split}: frames that stand after their video's last flow frame, and use that: {outcome.num_clamped:,}"
         )
     if index.not_recoded:
         display.print(

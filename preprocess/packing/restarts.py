@@ -1,4 +1,4 @@
-"""Re-codes a JPEG without loss: the same coefficients, with restart markers and optimised Huffman tables."""
+"""Lossless re-coding of a JPEG: restart markers and optimised Huffman tables, the same coefficients."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -25,16 +25,16 @@ _LONGEST_ROW = 8000  # of blocks that can become more: a JPEG has at most 65,535
 
 
 class Layout(NamedTuple):
-    """How a picture's MCUs are written: with a marker after each `interval`, in rows of `mcus_per_row`."""
+    """How an image's MCUs are written: with a marker after each `interval`, in rows of `mcus_per_row`."""
 
     interval: int
-    mcus_per_row: int  # at least the picture's own; the rest is empty, to make it a multiple of the interval
+    mcus_per_row: int  # at least the image's own; the rest is empty, to make it a multiple of the interval
 
 
 def restart_layout(header: JpegHeader) -> Layout:
     """The interval that costs few bytes and lets a window's edge be cut where few pixels are wasted.
 
-    It has to divide a row. Where chroma is subsampled across, a picture cannot become wider (the last pixels would see
+    It has to divide a row. Where chroma is subsampled across, an image cannot become wider (the last pixels would see
     other chroma beside them), and it is 2 MCUs or 1. Others are filled up on the right, as little as 5 to 8 MCUs allow.
     """
     row = header.mcus_per_row
@@ -49,7 +49,7 @@ def restart_layout(header: JpegHeader) -> Layout:
 def recode(jpeg: bytes, layout: Layout | None = None) -> bytes:
     """A JPEG of the same pixels with restart markers, that libjpeg and all that stand on it decode.
 
-    Comments and metadata are left out. Where `restart_layout` fills rows up it is wider: the picture is its left part.
+    Comments and metadata are left out. Where `restart_layout` fills rows up it is wider: the image is its left part.
     What was written has been read back and compared, coefficient for coefficient.
 
     Raises:
@@ -73,7 +73,7 @@ def recode(jpeg: bytes, layout: Layout | None = None) -> bytes:
 
 
 def has_same_pixels(jpeg: bytes, recoded: bytes) -> bool:
-    """Whether a decoder makes the same picture of both, but for what was added on the right."""
+    """Whether a decoder makes the same image of both, but for what was added on the right."""
     space = "GRAY" if simplejpeg.decode_jpeg_header(jpeg)[2] == "Gray" else "RGB"
     before, after = (simplejpeg.decode_jpeg(data, space) for data in (jpeg, recoded))
     return bool(np.array_equal(before, after[:, : before.shape[1]]))

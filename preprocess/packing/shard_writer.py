@@ -1,4 +1,4 @@
-"""Writes one shard: reads its clips' JPEGs, checks them, and puts records, list of offsets and table on the disk."""
+"""Shard writing: read, check and encode its clips' JPEGs; write records, offsets and table."""
 
 import json
 from collections.abc import Sequence
@@ -94,7 +94,7 @@ class StoredClip:
     """What is stored of a clip: its files [T][P] and their height and width; or what is wrong with it."""
 
     files: list[list[bytes]]
-    picture: JpegHeader
+    header: JpegHeader
     problems: list[Problem]
     num_unchanged: int  # files that are stored as they were
 
@@ -111,10 +111,10 @@ def read_clip(planned: PlannedClip, task: ShardTask, files: JpegFiles) -> Stored
         for column, ((source, plane, channels), number) in enumerate(zip(planes, numbers, strict=True)):
             try:
                 data = files.read(source, number, int(planned.offsets[row, column]), int(planned.sizes[row, column]))
-                picture = check_jpeg(data, task.decode and not task.codec.decodes)
-                first = first or picture
-                _check_fits(picture, first, plane, channels)
-                stored[-1].append(task.codec.encode(data, picture, compare=row == 0))
+                header = check_jpeg(data, task.decode and not task.codec.decodes)
+                first = first or header
+                _check_fits(header, first, plane, channels)
+                stored[-1].append(task.codec.encode(data, header, compare=row == 0))
                 num_unchanged += stored[-1][-1] is data
             except ValueError as error:
                 wrong[source.name(number)] = str(error)
@@ -122,12 +122,12 @@ def read_clip(planned: PlannedClip, task: ShardTask, files: JpegFiles) -> Stored
     return StoredClip(stored, task.codec.stored_size(first or JpegHeader(0, 0, 0)), problems, num_unchanged)
 
 
-def _check_fits(picture: JpegHeader, first: JpegHeader, plane: str, channels: int) -> None:
-    if picture.channels != channels:
-        found, allowed = CHANNEL_NAMES[picture.channels], CHANNEL_NAMES[channels]
+def _check_fits(header: JpegHeader, first: JpegHeader, plane: str, channels: int) -> None:
+    if header.channels != channels:
+        found, allowed = CHANNEL_NAMES[header.channels], CHANNEL_NAMES[channels]
         raise ValueError(f"has channels: {found}; allowed for {plane}: {allowed}")
-    if picture[:2] != first[:2]:
-        size, expected = f"{picture.width}x{picture.height}", f"{first.width}x{first.height}"
+    if header[:2] != first[:2]:
+        size, expected = f"{header.width}x{header.height}", f"{first.width}x{first.height}"
         raise ValueError(f"is {size}, the clip's first frame is {expected}; all frames of a clip have one size")
 
 
@@ -157,7 +157,7 @@ class Rows:
         frame_index = planned.numbers[:, [planes.index(stream.planes[0]) for stream in self._streams]]
         row = planned.clip._asdict()
         row = {key: row[key] for key in ("clip_id", "video_id", "participant_id", "start_frame", "stop_frame")}
-        row |= {"height": stored.picture.height, "width": stored.picture.width}
+        row |= {"height": stored.header.height, "width": stored.header.width}
         fields = ClipFields(
             **row,
             targets=dict(zip(self._targets, planned.clip.targets, strict=True)),

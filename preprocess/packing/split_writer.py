@@ -1,4 +1,4 @@
-"""Joins the finished shards of a split: their parts of the frame table become frames.npz, then index.json."""
+"""Split index: the parts of its finished shards become frames.npz, then index.json."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Compares the labels of packed splits with the annotations as they are now."""
+"""Stale labels: packed splits beside the annotations as they are now."""
 
 from collections.abc import Iterable
 

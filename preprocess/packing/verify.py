@@ -1,4 +1,4 @@
-"""Re-reads a packed split, every byte of it, and lists what is wrong."""
+"""Verification: re-read every byte of a packed split and list what is wrong."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def verify_shard(task: VerifyTask) -> list[str]:
         wrong.append("its .idx does not match the frame table")
     ends = np.cumsum([0] + [size for _, size in records]).tolist()
     if [offset for offset, _ in records] + [len(data)] != ends:
-        wrong.append("its records do not lie one behind the other from the first byte to the last")
+        wrong.append("its records do not lie one after the other from the first byte to the last")
     view = memoryview(data)
     for clip, (offset, size) in enumerate(records):
         name = table.clip_id[clip].decode("utf-8", "replace")
@@ -102,7 +102,7 @@ def _check_clip(task: VerifyTask, clip: int, record: memoryview, shard: memoryvi
         for column, plane in enumerate(planes):
             offset, size = int(table.offset[row, column]), int(table.size[row, column])
             files[-1].append(bytes(shard[offset : offset + size]))
-            why = _check_picture(task, clip, files[-1][-1], channels[column], int(table.crc[row, column]))
+            why = _check_frame(task, clip, files[-1][-1], channels[column], int(table.crc[row, column]))
             wrong += [f"{plane}/{frame:03d} {why}"] if why else []
     if encode_record(_fields(task, clip), files, planes)[0] != record:
         wrong.append("the record is not what the frame table says")
@@ -111,19 +111,19 @@ def _check_clip(task: VerifyTask, clip: int, record: memoryview, shard: memoryvi
     return wrong
 
 
-def _check_picture(task: VerifyTask, clip: int, file: bytes, channels: int, crc: int) -> str | None:
+def _check_frame(task: VerifyTask, clip: int, file: bytes, channels: int, crc: int) -> str | None:
     if crc32c(file) != crc:
         return "does not match its CRC"
     if task.codec == "raw":  # any bytes are pixels, and their number was checked as the split was opened
         return None
     try:
-        picture = check_jpeg(file, decode=True)
+        header = check_jpeg(file, decode=True)
     except ValueError as error:
         return str(error)
     if task.codec == "jpeg-restarts" and holds_width(file, int(task.table.width[clip])):
-        picture = picture._replace(width=int(task.table.width[clip]))
+        header = header._replace(width=int(task.table.width[clip]))
     expected = (int(task.table.height[clip]), int(task.table.width[clip]), channels)
-    return None if picture == expected else f"is {tuple(picture)}, expected (height, width, channels) {expected}"
+    return None if header == expected else f"is {tuple(header)}, expected (height, width, channels) {expected}"
 
 
 def _fields(task: VerifyTask, clip: int) -> ClipFields:

@@ -1,4 +1,4 @@
-"""What synthetic videos show: one file per family of tasks, behind the interface of task.py."""
+"""Synthetic tasks: one file per family, all with the interface of task.py."""
 
 from preprocess.scenes.discs import ADDITIVE
 from preprocess.scenes.objects import BINDING, XOR

@@ -1,4 +1,4 @@
-"""The additive task: discs whose pattern only RGB shows and whose motion only flow shows; the class is both.
+"""The additive task: discs whose pattern RGB shows and whose motion flow shows; the class is both.
 
 Clips come in class groups: the four classes with all else alike, so in every video each RGB sequence stands under both
 motions and each flow sequence under both patterns. Whoever sees one stream alone therefore misses half of the clips of
@@ -38,7 +38,7 @@ RGB, FLOW, POSITIONS, SURROUNDINGS = range(4)
 
 
 def deal(seed: int, video: int, num_clips: int) -> list[LabelledScene]:
-    """Quartets of clips that share all but the class, in a random order."""
+    """Groups of clips that share all but the class, in a random order."""
     clips = [(Scene(seed, video, i // len(CLASSES)), i % len(CLASSES)) for i in range(num_clips)]
     order = np.random.default_rng((seed, video, 0)).permutation(len(clips))
     return [clips[position] for position in order]
@@ -46,31 +46,30 @@ def deal(seed: int, video: int, num_clips: int) -> list[LabelledScene]:
 
 def draw_video(clips: Sequence[LabelledScene], length: int, stride: int) -> tuple[Files, Files]:
     """Draw clips one after the other; see task.Draw."""
-    rgb_of, flow_of = cache(_rgb_jpegs), cache(_flow_jpegs)  # a quartet needs each pattern and each motion twice
-    moments = length // stride
+    num_flow = length // stride
+
+    @cache  # a class group needs each pattern and each motion twice
+    def rgb_of(scene: Scene, appearance: int, frame: int) -> bytes:
+        return encode(draw_rgb(scene, appearance, frame, frame // stride), JPEG_QUALITY)
+
+    @cache
+    def flow_of(scene: Scene, motion: int, frame: int) -> list[bytes]:
+        return [encode(plane, JPEG_QUALITY) for plane in draw_flow(scene, motion, frame)]
+
     rgb: Files = {}
     flow: Files = {}
     for position, (scene, label) in enumerate(clips):
         appearance, motion = CLASSES[label]
-        for frame, jpeg in enumerate(rgb_of(scene, appearance, length, stride)):
-            rgb[file_name(position * length + frame)] = jpeg
-        for moment, (u, v) in enumerate(flow_of(scene, motion, moments)):
-            name = file_name(position * moments + moment)
-            flow[f"u/{name}"], flow[f"v/{name}"] = u, v
+        for frame in range(length):
+            rgb[file_name(position * length + frame)] = rgb_of(scene, appearance, frame)
+        for frame in range(num_flow):
+            name = file_name(position * num_flow + frame)
+            flow[f"u/{name}"], flow[f"v/{name}"] = flow_of(scene, motion, frame)
     return rgb, flow
 
 
-def _rgb_jpegs(scene: Scene, appearance: int, length: int, stride: int) -> list[bytes]:
-    return [encode(draw_rgb(scene, appearance, frame, moment=frame // stride), JPEG_QUALITY) for frame in range(length)]
-
-
-def _flow_jpegs(scene: Scene, motion: int, moments: int) -> list[tuple[bytes, bytes]]:
-    planes = (draw_flow(scene, motion, moment) for moment in range(moments))
-    return [(encode(u, JPEG_QUALITY), encode(v, JPEG_QUALITY)) for u, v in planes]
-
-
-def draw_rgb(scene: Scene, appearance: int, frame: int, moment: int) -> NDArray[np.uint8]:
-    """RGB frame number `frame` of a clip, beside its flow frame number `moment`: [HEIGHT, WIDTH, 3]."""
+def draw_rgb(scene: Scene, appearance: int, frame: int, flow_frame: int) -> NDArray[np.uint8]:
+    """RGB frame number `frame` of a clip, beside its flow frame `flow_frame`: [HEIGHT, WIDTH, 3]."""
     rng = scene.rng(RGB, frame)
     period = rng.uniform(9, 14, PER_DISC).astype(np.float32)
     phase = rng.uniform(0, 1, PER_DISC).astype(np.float32)
@@ -78,19 +77,19 @@ def draw_rgb(scene: Scene, appearance: int, frame: int, moment: int) -> NDArray[
     stripes = np.sin(2 * np.pi * (along / period + phase))[..., None]  # [4, 64 or 1, 8, 57 or 1, 1]
     color = rng.uniform(85, 170, (*PER_DISC, 3)).astype(np.float32)
     contrast = rng.uniform(60, 85, (*PER_DISC, 1)).astype(np.float32)
-    inside = disc_masks(scene, moment)[..., None]
+    inside = disc_masks(scene, flow_frame)[..., None]
     around = _background(scene).reshape(GRID_ROWS, CELL_HEIGHT, GRID_COLUMNS, CELL_WIDTH, 3)
-    picture = around + inside * (color + contrast * stripes - around)
-    return np.asarray(picture.clip(0, 255).astype(np.uint8).reshape(HEIGHT, WIDTH, 3))
+    image = around + inside * (color + contrast * stripes - around)
+    return np.asarray(image.clip(0, 255).astype(np.uint8).reshape(HEIGHT, WIDTH, 3))
 
 
-def draw_flow(scene: Scene, motion: int, moment: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Flow frame number `moment` of a clip: u and v, each [HEIGHT, WIDTH], zero motion at 127.5, v downwards."""
-    rng = scene.rng(FLOW, moment)
+def draw_flow(scene: Scene, motion: int, frame: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Flow frame number `frame` of a clip: u and v, each [HEIGHT, WIDTH], zero motion at 127.5, v downwards."""
+    rng = scene.rng(FLOW, frame)
     sideways = rng.uniform(-60, 60, PER_DISC)
     upright = rng.uniform(50, 90, PER_DISC) * (-1 if MOTIONS[motion] == "rise" else 1)
     camera = rng.uniform(-8, 8, 2)
-    inside = disc_masks(scene, moment)
+    inside = disc_masks(scene, frame)
     u, v = (
         (inside * velocity + ZERO_MOTION + drift).round().astype(np.uint8).reshape(HEIGHT, WIDTH)
         for velocity, drift in zip((sideways, upright), camera, strict=True)
@@ -98,9 +97,9 @@ def draw_flow(scene: Scene, motion: int, moment: int) -> tuple[NDArray[np.uint8]
     return u, v
 
 
-def disc_masks(scene: Scene, moment: int) -> NDArray[np.float32]:
+def disc_masks(scene: Scene, flow_frame: int) -> NDArray[np.float32]:
     """Where the discs are: [rows, CELL_HEIGHT, columns, CELL_WIDTH], from 1 inside a disc to 0 outside."""
-    rng = scene.rng(POSITIONS, moment)
+    rng = scene.rng(POSITIONS, flow_frame)
     radius = rng.uniform(19, 27, PER_DISC)
     row, column = rng.uniform(radius, CELL_HEIGHT - radius), rng.uniform(radius, CELL_WIDTH - radius)
     distance = np.sqrt((ROW_IN_CELL - row) ** 2 + (COLUMN_IN_CELL - column) ** 2)

@@ -1,12 +1,12 @@
-"""The xor and binding tasks: coloured objects that RGB shows and blobs of motion that flow shows, at the same places.
+"""The xor and binding tasks: objects that RGB shows and blobs of motion that flow shows, at the same positions.
 
 xor: four objects of one kind, a disc or a square, all move up or down; the class is kind XOR direction. Each stream
 alone is at chance, and so are additive logits: what is needed is an interaction of two global features.
 
 binding: four different objects lie anywhere and one of them moves; the class is which. RGB shows which is where and not
-what moves; flow shows that one place moves (a round blob, whatever the object's shape) and not what is there. Each
+what moves; flow shows where something moves (a round blob, whatever the object's shape) and not what is there. Each
 stream alone is at chance, and by symmetry under renaming the objects the cross-entropy optimum among additive logits
-f(rgb) + g(flow) is uniform: what is needed is that the streams meet at the same place.
+f(rgb) + g(flow) is uniform: what is needed is that the streams meet at the same position.
 
 All but the class is drawn anew for each clip, RGB and flow from random streams of their own.
 """
@@ -41,15 +41,10 @@ Image32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in a clip, and how it moves.
+    """What lies in a clip, and how it moves."""
 
-    Attributes:
-        kinds: int [NUM_OBJECTS], positions in KINDS.
-        velocities: float [NUM_OBJECTS, 2], levels of u and v.
-    """
-
-    kinds: NDArray[np.int64]
-    velocities: NDArray[np.float64]
+    kinds: NDArray[np.int64]  # [NUM_OBJECTS], positions in KINDS
+    velocities: NDArray[np.float64]  # [NUM_OBJECTS, 2], levels of u and v
 
 
 Choose = Callable[[Scene, int], Contents]
@@ -141,7 +136,7 @@ def draw_flow(
 
 
 def _patch(frame: Image32, x: float, y: float) -> tuple[Image32, Image32, Image32]:
-    """The part of a frame [H, W, C] that an object about (x, y) reaches, as a view; its pixels' places from there."""
+    """The part of a frame [H, W, C] that an object about (x, y) reaches, as a view; where its pixels lie from there."""
     reach = max(*RADIUS, *BLOB_RADIUS) * 1.25 + 2
     left, top, right, bottom = (int(edge) for edge in np.clip((x - reach, y - reach, x + reach, y + reach), 0, SIDE))
     columns, rows = np.arange(left, right, dtype=np.float32) - x, np.arange(top, bottom, dtype=np.float32) - y

@@ -1,9 +1,9 @@
 """The interface of a synthetic task: its classes, the sizes of its trees, and how its videos are drawn."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,11 @@ Files: TypeAlias = dict[str, bytes]  # name within a video -> a JPEG file
 
 @dataclass(frozen=True)
 class Scene:
-    """What clips that differ by their class alone share: all that is drawn at random.
+    """What clips that differ by their class alone share: all that is drawn at random."""
 
-    Attributes:
-        seed, video: of the tree, and which of its videos.
-        group: which scene of the video.
-    """
-
-    seed: int
-    video: int
-    group: int
+    seed: int  # of the tree
+    video: int  # its number
+    group: int  # number of the scene in the video
 
     def rng(self, *purpose: int) -> np.random.Generator:
         """The random numbers of one purpose, such as one stream's in one frame."""
@@ -34,40 +29,22 @@ class Scene:
 
 
 LabelledScene: TypeAlias = tuple[Scene, int]
-
-
-class Draw(Protocol):
-    """Draws the clips of a video one after the other; see `draw_video` in discs.py and objects.py."""
-
-    def __call__(self, clips: Sequence[LabelledScene], length: int, stride: int) -> tuple[Files, Files]:
-        """RGB's files, frame_*.jpg, and flow's, u/frame_*.jpg and v/frame_*.jpg; `length` RGB frames per clip."""
-
-
-class Deal(Protocol):
-    """Chooses the scenes and labels of a video's clips, in their order."""
-
-    def __call__(self, seed: int, video: int, num_clips: int) -> list[LabelledScene]:
-        """`num_clips` clips, a multiple of the task's classes, each class equally often."""
+# Draws clips one after the other: (clips, RGB frames per clip, stride) to RGB's files and flow's, in u/ and v/.
+Draw: TypeAlias = Callable[[Sequence[LabelledScene], int, int], tuple[Files, Files]]
+# The scenes and labels of a video's clips in their order, each class equally often: (seed, video, number of clips).
+Deal: TypeAlias = Callable[[int, int, int], list[LabelledScene]]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One synthetic task.
+    """One synthetic task, and what a tree of it has unless asked otherwise."""
 
-    Attributes:
-        class_names: by label.
-        videos, clips, frames: what a tree has unless asked otherwise: videos in train, val and test, clips per video,
-            RGB frames per clip.
-        strides: RGB frames per flow frame, of most videos, and of the last one of train and of test.
-        one_stream: the best accuracy that is possible for whoever sees RGB alone or flow alone.
-    """
-
-    class_names: tuple[str, ...]
-    videos: tuple[int, int, int]
-    clips: int
-    frames: int
-    strides: tuple[int, int]
-    one_stream: float
+    class_names: tuple[str, ...]  # by label
+    videos: tuple[int, int, int]  # in train, val and test
+    clips: int  # per video
+    frames: int  # RGB frames per clip
+    strides: tuple[int, int]  # RGB frames per flow frame: of most videos, and of the last one of train and of test
+    one_stream: float  # the best accuracy that is possible from RGB alone or flow alone
     deal: Deal
     draw: Draw
 

@@ -1,1 +1,1 @@
-"""The frames that people bring: folders and .tar files, in several layouts."""
+"""Frames as people bring them: folders and .tar files, in several layouts."""

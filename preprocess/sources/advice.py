@@ -1,4 +1,4 @@
-"""Says what is there where frames are missing, what it looks like, and the one command that helps."""
+"""Advice where frames are missing: what is there instead, and the one command that helps."""
 
 import glob
 import os
@@ -17,7 +17,7 @@ from preprocess.sources.tar import COMPRESSIONS
 Given = ParamSpec("Given")
 
 MAX_NAMES = 3  # that are told of a folder
-MAX_LOOKED_AT = 100_000  # entries of a folder
+MAX_LISTED = 100_000  # entries of a folder
 MAX_FOLDERS = 20  # inside one
 _ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 _ELSEWHERE = ("{0}/{1}/{2}", "{0}/*/{1}/{2}", "*/{0}/{1}/{2}", "*/{0}/*/{1}/{2}")  # EPIC-55's rgb/train/P01/P01_01
@@ -69,7 +69,7 @@ def explain_names(path: str, plane: str, found: Mapping[Names, int] | None) -> s
     """What a folder or .tar holds that has no frames of a plane; `found` counts the files of a .tar by their names."""
     counts = Counter(found) if found is not None else _survey(path)
     if not counts:
-        return _beside(path) or _what_is_in(path)
+        return explain_gap(path) or _what_is_in(path)
     names, number = counts.most_common(1)[0]
     what = f"{os.path.abspath(path)} holds {number:,} files named {names}"
     for key, layout in LAYOUTS.items():
@@ -94,11 +94,6 @@ def explain_tar(path: str) -> str:
     return ""
 
 
-def explain_gap(path: str) -> str:
-    """What helps where single frames are missing from a folder or .tar."""
-    return _beside(path)
-
-
 def _nearest(path: str) -> str:
     """The lowest folder above a path that exists."""
     path = os.path.abspath(path)
@@ -110,7 +105,7 @@ def _nearest(path: str) -> str:
 def _what_is_in(folder: str) -> str:
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in islice(entries, MAX_LOOKED_AT))
+            names = sorted(entry.name for entry in islice(entries, MAX_LISTED))
     except OSError as error:
         return f"{folder} cannot be listed ({error.strerror})"
     folder = os.path.abspath(folder)
@@ -129,18 +124,13 @@ def _packed(path: str) -> str:
 
 def _same_name(folder: str, wanted: str) -> str:
     """A name that looks the same: another Unicode form, or other capitals."""
-    for entry in islice(os.scandir(folder), MAX_LOOKED_AT):
+    for entry in islice(os.scandir(folder), MAX_LISTED):
         name = entry.name.removesuffix(".tar")
-        if name != wanted and _plain(name) == _plain(wanted):
-            kind = "in other capitals" if name.casefold() != name or wanted.casefold() != wanted else ""
-            kind = "in another Unicode form" if name.casefold() != wanted.casefold() else kind
+        if name != wanted and len({unicodedata.normalize("NFC", text).casefold() for text in (name, wanted)}) == 1:
+            kind = "in another Unicode form" if name.casefold() != wanted.casefold() else "in other capitals"
             move = f"mv {_quoted(entry.path)} {_quoted(f'{folder}/{wanted}{entry.name[len(name) :]}')}"
             return f"{name} is there {kind}: {move}"
     return ""
-
-
-def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _another_layout(root: str, participant: str, video: str) -> str:
@@ -170,8 +160,8 @@ def _glob(root: str, pattern: str) -> list[str]:
     return sorted(islice(glob.iglob(f"{glob.escape(os.path.abspath(root))}/{pattern}"), MAX_FOLDERS))
 
 
-def _beside(path: str) -> str:
-    """A .tar beside a folder that is not whole."""
+def explain_gap(path: str) -> str:
+    """What helps where frames are missing from a folder: a .tar beside it."""
     if os.path.isdir(path) and os.path.isfile(f"{path}.tar"):
         return (
             f"the folder counts, not {os.path.abspath(path)}.tar beside it; tar -xf {_quoted(path)}.tar -C "
@@ -188,14 +178,14 @@ def _survey(path: str) -> Counter[Names]:
 def _names(path: str) -> Iterator[str]:
     folders = [""]
     with os.scandir(path) as entries:
-        for entry in islice(entries, MAX_LOOKED_AT):
+        for entry in islice(entries, MAX_LISTED):
             if entry.is_dir():
                 folders.append(entry.name)
             else:
                 yield entry.name
     for folder in folders[1 : 1 + MAX_FOLDERS]:
         with os.scandir(f"{path}/{folder}") as entries:
-            yield from (f"{folder}/{entry.name}" for entry in islice(entries, MAX_LOOKED_AT))
+            yield from (f"{folder}/{entry.name}" for entry in islice(entries, MAX_LISTED))
 
 
 def _other_suffix(path: str, names: Names) -> str:

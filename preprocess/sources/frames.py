@@ -1,4 +1,4 @@
-"""Finds the frames of a video, in folders or .tar files, and which of them a clip stores."""
+"""Frame numbers: which RGB and flow frames belong together, and which of them a clip stores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,17 +21,11 @@ MAX_CLAMPED_SHARE = 5  # a fifth of a short video's
 
 @dataclass(frozen=True)
 class FrameRules:
-    """How a tree of frames is to be read.
+    """How a tree of frames is to be read."""
 
-    Attributes:
-        layout: a key of LAYOUTS.
-        stride: RGB frames per flow frame of videos whose id does not say it; None: by the counts of frames.
-        streams: the streams that are wanted.
-    """
-
-    layout: str = "epic"
-    stride: int | None = None
-    streams: tuple[str, ...] = ("rgb", "flow")
+    layout: str = "epic"  # a key of LAYOUTS
+    stride: int | None = None  # RGB frames per flow frame of videos whose id does not say it; None: by their counts
+    streams: tuple[str, ...] = ("rgb", "flow")  # those that are wanted
 
 
 @dataclass(frozen=True)
@@ -89,7 +83,12 @@ class Video:
             raise _short(self.planes["rgb"], why)
         self._check_flow_end(start, stop)
         for plane, wanted in self.numbers_of(np.array([start, stop])).items():
-            _refuse_gaps(self.planes[plane], plane.replace("rgb", "RGB").replace("_", " "), *wanted.tolist())
+            source, (first, last) = self.planes[plane].source, wanted.tolist()
+            missing, number = self.planes[plane].missing(first, last)
+            if missing:
+                name = plane.replace("rgb", "RGB").replace("_", " ")
+                why = f"is missing ({missing} of the clip's {name} frames {first}..{last} are)"
+                raise SourceError(source.name(number), why, explain_gap(source.path))
 
     def _check_flow_end(self, start: int, stop: int) -> None:
         first, last = flow_index(start, self.stride), flow_index(stop, self.stride)
@@ -168,10 +167,3 @@ def choose_frames(start: int, stop: int, num_frames: int | None) -> Numbers:
 def _short(stream: Stream, why: str) -> SourceError:
     fault = f"; {stream.fault}, download it again" if stream.fault else ""
     return SourceError(stream.source.path, f"{why}{fault}")
-
-
-def _refuse_gaps(stream: Stream, name: str, first: int, last: int) -> None:
-    missing = stream.num_missing(first, last)
-    if missing:
-        why = f"is missing ({missing} of the clip's {name} frames {first}..{last} are)"
-        raise SourceError(stream.source.name(stream.first_missing(first, last)), why, explain_gap(stream.source.path))

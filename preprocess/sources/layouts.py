@@ -1,4 +1,4 @@
-"""Where frames lie and how their files are named: EPIC-KITCHENS' layout, and others that `data.layout` names."""
+"""Layouts: where frames lie and how their files are named; EPIC-KITCHENS' and others of `data.layout`."""
 
 import os
 import re
@@ -52,13 +52,9 @@ class Pattern(NamedTuple):
 
     def fits(self, names: Names, top: str = "") -> bool:
         """Whether files are the pattern's, in an archive where all lie below `top`."""
-        if (names.folder, names.prefix, names.suffix) != (
-            os.path.join(top, self.folder).rstrip("/"),
-            self.prefix,
-            SUFFIX,
-        ):
-            return False
-        return self.digits is None or names.digits == self.digits
+        folder = os.path.join(top, self.folder).rstrip("/")
+        is_named = (names.folder, names.prefix, names.suffix) == (folder, self.prefix, SUFFIX)
+        return is_named and self.digits in (None, names.digits)
 
 
 _EPIC_FOLDERS = {"rgb": "{participant}/rgb_frames/{video}", "flow": "{participant}/flow_frames/{video}"}
@@ -80,11 +76,7 @@ class Layout:
 
 
 LAYOUTS = {
-    "epic": Layout(
-        {stream: (folder,) for stream, folder in _EPIC_FOLDERS.items()},
-        _EPIC_FILES,
-        from_zero=False,
-    ),
+    "epic": Layout({stream: (folder,) for stream, folder in _EPIC_FOLDERS.items()}, _EPIC_FILES, from_zero=False),
     "denseflow": Layout(  # and MMAction2; numbers count from 0 or from 1
         _ANY_FOLDER,
         {"rgb": ["img_%d.jpg"], "flow_u": ["flow_x_%d.jpg"], "flow_v": ["flow_y_%d.jpg"]},

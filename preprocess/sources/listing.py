@@ -1,11 +1,10 @@
-"""Lists the JPEGs of a video's folder or .tar, and reads their bytes."""
+"""Frame listing of a video's folder or .tar, and the bytes of its JPEGs."""
 
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -58,17 +57,12 @@ class Stream:
         """The last frame's number: how many frames there are, when none is missing between."""
         return int(self.numbers[-1])
 
-    def num_missing(self, first: int, last: int) -> int:
-        """How many of the frames first..last are not there."""
-        begin, end = np.searchsorted(self.numbers, (first, last + 1))
-        return int(last + 1 - first - (end - begin))
-
-    def first_missing(self, first: int, last: int) -> int:
-        """The first frame of first..last that is not there; there must be one."""
+    def missing(self, first: int, last: int) -> tuple[int, int]:
+        """How many of the frames first..last are not there, and the first of those."""
         begin, end = np.searchsorted(self.numbers, (first, last + 1))
         here = self.numbers[begin:end]
         gaps = np.flatnonzero(here != np.arange(first, first + len(here)))
-        return first + int(gaps[0]) if len(gaps) else first + len(here)
+        return last + 1 - first - len(here), first + int(gaps[0] if len(gaps) else len(here))
 
     def locate(self, wanted: Numbers) -> tuple[Numbers, Numbers]:
         """Offsets and sizes in bytes, each [T], of frames that are there."""
@@ -106,9 +100,7 @@ def list_planes(root: str, path: str, planes: Sequence[str], layout: Layout) -> 
         if not chosen:
             counts = {names: files.shape[1] for names, files in found.items()} if is_tar else None
             raise SourceError(path, f"holds no {layout.patterns(plane)[0]}", explain_names(path, plane, counts))
-        streams[plane] = _stream(
-            Source(path, is_tar, chosen[0]), {names: found[names] for names in chosen}, fault, layout
-        )
+        streams[plane] = _stream(Source(path, is_tar, chosen[0]), {n: found[n] for n in chosen}, fault, layout)
     return streams
 
 
@@ -198,9 +190,7 @@ class JpegFiles:
     def __enter__(self) -> "JpegFiles":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def read(self, source: Source, number: int, offset: int, size: int) -> bytes:

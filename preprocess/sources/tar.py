@@ -1,10 +1,16 @@
-"""Lists the members of an uncompressed .tar: ustar, GNU and pax headers, read where they stand and checked."""
+"""Uncompressed .tar files: reads and checks ustar, GNU and pax headers; writes as EPIC's downloads are."""
 
+import io
 import os
 import re
+import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
+
+from common.files import atomic_write
 
 BLOCK = 512
 MAX_HEADER = 2**20  # bytes of a long name or of pax records
@@ -29,6 +35,20 @@ class Member(NamedTuple):
     offset: int  # bytes into the archive
     size: int
     is_file: bool  # a plain one: neither a link nor sparse
+
+
+@contextmanager
+def tar_writer(path: Path) -> Iterator[Callable[[str, bytes], None]]:
+    """Lend a function that appends a file to an archive, which takes its name once it is whole."""
+    with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w") as archive:
+
+        def add(name: str, data: bytes) -> None:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps all; an hour of video has 10^5
+
+        yield add
 
 
 def read_members(path: str) -> Iterator[Member]:
@@ -57,7 +77,7 @@ def _walk(descriptor: int, end: int) -> Iterator[Member]:
         if not _is_header(header):
             raise TarError(_not_a_header(header, position, last))
         kind, size = header[156:157], _number(header[124:136])
-        name = _text(pax.get(b"path") or _name(header))
+        name = (pax.get(b"path") or _name(header)).decode("utf-8", "surrogateescape")
         size = int(pax[b"size"]) if b"size" in pax else size
         if size < 0:
             raise TarError(f"{name[:200]!r} says that it has {size} bytes")
@@ -109,10 +129,6 @@ def _name(header: bytes) -> bytes:
     if header[345] and header[257:263] == b"ustar\0":  # GNU keeps other things where ustar has the name's beginning
         return header[345:500].partition(b"\0")[0] + b"/" + name
     return name
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
 
 
 def _content(descriptor: int, position: int, size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Clips of a video as packing would store them, made in memory: nothing is written."""
+"""In-memory clips of a video, as packing would store them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,30 +61,30 @@ class VideoClips:
         """
         if not clips:
             return
-        ends = [self._flow_ends(clip) for clip in clips]
+        ends = [self._flow_ends(numbers) for numbers in clips]
         wanted = Wanted(set(np.concatenate(clips).tolist()), set(np.concatenate(ends).tolist()))
         last_use = {
-            int(number): place
-            for place, pair in enumerate(zip(clips, ends, strict=True))
+            int(number): clip
+            for clip, pair in enumerate(zip(clips, ends, strict=True))
             for number in np.concatenate(pair)
         }
         rgb: dict[int, bytes] = {}
         flow: dict[int, tuple[bytes, bytes]] = {}
-        place = 0
+        clip = 0
         frames = encode_frames(self._source.frames(), self._options, self._num_threads, wanted)
         for number, encoded in enumerate(frames, 1):
             if number in wanted.rgb:
                 rgb[number] = encoded.rgb
             if encoded.flow is not None:
                 flow[number] = encoded.flow
-            while place < len(clips) and number >= max(clips[place].max(), ends[place].max()):
-                planes = [flow[end] for end in ends[place].tolist()]
-                yield EncodedClip([rgb[n] for n in clips[place].tolist()], *map(list, zip(*planes, strict=True)))
-                place += 1
-                for done in [n for n in rgb.keys() | flow.keys() if last_use[n] < place]:
+            while clip < len(clips) and number >= max(clips[clip].max(), ends[clip].max()):
+                planes = [flow[end] for end in ends[clip].tolist()]
+                yield EncodedClip([rgb[n] for n in clips[clip].tolist()], *map(list, zip(*planes, strict=True)))
+                clip += 1
+                for done in [n for n in rgb.keys() | flow.keys() if last_use[n] < clip]:
                     rgb.pop(done, None)
                     flow.pop(done, None)
-            if place == len(clips):
+            if clip == len(clips):
                 return
 
     def _flow_ends(self, rgb: Numbers) -> Numbers:

@@ -1,10 +1,10 @@
-"""How many bytes a video file says that it has: one that was cut off has fewer."""
+"""Container sizes: a video file that was cut off has fewer bytes than it says."""
 
-import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-# The boxes at the top of an .mp4 or .mov; behind anything else a size is not believed.
+# The boxes at the top of an .mp4 or .mov; after anything else a size is not believed.
 _BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"mfra", b"free", b"skip", b"wide", b"uuid", b"meta")
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 TOLERANCE = 16  # bytes; some cameras count a header twice
@@ -15,40 +15,39 @@ def missing_bytes(path: Path) -> int:
     with open(path, "rb") as file:
         magic = file.read(12)
         named = 0
+        file.seek(0)
         if magic[4:8] in _BOXES:
-            named = _end_of_boxes(file)
+            named = _end_of(file, _box_size)
         elif magic[:4] == b"RIFF":
-            named = _end_of_riff(file)
+            named = _end_of(file, _riff_size)
         elif magic[:4] == _EBML:
             named = _end_of_segment(file)
         missing = named - path.stat().st_size
     return missing if missing > TOLERANCE else 0
 
 
-def _end_of_boxes(file: BinaryIO) -> int:
+def _end_of(file: BinaryIO, size_of: Callable[[bytes], int]) -> int:
+    """Where the boxes or chunks at a file's top end, by their headers."""
     end = 0
-    while True:
-        file.seek(end)
-        header = file.read(16)
-        if len(header) < 8 or header[4:8] not in _BOXES:
-            return end
-        size = int.from_bytes(header[:4], "big")
-        size = int.from_bytes(header[8:16], "big") if size == 1 else size
-        if size < 8:  # 0: to wherever the file ends
-            return end
+    while (size := size_of(file.read(16))) >= 8:
         end += size
-
-
-def _end_of_riff(file: BinaryIO) -> int:
-    """Over 1 GB an .avi has several chunks; one whose writer was killed says 0."""
-    end = 0
-    while True:
         file.seek(end)
-        header = file.read(8)
-        if len(header) < 8 or header[:4] != b"RIFF" or header[4:] == b"\xff" * 4:
-            return end
-        end += 8 + struct.unpack("<I", header[4:])[0]
-        end += end % 2
+    return end
+
+
+def _box_size(header: bytes) -> int:
+    if len(header) < 8 or header[4:8] not in _BOXES:
+        return 0
+    size = int.from_bytes(header[:4], "big")  # 0: to wherever the file ends
+    return int.from_bytes(header[8:16], "big") if size == 1 else size
+
+
+def _riff_size(header: bytes) -> int:
+    """Over 1 GB an .avi has several chunks; one whose writer was killed says 0."""
+    if len(header) < 8 or header[:4] != b"RIFF" or header[4:8] == b"\xff" * 4:
+        return 0
+    size = int.from_bytes(header[4:8], "little")
+    return 8 + size + size % 2
 
 
 def _end_of_segment(file: BinaryIO) -> int:

@@ -1,4 +1,4 @@
-"""Reads a video's frames upright, in one size and at one rate, with the moment at which each is shown."""
+"""Video decoding: frames upright, in one size, at one rate, with the time at which each is shown."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,23 +40,14 @@ class Frame(NamedTuple):
 
 @dataclass
 class Movie:
-    """The video stream of a file; what the file refers to beside itself is not opened.
-
-    Attributes:
-        path: the file.
-        short_side: pixels that the shorter side is scaled to, the longer one in proportion to the nearest even number,
-            as EPIC's frames are; 0 keeps frames as they are.
-        fps: frames per second to take, each the one that is shown then; None: the frames as they are.
-        seconds: when each of the frames taken is shown, since the container's start; known once all have come.
-        notes: what had to be mended for that.
-    """
+    """The video stream of a file; what the file refers to beside itself is not opened."""
 
     path: Path
-    short_side: int = 0
-    fps: float | None = None
+    short_side: int = 0  # pixels to scale to, the longer side in proportion to an even number, as EPIC's; 0: no scaling
+    fps: float | None = None  # frames per second to take, each the one that is shown then; None: all
+    # When each of the frames taken is shown, since the container's start; known once all have come.
     seconds: list[float] = field(default_factory=list, init=False)
-    notes: list[str] = field(default_factory=list, init=False)
-
+    notes: list[str] = field(default_factory=list, init=False)  # what had to be mended for that
     _repeats: list[int] | None = field(default=None, init=False)  # how often each of the file's frames is taken
 
     @property
@@ -69,9 +60,9 @@ class Movie:
         for _ in self._decode():
             pass
         if self.fps is not None:
-            moments, shown = at_rate(self.seconds, self.fps)
+            seconds, shown = at_rate(self.seconds, self.fps)
             self._repeats = np.bincount(shown, minlength=len(self.seconds)).tolist()
-            self.seconds = moments
+            self.seconds = seconds
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames, turned and mirrored as the file says.
@@ -86,11 +77,11 @@ class Movie:
         if self._repeats is None:  # when the frames are shown must be known before the first is taken
             self.read_times()
         assert self._repeats is not None
-        moments = self.seconds
+        seconds = self.seconds
         for count, (frame, size) in zip(self._repeats, self._decode(), strict=True):
             if count:
                 yield from [Frame(_upright(frame, size))] * count
-        self.seconds = moments
+        self.seconds = seconds
 
     def estimate_count(self) -> int:
         """About how many frames there will be, by what the file's header says; 0 where it does not say."""
@@ -107,7 +98,7 @@ class Movie:
         stamps: list[Stamp] = []
         size = None
         with _opened(self.path) as container:
-            stream = container.streams.best("video")  # as ffmpeg chooses: no cover picture
+            stream = container.streams.best("video")  # as ffmpeg chooses: no cover image
             if stream is None:
                 raise VideoError("has no video stream")
             try:
@@ -197,7 +188,7 @@ def scaled_size(width: int, height: int, pixel_aspect: Fraction, short_side: int
 
 
 def _upright(frame: Any, size: tuple[int, int]) -> Pixels:
-    """The pixels of a frame in `size` (width, height, before it is turned), as they are to be looked at."""
+    """The pixels of a frame in `size` (width, height, before it is turned), as they are shown."""
     # Bicubic, as ffmpeg scales unless told otherwise.
     pixels: Pixels = frame.to_ndarray(width=size[0], height=size[1], format="rgb24", interpolation="BICUBIC")
     matrix = frame.side_data.get("DISPLAYMATRIX")

@@ -1,4 +1,4 @@
-"""From frames to what is stored of them: JPEGs of RGB and of the flow between them, on any number of threads."""
+"""JPEGs of RGB frames and of the flow between them, encoded on any number of threads."""
 
 import threading
 from collections import deque
@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from preprocess.videos.decode import Frame, Pixels
-from preprocess.videos.optical_flow import METHODS, FlowMethod, Gray, Method, flow_method, quantise, share_clipped
+from preprocess.videos.optical_flow import METHODS, Flow, Gray, Method, flow_method, quantise, share_clipped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,26 +19,21 @@ LEAST_SHORT_SIDE = 32  # pixels
 
 
 class ExtractOptions(BaseModel):
-    """All that decides what a video becomes; extract.json holds it. A description says what is allowed.
-
-    Attributes:
-        short_side: pixels; 0 keeps frames as they are.
-        fps: frames per second that are taken, or at which a folder's frames were; None: every frame.
-        quality, flow_quality: of the JPEGs, 1 to 100 as libjpeg counts.
-        flow: the method, a name in METHODS.
-        bound: pixels; flow beyond it is clipped.
-        stride: RGB frames per flow frame, 1 or 2.
-        dilation: flow frame k is the motion from RGB frame t = (k - 1) * stride + 1 to frame t + dilation.
-    """
+    """All that decides what a video becomes; extract.json holds it. A description says what is allowed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    short_side: int = Field(256, ge=0, description=f"0, or {LEAST_SHORT_SIDE} and more")
-    fps: float | None = Field(None, gt=0, le=1000, description="above 0, up to 1000")
-    quality: int = Field(81, ge=1, le=100, description="1 to 100")
+    short_side: int = Field(
+        256, ge=0, description=f"0, or {LEAST_SHORT_SIDE} and more"
+    )  # pixels; 0 keeps frames as they are
+    fps: float | None = Field(
+        None, gt=0, le=1000, description="above 0, up to 1000"
+    )  # to take, or of a folder; None: all
+    quality: int = Field(81, ge=1, le=100, description="1 to 100")  # of RGB's JPEGs, as libjpeg counts
     flow: Method = Field("dis", description=" or ".join(METHODS))
-    bound: float = Field(20.0, gt=0, le=1000, description="above 0, up to 1000")
-    stride: Literal[1, 2] = Field(1, description="1 or 2")
+    bound: float = Field(20.0, gt=0, le=1000, description="above 0, up to 1000")  # pixels; flow beyond is clipped
+    stride: Literal[1, 2] = Field(1, description="1 or 2")  # RGB frames per flow frame
+    # Flow frame k is the motion from RGB frame t = (k - 1) * stride + 1 to frame t + dilation.
     dilation: int = Field(1, ge=1, description="1 and more")
     flow_quality: int = Field(95, ge=1, le=100, description="1 to 100")
 
@@ -77,7 +72,7 @@ def encode_frames(
     frames: Iterable[Frame], options: ExtractOptions, num_threads: int = 1, wanted: Wanted | None = None
 ) -> Iterator[Encoded]:
     """Yield what is stored of each frame, in order; the bytes do not depend on the number of threads."""
-    return map_in_order(_Encoder(options), _pair(frames, options, wanted), num_threads)
+    return map_in_order(_encoder(options), _pair(frames, options, wanted), num_threads)
 
 
 def map_in_order(work: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> Iterator[Result]:
@@ -107,28 +102,23 @@ def _pair(frames: Iterable[Frame], options: ExtractOptions, wanted: Wanted | Non
         yield _Job(frame, wanted is None or number in wanted.rgb, (recent[0], recent[-1]) if has_flow else None)
 
 
-class _Encoder:
+def _encoder(options: ExtractOptions) -> Callable[[_Job], Encoded]:
     """Encodes frames; each thread has a flow method of its own, which holds buffers."""
+    methods = threading.local()
 
-    def __init__(self, options: ExtractOptions) -> None:
-        self._options = options
-        self._methods = threading.local()
-
-    def __call__(self, job: _Job) -> Encoded:
-        options, (pixels, jpeg) = self._options, job.frame
+    def encode(job: _Job) -> Encoded:
+        pixels, jpeg = job.frame
         height, width = pixels.shape[:2]
         rgb = (jpeg or encode_jpeg(pixels[..., ::-1], options.quality)) if job.is_wanted else b""
         if job.pair is None:
             return Encoded(width, height, rgb, None, 0.0)
-        flow = self._method()(*job.pair)
+        if not hasattr(methods, "compute"):
+            methods.compute = flow_method(options.flow)
+        flow: Flow = methods.compute(*job.pair)
         u, v = (encode_jpeg(plane, options.flow_quality) for plane in quantise(flow, options.bound))
         return Encoded(width, height, rgb, (u, v), share_clipped(flow, options.bound))
 
-    def _method(self) -> FlowMethod:
-        if not hasattr(self._methods, "compute"):
-            self._methods.compute = flow_method(self._options.flow)
-        compute: FlowMethod = self._methods.compute
-        return compute
+    return encode
 
 
 def encode_jpeg(pixels: Pixels, quality: int) -> bytes:

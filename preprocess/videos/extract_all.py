@@ -1,4 +1,4 @@
-"""Extracts all videos of a table into one folder of frames: what is there is kept, the options are one for all."""
+"""Extraction of all videos of a table into one folder, with one set of options."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -66,13 +66,23 @@ def extract_videos(
     make_folder(frames)
     with locked(frames):
         _hold_to_options(frames, options)
-        tasks = _tasks(table, found, frames, options)
+        participants = {segment.file: segment.participant for segment in table.segments}
+        tasks = {  # also for a file that is gone: its frames may be there
+            file: VideoTask(
+                located.path, frames, participants[file], video_id_of(file), options, counts=frames / COUNTS
+            )
+            for file, located in found.items()
+            if located.path is not None
+        }
         records = {file: record for file, task in tasks.items() if (record := read_record(task)) is not None}
-        bad = {file: place.why for file, place in found.items() if place.why is not None and file not in records}
+        bad = {file: located.why for file, located in found.items() if located.why and file not in records}
         todo = {file: task for file, task in tasks.items() if file not in records and file not in bad}
         for folder in frames.glob("*/*/"):
             remove_scratch(folder)
-        _say_what_is_there(records, todo, display)
+        if records:
+            display.print(f"{len(records)} videos are there already")
+        for file in (file for file, task in todo.items() if task.paths[-1].exists()):
+            display.print(f"{file}: changed since it was extracted, or its frames did; done again")
         for file, result in _extract(todo, num_workers, display).items():
             if isinstance(result, VideoError):
                 bad[file] = result.why
@@ -151,8 +161,12 @@ def _hold_to_options(frames: Path, options: ExtractOptions) -> None:
     if found is None:
         if any(not path.name.startswith(".") for path in frames.iterdir()):
             raise UserError(f"{frames}: holds files that this command did not write; name a new folder")
+        import av  # of the extra `extract`
+        import cv2
+
+        packages = {"av": av.__version__, "cv2": cv2.__version__}
         with atomic_write(frames / MARKER, "w") as file:
-            file.write(Extraction(options=options, packages=_packages()).model_dump_json(indent=2))
+            file.write(Extraction(options=options, packages=packages).model_dump_json(indent=2))
         return
     was = {**found.options.model_dump(), "version": found.version}
     wanted = {**options.model_dump(), "version": VERSION}
@@ -164,31 +178,5 @@ def _hold_to_options(frames: Path, options: ExtractOptions) -> None:
         )
 
 
-def _packages() -> dict[str, str]:
-    """What decodes the videos and computes the flow."""
-    import av
-    import cv2
-
-    return {"av": av.__version__, "cv2": cv2.__version__}
-
-
-def _tasks(table: Table, found: Mapping[str, Located], frames: Path, options: ExtractOptions) -> dict[str, VideoTask]:
-    """A task for each file that lies where it may, also for one that is gone: its frames may be there."""
-    participants = {segment.file: segment.participant for segment in table.segments}
-    return {
-        file: VideoTask(place.path, frames, participants[file], video_id_of(file), options, counts=frames / COUNTS)
-        for file, place in found.items()
-        if place.path is not None
-    }
-
-
 def _num_bytes(source: Path) -> int:
     return sum(path.lstat().st_size for path in source.iterdir()) if source.is_dir() else source.stat().st_size
-
-
-def _say_what_is_there(records: Records, todo: Mapping[str, VideoTask], display: Display) -> None:
-    if records:
-        display.print(f"{len(records)} videos are there already")
-    for file, task in todo.items():
-        if task.record.exists():
-            display.print(f"{file}: changed since it was extracted, or its frames did; done again")

@@ -1,9 +1,7 @@
-"""Turns one video into two archives, RGB frames and flow, and a record that says that they are whole."""
+"""Extraction of one video: archives of RGB frames and of flow, and a record that says that they are whole."""
 
 import io
-import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +10,12 @@ from crc32c import crc32c
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.files import atomic_write, make_folder
+from preprocess.sources.tar import tar_writer
 from preprocess.videos.decode import Movie, VideoError
 from preprocess.videos.encoding import Encoded, ExtractOptions, encode_frames
 from preprocess.videos.frame_folder import FrameFolder
+
+AddFile = Callable[[str, bytes], None]  # name, content
 
 MIB = 2**20
 VARIES = 1.5  # times the usual interval between frames, beyond which a rate counts as varying
@@ -36,17 +37,7 @@ class ArchiveBytes(BaseModel):
 
 
 class VideoRecord(BaseModel):
-    """What is known of a video that is there whole.
-
-    Attributes:
-        source: of the video.
-        bytes: of its archives.
-        frames, flow_frames: how many there are.
-        width, height: of both, in pixels.
-        clipped: share of the flow beyond the bound.
-        times: seconds, of each frame; None for a folder of frames whose rate is not known.
-        notes: what was mended, and what may not be as it was meant.
-    """
+    """What is known of a video that is there whole."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,11 +45,11 @@ class VideoRecord(BaseModel):
     bytes: ArchiveBytes
     frames: int
     flow_frames: int
-    width: int
+    width: int  # pixels, of RGB and flow
     height: int
-    clipped: float
-    times: list[float] | None
-    notes: list[str]
+    clipped: float  # share of the flow beyond the bound
+    times: list[float] | None  # seconds, of each frame; None for a folder of frames whose rate is not known
+    notes: list[str]  # what was mended, and what may not be as it was meant
 
 
 class VideoTask(NamedTuple):
@@ -71,22 +62,13 @@ class VideoTask(NamedTuple):
     options: ExtractOptions
     num_threads: int = 1
     counts: Path | None = None  # a file of int64 that tells how many frames of each video are done
-    slot: int = 0  # this video's place there
+    slot: int = 0  # this video's position there
 
     @property
-    def rgb(self) -> Path:
-        """The archive of RGB frames."""
-        return self.frames / self.participant_id / "rgb_frames" / f"{self.video_id}.tar"
-
-    @property
-    def flow(self) -> Path:
-        """The archive of flow frames."""
-        return self.frames / self.participant_id / "flow_frames" / f"{self.video_id}.tar"
-
-    @property
-    def record(self) -> Path:
-        """What is known of the video; it is written last."""
-        return self.frames / self.participant_id / "extracted" / f"{self.video_id}.json"
+    def paths(self) -> tuple[Path, Path, Path]:
+        """The archives of RGB and of flow, and the record, which is written last."""
+        folder, name = self.frames / self.participant_id, self.video_id
+        return folder / f"rgb_frames/{name}.tar", folder / f"flow_frames/{name}.tar", folder / f"extracted/{name}.json"
 
 
 def open_source(path: Path, options: ExtractOptions) -> Movie | FrameFolder:
@@ -97,9 +79,10 @@ def open_source(path: Path, options: ExtractOptions) -> Movie | FrameFolder:
 
 def read_record(task: VideoTask) -> VideoRecord | None:
     """The record of a video that is there whole and was made of this very file (or the file is gone); else None."""
+    rgb, flow, path = task.paths
     try:
-        record = VideoRecord.model_validate_json(task.record.read_bytes())
-        sizes = ArchiveBytes(rgb=task.rgb.stat().st_size, flow=task.flow.stat().st_size)
+        record = VideoRecord.model_validate_json(path.read_bytes())
+        sizes = ArchiveBytes(rgb=rgb.stat().st_size, flow=flow.stat().st_size)
         is_same = not task.source.exists() or record.source == fingerprint(task.source)
         return record if is_same and record.bytes == sizes else None
     except (OSError, ValidationError):
@@ -121,13 +104,14 @@ def fingerprint(path: Path) -> Fingerprint:
 
 def extract_video(task: VideoTask) -> VideoRecord | VideoError:
     """Write the video's archives and then its record, each whole or not at all; returns the record or what is wrong."""
-    for path in (task.rgb, task.flow, task.record):
-        make_folder(path.parent)
-    task.record.unlink(missing_ok=True)
+    rgb, flow, path = task.paths
+    for target in task.paths:
+        make_folder(target.parent)
+    path.unlink(missing_ok=True)
     source = open_source(task.source, task.options)
     try:
-        with tar_writer(task.rgb) as rgb, tar_writer(task.flow) as flow:
-            streams = StreamWriter(rgb, flow, task)
+        with tar_writer(rgb) as add_rgb, tar_writer(flow) as add_flow:
+            streams = StreamWriter(add_rgb, add_flow, task)
             for encoded in encode_frames(source.frames(), task.options, task.num_threads):
                 streams.add(encoded)
             streams.finish()
@@ -135,7 +119,7 @@ def extract_video(task: VideoTask) -> VideoRecord | VideoError:
         return error
     record = VideoRecord(
         source=fingerprint(task.source),
-        bytes=ArchiveBytes(rgb=task.rgb.stat().st_size, flow=task.flow.stat().st_size),
+        bytes=ArchiveBytes(rgb=rgb.stat().st_size, flow=flow.stat().st_size),
         frames=streams.num_frames,
         flow_frames=streams.num_flow,
         width=encoded.width,
@@ -145,7 +129,7 @@ def extract_video(task: VideoTask) -> VideoRecord | VideoError:
         notes=source.notes,
     )
     record = record.model_copy(update={"notes": [*record.notes, *doubts(record, task.options)]})
-    with atomic_write(task.record, "w") as file:
+    with atomic_write(path, "w") as file:
         file.write(record.model_dump_json())
     return record
 
@@ -153,8 +137,8 @@ def extract_video(task: VideoTask) -> VideoRecord | VideoError:
 class StreamWriter:
     """Writes both streams of a video as its frames come, one by one, and counts them."""
 
-    def __init__(self, rgb: "TarWriter", flow: "TarWriter", task: VideoTask) -> None:
-        self._rgb, self._flow, self._options = rgb, flow, task.options
+    def __init__(self, add_rgb: AddFile, add_flow: AddFile, task: VideoTask) -> None:
+        self._add_rgb, self._add_flow, self._options = add_rgb, add_flow, task.options
         self._counts = None if task.counts is None else np.memmap(task.counts, np.int64, "r+")
         self._slot = task.slot
         self._last: tuple[bytes, bytes] | None = None  # u and v of the last flow frame
@@ -164,7 +148,7 @@ class StreamWriter:
     def add(self, encoded: Encoded) -> None:
         """Write a frame, and the flow that ends in it."""
         self.num_frames += 1
-        self._rgb.add(f"./frame_{self.num_frames:010d}.jpg", encoded.rgb)
+        self._add_rgb(f"./frame_{self.num_frames:010d}.jpg", encoded.rgb)
         if encoded.flow is not None:
             self._last = encoded.flow
             self.clipped.append(encoded.clipped)
@@ -190,7 +174,7 @@ class StreamWriter:
     def _write_flow(self, planes: tuple[bytes, bytes]) -> None:
         self.num_flow += 1
         for plane, jpeg in zip("uv", planes, strict=True):
-            self._flow.add(f"./{plane}/frame_{self.num_flow:010d}.jpg", jpeg)
+            self._add_flow(f"./{plane}/frame_{self.num_flow:010d}.jpg", jpeg)
 
 
 def doubts(record: VideoRecord, options: ExtractOptions) -> list[str]:
@@ -206,24 +190,3 @@ def doubts(record: VideoRecord, options: ExtractOptions) -> list[str]:
     if record.clipped > MUCH_CLIPPED:
         found.append(f"{record.clipped:.1%} of its flow lies beyond --bound {options.bound:g}")
     return found
-
-
-class TarWriter:
-    """Adds files to an archive as EPIC's downloads are."""
-
-    def __init__(self, archive: tarfile.TarFile) -> None:
-        self._archive = archive
-
-    def add(self, name: str, data: bytes) -> None:
-        """Append a file."""
-        member = tarfile.TarInfo(name)
-        member.size = len(data)
-        self._archive.addfile(member, io.BytesIO(data))
-        self._archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps all; an hour of video has 10^5
-
-
-@contextmanager
-def tar_writer(path: Path) -> Iterator[TarWriter]:
-    """An archive that takes its name once it is whole."""
-    with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w") as archive:
-        yield TarWriter(archive)

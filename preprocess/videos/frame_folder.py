@@ -1,4 +1,4 @@
-"""Reads a folder of numbered images as if they were a video's frames."""
+"""A folder of numbered images, read as a video's frames."""
 
 import io
 import os
@@ -20,21 +20,15 @@ _ORIENTATION = 0x0112  # EXIF's tag
 
 @dataclass
 class FrameFolder:
-    """The images of a folder, in the order of their numbers; links are not followed.
-
-    Attributes:
-        path, short_side: as for Movie.
-        fps: frames per second at which they were taken; None: not known.
-        seconds: when each was taken; None where their rate is not known. Known, as num_frames, once times are read.
-        notes: what may not be as it was meant.
-    """
+    """The images of a folder, in the order of their numbers; links are not followed."""
 
     path: Path
-    short_side: int = 0
-    fps: float | None = None
+    short_side: int = 0  # as of Movie
+    fps: float | None = None  # frames per second at which they were taken; None: not known
+    # When each was taken, None where the rate is not known; as num_frames, known once times are read.
     seconds: list[float] | None = field(default=None, init=False)
     num_frames: int = field(default=0, init=False)
-    notes: list[str] = field(default_factory=list, init=False)
+    notes: list[str] = field(default_factory=list, init=False)  # what may not be as it was meant
 
     def read_times(self) -> None:
         """Find out how many images there are, and when they were taken; raises what frames() does."""
@@ -72,11 +66,8 @@ class FrameFolder:
         found = [match for name in files if name.lower().endswith(ENDINGS) and (match := _NAME.fullmatch(name))]
         kinds = sorted({match[1] for match in found})
         if len(kinds) != 1:
-            what = (
-                f"images of {len(kinds)} kinds ({', '.join(f'{kind}*' for kind in kinds[:3])})"
-                if kinds
-                else "no images"
-            )
+            named = ", ".join(f"{kind}*" for kind in kinds[:3])
+            what = f"images of {len(kinds)} kinds ({named})" if kinds else "no images"
             raise VideoError(f"holds {what}; allowed: one row of numbered images, such as frame_0001.jpg")
         names = {int(match[2]): match[0] for match in found}
         first, last = min(names), max(names)
@@ -102,8 +93,8 @@ class FrameFolder:
         keeps_bytes = image.format == "JPEG" and image.mode == "RGB" and size == image.size and not is_lying
         if is_lying and not any("EXIF" in note for note in self.notes):
             self.notes.append(f"{name} is to be shown turned (EXIF orientation), and so are its frames")
-        pixels = (
-            image.convert("RGB") if size == image.size else image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-        )
+        pixels = image.convert("RGB")
+        if size != image.size:
+            pixels = pixels.resize(size, Image.Resampling.BICUBIC)
         upright = ImageOps.exif_transpose(pixels) if is_lying else pixels
         return Frame(np.asarray(upright), (self.path / name).read_bytes() if keeps_bytes else None)

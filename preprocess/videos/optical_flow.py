@@ -1,4 +1,4 @@
-"""Optical flow between two frames by OpenCV, and how it is stored in bytes."""
+"""Optical flow between two frames (OpenCV), and how it is stored in bytes."""
 
 from collections.abc import Callable
 from typing import Literal, get_args

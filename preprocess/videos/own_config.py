@@ -1,4 +1,4 @@
-"""The config that extract.py writes: what the defaults of base.yaml, made for EPIC-KITCHENS, must be for other data."""
+"""The config that extract.py writes: defaults for data other than EPIC-KITCHENS."""
 
 import math
 import os

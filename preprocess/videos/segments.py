@@ -1,4 +1,4 @@
-"""Reads the CSV of one's own videos: which part of which file shows what, in seconds or in frames."""
+"""The CSV of one's own videos: which part of which file shows what, in seconds or in frames."""
 
 import csv
 import re
@@ -23,24 +23,15 @@ _UNSAFE = re.compile(r"[/\\\x00-\x20\x7f]+")
 
 @dataclass(frozen=True)
 class Segment:
-    """A row of the CSV.
-
-    Attributes:
-        line: of the file.
-        file: the video, relative to the folder of videos.
-        start, stop: in the table's unit; None where the video begins or ends.
-        label: as it is written.
-        split: one of SPLITS, or "" where the table leaves it open.
-        participant: the folder that the video goes to.
-    """
+    """A row of the CSV."""
 
     line: int
-    file: str
-    start: float | None
-    stop: float | None
-    label: str
-    split: str
-    participant: str
+    file: str  # the video, relative to the folder of videos
+    start: float | None  # in the table's unit; None: where the video begins
+    stop: float | None  # None: where it ends
+    label: str  # as it is written
+    split: str  # one of SPLITS, or "" where the table leaves it open
+    participant: str  # the folder that the video goes to
 
 
 @dataclass(frozen=True)
@@ -65,8 +56,8 @@ def read_table(path: Path, labelled: bool = True) -> Table:
         UserError: missing columns; wrong rows, all of them in one message.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+        with open(path, encoding="utf-8-sig", newline="") as opened:
+            reader = csv.reader(opened)
             header = [name.strip() for name in next(reader, [])]
             unit = _unit(path, header, labelled)
             rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
@@ -77,9 +68,10 @@ def read_table(path: Path, labelled: bool = True) -> Table:
     segments, wrong = [], []
     for line, row in rows:
         cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
-        segment = Segment(
-            line, _normal(cells.get("file", "")), *_span(cells, unit), cells.get("label", ""), *_folders(cells)
-        )
+        file, label, split, participant = (cells.get(name, "") for name in ("file", "label", "split", "participant"))
+        file = str(PurePosixPath(file)) if file else ""  # one spelling of a path: ./a.mp4 is a.mp4
+        start, stop = (_number(cells.get(name, ""), unit) for name in UNITS[unit])
+        segment = Segment(line, file, start, stop, label, split, participant or OWN_PARTICIPANT)
         faults = list(_faults(segment, cells, unit, len(row) - len(header), labelled))
         wrong += [f"{path}:{line}: {'; '.join(faults)}"] if faults else []
         segments.append(segment)
@@ -103,16 +95,6 @@ def _unit(path: Path, header: list[str], labelled: bool) -> str:
     return named[0] if named else "seconds"
 
 
-def _normal(file: str) -> str:
-    """One spelling of a path, so that ./a.mp4 is a.mp4."""
-    return str(PurePosixPath(file)) if file else ""
-
-
-def _span(cells: dict[str, str], unit: str) -> tuple[float | None, float | None]:
-    start, stop = (cells.get(name, "") for name in UNITS[unit])
-    return _number(start, unit), _number(stop, unit)
-
-
 def _number(text: str, unit: str) -> float | None:
     """Seconds, or a frame's number; NaN for what is neither."""
     if not text:
@@ -125,10 +107,6 @@ def _number(text: str, unit: str) -> float | None:
     hours, minutes, seconds = match.groups(default="0")
     # One conversion of the decimals as they stand, so that 0.12 is the 0.12 that a frame's own time is.
     return float(seconds) + 60 * int(minutes) + 3600 * int(hours)
-
-
-def _folders(cells: dict[str, str]) -> tuple[str, str]:
-    return cells.get("split", ""), cells.get("participant", "") or OWN_PARTICIPANT
 
 
 def _faults(segment: Segment, cells: dict[str, str], unit: str, surplus: int, labelled: bool) -> Iterator[str]:
@@ -147,7 +125,7 @@ def _faults(segment: Segment, cells: dict[str, str], unit: str, surplus: int, la
             yield f"{name}: found {cells[name][:80]!r}; allowed: {allowed}, or empty for the video's own"
     start, stop = segment.start or 0.0, segment.stop
     if stop is not None and (stop < start or (stop == start and unit == "seconds")):
-        yield f"{UNITS[unit][1]}: found {stop:g}, which is not behind {UNITS[unit][0]} {start:g}"
+        yield f"{UNITS[unit][1]}: found {stop:g}, which is not after {UNITS[unit][0]} {start:g}"
     if "split" in cells and segment.split not in SPLITS:
         yield f"split: found {segment.split[:80]!r}; allowed: {', '.join(SPLITS)}"
     if not is_safe_id(segment.participant):
@@ -165,14 +143,14 @@ def video_id_of(file: str) -> str:
 
 @dataclass(frozen=True)
 class Located:
-    """Where a file is (None where it may not be looked for), and what is wrong with it, if anything is."""
+    """Where a file is (None where that is outside the folder), and what is wrong with it, if anything is."""
 
     path: Path | None
     why: str | None = None
 
 
 def locate(root: Path, table: Table) -> dict[str, Located]:
-    """Each file of the table. Nothing outside `root` is looked at.
+    """Each file of the table. Nothing outside `root` is read.
 
     Raises:
         UserError: two files come to one id, or one file has two participants.

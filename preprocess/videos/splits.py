@@ -1,4 +1,4 @@
-"""From rows about one's own videos to annotations: frame numbers, class numbers, splits."""
+"""Annotations of one's own videos: frame numbers, class numbers, random splits."""
 
 import csv
 import math
@@ -7,20 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from common.errors import ConfigError, UserError
 from common.files import atomic_files, make_folder
 from configs.schema import SPLITS
-from preprocess.annotations import Clip
+from preprocess.annotations import COLUMNS, Clip
 from preprocess.videos.extract_video import VideoRecord
 from preprocess.videos.segments import UNITS, Segment, Table, video_id_of
 
-EPSILON = 1e-5  # seconds; a moment that is written in decimals is the frame's own
-MAX_BEHIND = 0.5  # seconds that a segment may end after its video, as rounded durations do
-CLASSES = ("id", "key")  # the columns of classes.csv
+EPSILON = 1e-5  # seconds; a time that is written in decimals is the frame's own
+MAX_BEYOND = 0.5  # seconds that a segment may end after its video, as rounded durations do
 
 
 class SegmentError(Exception):
@@ -87,7 +85,7 @@ def label(
 
 
 def number_labels(labels: Sequence[str], known: Sequence[str] | None = None) -> tuple[list[int], list[str] | None]:
-    """Class numbers: the labels themselves where all are whole numbers, else their names' places in the alphabet.
+    """Class numbers: the labels themselves where all are whole numbers, else their names' positions in the alphabet.
 
     Where `known` classes have their numbers already, new names follow on them, by the alphabet.
 
@@ -102,8 +100,8 @@ def number_labels(labels: Sequence[str], known: Sequence[str] | None = None) -> 
         return numbers, None if known is None else list(known)
     classes = list(known or [])
     classes += sorted(set(labels) - set(classes))
-    places = {name: place for place, name in enumerate(classes)}
-    return [places[label] for label in labels], classes
+    positions = {name: position for position, name in enumerate(classes)}
+    return [positions[label] for label in labels], classes
 
 
 def alike_labels(classes: Sequence[str]) -> list[tuple[str, str]]:
@@ -134,10 +132,10 @@ def read_classes(path: Path) -> list[str]:
 
 
 def draw_splits(labels: Mapping[str, set[int]], shares: Sequence[float], seed: int) -> dict[str, str]:
-    """Deal whole videos out to train, val and test, at random by `seed` and in these shares.
+    """Random train/val/test split of whole videos, by `seed` and in these shares.
 
     Each split with a share gets one video at least, in the order of SPLITS, as long as there are some. Then videos
-    change places, or come to train, until no class is without training clips, as far as that can be helped.
+    are exchanged, or come to train, until no class is without training clips, as far as that can be helped.
 
     Args:
         labels: by file, the labels of its clips.
@@ -145,10 +143,10 @@ def draw_splits(labels: Mapping[str, set[int]], shares: Sequence[float], seed: i
         seed: of the order.
     """
     files = list(labels)
-    order = [files[place] for place in np.random.default_rng(seed).permutation(len(files))]
+    order = [files[position] for position in np.random.default_rng(seed).permutation(len(files))]
     wanted = [share for share in shares if share > 0]
     names = [split for split, share in zip(SPLITS, shares, strict=True) if share > 0]
-    sizes = [min(1, max(0, len(files) - place)) for place in range(len(wanted))]
+    sizes = [min(1, max(0, len(files) - position)) for position in range(len(wanted))]
     while sum(sizes) < len(files):  # the next goes to whichever split lacks most of its share
         lacks = [share / sum(wanted) * len(files) - size for share, size in zip(wanted, sizes, strict=True)]
         sizes[lacks.index(max(lacks))] += 1
@@ -207,9 +205,9 @@ def frame_span(segment: Segment, unit: str, times: Sequence[float] | None, num_f
     start, stop = segment.start or 0.0, math.inf if segment.stop is None else segment.stop
     interval = (times[-1] - times[0]) / max(1, len(times) - 1)
     end = times[-1] + interval
-    if start >= end or (stop > end + MAX_BEHIND and math.isfinite(stop)):
-        name, moment = (start_name, start) if start >= end else (stop_name, stop)
-        raise SegmentError(f"{name}: found {moment:g} s; the video ends at {end:.2f} s")
+    if start >= end or (stop > end + MAX_BEYOND and math.isfinite(stop)):
+        name, found_at = (start_name, start) if start >= end else (stop_name, stop)
+        raise SegmentError(f"{name}: found {found_at:g} s; the video ends at {end:.2f} s")
     if stop <= times[0]:
         raise SegmentError(f"{stop_name}: found {stop:g} s; the video's first frame is shown at {times[0]:.2f} s")
     first, last = 1 + bisect_left(times, start - EPSILON), bisect_left(times, stop - EPSILON)
@@ -220,20 +218,16 @@ def write_annotations(labelled: Labelled, folder: Path) -> dict[str, Path]:
     """Write a CSV per split and, where labels are names, classes.csv; returns the CSVs' paths by split."""
     make_folder(folder)
     names = labelled.classes
-    header = ["narration_id", "participant_id", "video_id", "start_frame", "stop_frame", "verb"]
-    with atomic_files(folder) as create:  # together: the splits of one dealing out never stand beside those of another
+    header = [*COLUMNS, "verb", *(["verb_class"] if names is not None else [])]
+    with atomic_files(folder) as create:  # together: the splits of one drawing never stand beside those of another
+        tables: dict[str, list[Sequence[object]]] = {}
         for split, clips in labelled.splits.items():
-            rows = [
-                [*clip[:-1], *([clip.label] if names is None else [names[clip.label], clip.label])] for clip in clips
-            ]
-            _write_csv(create(f"{split}.csv", "w"), header if names is None else [*header, "verb_class"], rows)
+            labels = ([clip.label] if names is None else [names[clip.label], clip.label] for clip in clips)
+            tables[split] = [header, *([*clip[:-1], *cells] for clip, cells in zip(clips, labels, strict=True))]
         if names is not None:
-            _write_csv(create("classes.csv", "w"), CLASSES, list(enumerate(names)))
-    stale = set(SPLITS) - labelled.splits.keys() | ({"classes"} if names is None else set())  # of an earlier run
-    for name in stale:
+            tables["classes"] = [("id", "key"), *enumerate(names)]
+        for name, rows in tables.items():
+            csv.writer(create(f"{name}.csv", "w"), lineterminator="\n").writerows(rows)
+    for name in {*SPLITS, "classes"} - tables.keys():  # of an earlier run
         (folder / f"{name}.csv").unlink(missing_ok=True)
     return {split: folder / f"{split}.csv" for split in labelled.splits}
-
-
-def _write_csv(file: IO[str], header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    csv.writer(file, lineterminator="\n").writerows([header, *rows])

@@ -1,4 +1,4 @@
-"""When each frame of a video is shown: ffmpeg's best effort over the whole video, in one place."""
+"""Presentation times of a video's frames: ffmpeg's best effort, over the whole video."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,21 +29,13 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file says of all its frames, in seconds of its own clock; None where it says nothing.
+    """What a file says of all its frames, in seconds of its own clock; None where it says nothing."""
 
-    Attributes:
-        start: the container's, which may be that of the sound.
-        stream_start: the video stream's.
-        length: of the container.
-        rate: frames per second, for frames without times.
-        restarts: whether times may begin again in such a container (MPEG-TS), as those of joined files do.
-    """
-
-    start: float | None
-    stream_start: float | None
-    length: float | None
-    rate: float
-    restarts: bool
+    start: float | None  # the container's, which may be that of the sound
+    stream_start: float | None  # the video stream's
+    length: float | None  # of the container
+    rate: float  # frames per second, for frames without times
+    restarts: bool  # whether times may begin again in such a container (MPEG-TS), as those of joined files do
 
 
 class Times(NamedTuple):
@@ -65,15 +57,16 @@ def mend_times(stamps: Sequence[Stamp], facts: Facts) -> Times:
     clock, mended = _choose_clock(stamps, facts)
     steps = np.diff(clock)
     usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1 / facts.rate
-    new, places = _mend_steps(steps, usual, _are_leaps(steps, clock[1:], facts))
-    if sum(map(len, places.values())) > max(1, MAX_MENDED * len(clock)):
+    new, positions = _mend_steps(steps, usual, _are_leaps(steps, clock[1:], facts))
+    num_mended = sum(map(len, positions.values()))
+    if num_mended > max(1, MAX_MENDED * len(clock)):
         raise TimesError(
-            f"has times in disorder at {sum(map(len, places.values()))} of {len(clock)} frames; give it new ones, for "
+            f"has times in disorder at {num_mended} of {len(clock)} frames; give it new ones, for "
             f"25 frames/s by: ffmpeg -i OLD -vf setpts=N/25/TB -r 25 -crf 12 NEW.mp4"
         )
     # Differences are added, so that a time which needs none stays exactly what the file says.
     seconds = clock + _shift(clock[0], facts) + np.concatenate([[0.0], np.cumsum(new - steps)])
-    mended += [_told(kind, where, seconds, steps) for kind, where in places.items() if where]
+    mended += [_told(kind, where, seconds, steps) for kind, where in positions.items() if where]
     return Times(seconds.tolist(), mended)
 
 
@@ -127,26 +120,26 @@ def _shift(first: float, facts: Facts) -> float:
 def _mend_steps(steps: Seconds, usual: float, is_leap: NDArray[np.bool_]) -> tuple[Seconds, dict[str, list[int]]]:
     """The steps from frame to frame as they must have been, and where which kind was mended (frames, from 0)."""
     new = steps.copy()
-    places: dict[str, list[int]] = {"restarts": [], "leaps": [], "is out of order": []}
-    place = 0
-    while place < len(steps):
-        here, after = steps[place], steps[place + 1] if place + 1 < len(steps) else 0.0
-        num_equal = int(np.argmax(np.append(steps[place:], 1) != 0))
+    positions: dict[str, list[int]] = {"restarts": [], "leaps": [], "is out of order": []}
+    position = 0
+    while position < len(steps):
+        here, after = steps[position], steps[position + 1] if position + 1 < len(steps) else 0.0
+        num_equal = int(np.argmax(np.append(steps[position:], 1) != 0))
         if here * after < 0 < here + after:  # one frame alone is off: to where its neighbours have it
-            new[place : place + 2] = (here + after) / 2
-            places["is out of order"].append(place + 1)
-            place += 1
+            new[position : position + 2] = (here + after) / 2
+            positions["is out of order"].append(position + 1)
+            position += 1
         elif num_equal:  # frames of one time share the step to the next
-            ends = place + num_equal
+            ends = position + num_equal
             is_step = ends < len(steps) and steps[ends] > 0 and not is_leap[ends]
-            new[place : ends + is_step] = steps[ends] / (num_equal + 1) if is_step else usual
-            places["is out of order"] += range(place + 1, ends + 1)
-            place = ends - 1 + is_step
-        elif here < 0 or is_leap[place]:
-            new[place] = usual
-            places["restarts" if here < 0 else "leaps"].append(place + 1)
-        place += 1
-    return new, places
+            new[position : ends + is_step] = steps[ends] / (num_equal + 1) if is_step else usual
+            positions["is out of order"] += range(position + 1, ends + 1)
+            position = ends - 1 + is_step
+        elif here < 0 or is_leap[position]:
+            new[position] = usual
+            positions["restarts" if here < 0 else "leaps"].append(position + 1)
+        position += 1
+    return new, positions
 
 
 def _told(kind: str, frames: Sequence[int], seconds: Seconds, steps: Seconds) -> str:
@@ -161,6 +154,6 @@ def _told(kind: str, frames: Sequence[int], seconds: Seconds, steps: Seconds) ->
 def at_rate(seconds: Sequence[float], fps: float) -> tuple[list[float], list[int]]:
     """The multiples of 1 / fps seconds from the first frame to the last one, and the frame that is shown at each."""
     first, last = np.ceil((seconds[0] - EPSILON) * fps), np.floor((seconds[-1] + EPSILON) * fps)
-    moments = np.arange(first, max(first, last) + 1) / fps + 0.0  # which makes no 0 a -0
-    shown = np.searchsorted(seconds, moments + EPSILON, side="right") - 1
-    return moments.tolist(), shown.tolist()
+    times = np.arange(first, max(first, last) + 1) / fps + 0.0  # which makes no 0 a -0
+    shown = np.searchsorted(seconds, times + EPSILON, side="right") - 1
+    return times.tolist(), shown.tolist()
