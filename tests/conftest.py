@@ -14,6 +14,7 @@ from tests.trees import Video, write_annotations, write_video
 ROOT = Path(__file__).parents[1]
 VIDEOS = [Video("P01_01"), Video("P02_101", tar=True), Video("P03_02", tar=True), Video("P04_103")]
 
+Capture = pytest.CaptureFixture[str]
 Packer = Callable[..., Path]
 __all__ = ["own"]  # a fixture with a file of its own
 

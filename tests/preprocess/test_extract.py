@@ -47,10 +47,12 @@ def movie(tmp_path: Path) -> Path:
 def run(tmp_path: Path) -> Extract:
     """Extract the folder of videos by these rows into tmp_path / "own", with further options."""
 
-    def extract_rows(rows: list[str], *options: str, header: str = "file,label") -> int:
+    def extract_rows(
+        rows: list[str], *options: str, header: str = "file,label", quiet: bool = True, name: str = "own"
+    ) -> int:
         (tmp_path / "segments.csv").write_text("\n".join([header, *rows]) + "\n")
-        named = [str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own")]
-        return extract.main([*named, *SMALL, *options])
+        named = [str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / name)]
+        return extract.main([*named, "--short-side", "0", *(["--quiet"] if quiet else []), *options])
 
     return extract_rows
 
@@ -175,6 +177,7 @@ def test_from_videos_to_a_trained_model(tmp_path: Path, run: Extract, monkeypatc
     assert len(rows_of(Path("runs/own/test-2x3/predictions.csv"))) == 2
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_processes(
     bad: list[str], run: Extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,13 +239,12 @@ def test_a_killed_run_leaves_no_half_video_and_the_next_one_finishes(movie: Path
     rows = ["moves.mp4,x", "later.mp4,y"]
     (tmp_path / "segments.csv").write_text("\n".join(["file,label", *rows]))
     code = (
-        "import os, sys; from preprocess import extract\n"
-        "from preprocess.videos import extract_video\n"
-        "add = extract_video.TarWriter.add\n"
-        "def die(self, name, data):\n"
-        "    if 'later' in str(self._archive.fileobj.name) and name.endswith('9.jpg'): os._exit(9)\n"
-        "    add(self, name, data)\n"
-        "extract_video.TarWriter.add = die; extract.main(sys.argv[1:])"
+        "import os, sys, tarfile; from preprocess import extract\n"
+        "add = tarfile.TarFile.addfile\n"
+        "def die(self, member, data):\n"
+        "    if 'later' in str(self.fileobj.name) and member.name.endswith('9.jpg'): os._exit(9)\n"
+        "    add(self, member, data)\n"
+        "tarfile.TarFile.addfile = die; extract.main(sys.argv[1:])"
     )
     named = [str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own"), *SMALL]
     assert subprocess.run([sys.executable, "-c", code, *named], cwd=ROOT).returncode == 9
@@ -321,8 +323,7 @@ def test_a_rate_makes_varying_frames_regular(run: Extract, tmp_path: Path) -> No
 
 def test_a_rate_that_varies_is_said(run: Extract, tmp_path: Path, capsys) -> None:
     write_movie(tmp_path / "videos/varies.mkv", moving([(1, 0)] * 5), times=[0, 40, 80, 240, 280, 320])
-    (tmp_path / "segments.csv").write_text("file,label\nvaries.mkv,x\n")
-    assert extract.main([str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own")]) == 0
+    assert run(["varies.mkv,x"], quiet=False) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "varies.mkv: 40 to 160 ms between frames, usually 40: its flow varies with them; --fps 25" in said
 
@@ -379,8 +380,7 @@ def test_a_failed_video_is_never_taken_for_a_done_one(run: Extract, tmp_path: Pa
 
 def test_what_was_mended_is_said_and_kept(run: Extract, tmp_path: Path, capsys) -> None:
     write_movie(tmp_path / "videos/a.avi", moving([(1, 0)] * 15), codec="libx264")
-    (tmp_path / "segments.csv").write_text("file,label\na.avi,x\n")
-    assert extract.main([str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own")]) == 0
+    assert run(["a.avi,x"], quiet=False) == 0
     said = "its presentation times run backwards or are missing; decoding times are taken"
     assert f"note: a.avi: {said}" in " ".join(capsys.readouterr().out.split())
     assert json.loads((tmp_path / "own/frames/own/extracted/a.json").read_text())["notes"] == [said]
@@ -396,11 +396,9 @@ def test_a_numbering_goes_on_where_another_set_s_ended(movie: Path, run: Extract
     assert load_config(tmp_path / "own/config.yaml").model.num_classes == 3
 
 
-def test_what_may_be_wrong_with_labels_and_splits_is_said(movie: Path, tmp_path: Path, capsys) -> None:
+def test_what_may_be_wrong_with_labels_and_splits_is_said(movie: Path, run: Extract, tmp_path: Path, capsys) -> None:
     shutil.copy(movie, movie.with_name("other.mp4"))
-    (tmp_path / "segments.csv").write_text("file,label\nmoves.mp4,Pour\nother.mp4,pour\n")
-    named = [str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own data")]
-    assert extract.main([*named, "--short-side", "0"]) == 0
+    assert run(["moves.mp4,Pour", "other.mp4,pour"], quiet=False, name="own data") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "note: 'Pour' and 'pour' are two classes; write them alike if they are one" in said
     assert re.search(r"note: no training clips of [Pp]our: no video of it can be spared", said)
@@ -421,15 +419,14 @@ def test_one_long_video_gets_all_cores_and_many_get_one_each(tmp_path: Path) -> 
     assert threads(100, 700) == [1, 7]
 
 
+@pytest.mark.slow
 def test_progress_counts_frames_with_a_rate(
     movie: Path, run: Extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     shutil.copy(movie, movie.with_name("more.mp4"))
     monkeypatch.setattr("preprocess.workers.SMALL_JOB_BYTES", 0)
     monkeypatch.setattr(extract_job, "PLAIN_OFTEN", 0.0)
-    (tmp_path / "segments.csv").write_text("file,label\nmoves.mp4,x\nmore.mp4,x\n")
-    named = [str(tmp_path / "videos"), str(tmp_path / "segments.csv"), "-o", str(tmp_path / "own"), "--workers", "2"]
-    assert extract.main([*named, "--short-side", "0"]) == 0
+    assert run(["moves.mp4,x", "more.mp4,x"], "--workers", "2", quiet=False) == 0
     said = capsys.readouterr().out
     assert re.search(r"extract  32/32 frames  \d+\.\d frames/s  2/2 videos", said)
     assert not list((tmp_path / "own").rglob(".frames*"))

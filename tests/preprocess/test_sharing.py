@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 
+from chaos.pack import contents, make_tree
 from common.display import Display
 from configs import UserError
 from preprocess import cluster as clusters
 from preprocess import pack
 from preprocess.packing import pack_split as job
 from preprocess.workers import Workers
+from tests.conftest import Capture
 from tests.preprocess.cluster import cluster
 from tests.trees import Video, write_annotations, write_video
 
@@ -30,18 +32,7 @@ Contents = dict[str, bytes]
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tree")
-    write_tree(folder)
-    return folder
-
-
-def write_tree(folder: Path) -> None:
-    """A hundred overlapping clips of one video, 12 MiB in a dozen shards."""
-    clips = tuple((1 + n % 21, 20 + n % 21, n % 3) for n in range(100))
-    video = Video("P01_01", height=128, width=160, clips=clips)
-    write_video(folder / "frames", video)
-    write_annotations(folder / "train.csv", [video])
-    (folder / "config.yaml").write_text("name: test\n")
+    return make_tree(tmp_path_factory.mktemp("tree"))
 
 
 def packer(tree: Path, shards: Path) -> Pack:
@@ -69,12 +60,8 @@ def whole(tree: Path) -> Contents:
     return found
 
 
-def contents(folder: Path) -> Contents:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
 def test_a_cluster_that_loses_a_worker_in_a_shard_writes_the_same_bytes(
-    packed: Pack, whole: Contents, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    packed: Pack, whole: Contents, tmp_path: Path, capsys: Capture
 ) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
@@ -89,7 +76,7 @@ def test_a_cluster_that_loses_a_worker_in_a_shard_writes_the_same_bytes(
 
 
 def test_a_cluster_that_is_not_there_is_one_message(
-    packed: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    packed: Pack, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setattr(clusters, "ANSWER_SECONDS", 1)
     assert packed("--scheduler", "tcp://127.0.0.1:9") == 1
@@ -130,7 +117,7 @@ def test_a_result_that_cannot_come_any_more_is_not_waited_for(monkeypatch: pytes
 
 
 def test_a_port_that_never_answers_is_one_message(
-    packed: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    packed: Pack, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setattr(clusters, "ANSWER_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -144,7 +131,7 @@ def test_a_port_that_never_answers_is_one_message(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_scheduler_that_dies_or_freezes_is_one_message_within_ten_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: signal.Signals
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture, number: signal.Signals
 ) -> None:
     """A shard per clip, 300 of them, as pixels: the scheduler goes while most of them wait for the one worker."""
     monkeypatch.setattr(job, "MIB", 1)

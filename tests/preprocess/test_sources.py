@@ -11,6 +11,7 @@ from configs.load import load_config
 from pipeline.format.split import Split, open_split
 from pipeline.loader import ClipLoader
 from preprocess import pack
+from tests.conftest import Capture
 from tests.trees import HEADER, Video, write_annotations, write_video
 
 REAL = Path(__file__).parents[2] / "../shared/data/epic_annotations"
@@ -65,9 +66,7 @@ def test_a_stream_alone_packs_and_loads_without_the_other(root: Path, run: Pack,
         ClipLoader(root / "shards/train", num_threads=1, **options)
 
 
-def test_shards_of_both_streams_serve_a_method_that_reads_one(
-    root: Path, run: Pack, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_shards_of_both_streams_serve_a_method_that_reads_one(root: Path, run: Pack, capsys: Capture) -> None:
     assert run(splits="train") == 0
     assert run(config="configs/rgb.yaml", splits="train") == 0
     assert "complete, kept as it is" in capsys.readouterr().out
@@ -87,16 +86,14 @@ def test_names_of_classes_come_from_the_text_and_travel_with_the_data(root: Path
     assert shards(root).classes == shards(root, "val").classes == {"label": ("pour", "stir")}
 
 
-def test_a_test_split_without_labels_packs(root: Path, run: Pack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_test_split_without_labels_packs(root: Path, run: Pack, capsys: Capture) -> None:
     (root / "test.csv").write_text(",".join(HEADER[:5]) + "\nme_000_0,me,me_000,1,20\n")
     assert run(splits="train test") == 0
     assert f"note: {root}/test.csv has no labels (label): test can be scored into" in capsys.readouterr().out
     assert shards(root, "test").labels.tolist() == [-1]
 
 
-def test_half_as_much_flow_in_all_videos_is_a_stride_and_is_said(
-    root: Path, run: Pack, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_half_as_much_flow_in_all_videos_is_a_stride_and_is_said(root: Path, run: Pack, capsys: Capture) -> None:
     halve_flow(root, "me_000", "you_000")
     (root / "train.csv").write_text((root / "train.csv").read_text() + "b,you,you_000,1,20,0\n")
     assert run(splits="train") == 0
@@ -106,7 +103,7 @@ def test_half_as_much_flow_in_all_videos_is_a_stride_and_is_said(
 
 
 def test_half_as_much_flow_in_some_videos_is_refused_until_the_stride_is_given(
-    root: Path, run: Pack, capsys: pytest.CaptureFixture[str]
+    root: Path, run: Pack, capsys: Capture
 ) -> None:
     halve_flow(root, "me_000")
     (root / "train.csv").write_text((root / "train.csv").read_text() + "b,you,you_000,1,20,0\n")
@@ -126,13 +123,13 @@ def test_the_stride_that_extraction_left_of_itself_is_taken(root: Path, run: Pac
     assert (flow == (rgb - 1) // 2 + 1).all()
 
 
-def test_splits_that_share_a_video_are_noted(root: Path, run: Pack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_splits_that_share_a_video_are_noted(root: Path, run: Pack, capsys: Capture) -> None:
     (root / "val.csv").write_text(",".join(HEADER) + "\nother,me,me_000,1,20,0\n")
     assert run() == 0
     assert "note: train and val share 1 videos (me_000)" in capsys.readouterr().out
 
 
-def test_a_wrong_root_is_said_once_and_first(root: Path, run: Pack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_root_is_said_once_and_first(root: Path, run: Pack, capsys: Capture) -> None:
     assert run(f"data.frames={root}/none", "data.on_bad_clip=skip") == 1
     error = capsys.readouterr().err
     assert error.startswith(f"error: data.frames: {root}/none: no such folder; {root} holds frames, shards, train.csv")
@@ -140,7 +137,7 @@ def test_a_wrong_root_is_said_once_and_first(root: Path, run: Pack, capsys: pyte
     assert "on_bad_clip" not in error
 
 
-def test_frames_with_an_exif_orientation_are_noted(root: Path, run: Pack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_frames_with_an_exif_orientation_are_noted(root: Path, run: Pack, capsys: Capture) -> None:
     frame = root / "frames/me/rgb_frames/me_000/frame_0000000001.jpg"
     data = frame.read_bytes()
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
@@ -151,9 +148,7 @@ def test_frames_with_an_exif_orientation_are_noted(root: Path, run: Pack, capsys
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the annotations of EPIC-KITCHENS-100")
 @pytest.mark.slow
-def test_the_plan_of_all_of_epic_counts_clips_and_classes_without_frames(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_plan_of_all_of_epic_counts_clips_and_classes_without_frames(tmp_path: Path, capsys: Capture) -> None:
     files = {"train": "EPIC_100_train", "val": "EPIC_100_validation", "test": "EPIC_100_test_timestamps"}
     annotations = ", ".join(f"{split}: [{REAL.resolve()}/{file}.csv]" for split, file in files.items())
     given = ["data.preset=epic-100", f"data.annotations={{{annotations}}}", f"data.frames={tmp_path}/none"]

@@ -78,6 +78,7 @@ def every_clip(tree: SynthTree) -> list[dict[str, str]]:
     return [row for split in tree.annotations for row in clip_rows(tree, split)]
 
 
+@pytest.mark.slow
 def test_rules_of_thumb_read_the_class_off_any_crop_of_the_decoded_frames(tree: SynthTree) -> None:
     rng = np.random.default_rng(0)
     for row in every_clip(tree):
@@ -166,19 +167,14 @@ def test_flow_has_a_frame_for_two_of_rgb_in_2018_and_for_one_in_2020(
     flow = video_files(tree, video[:3], "flow_frames", video)
     assert set(rgb) == {f"./frame_{number:010d}.jpg" for number in range(1, 33)}
     assert set(flow) == {f"./{plane}/frame_{number:010d}.jpg" for plane in "uv" for number in range(1, num_flow + 1)}
-    pictures = [Image.open(io.BytesIO(jpeg)) for jpeg in (*rgb.values(), *flow.values())]
-    assert {(picture.format, picture.size) for picture in pictures} == {("JPEG", (456, 256))}
-    assert Counter(picture.mode for picture in pictures) == {"RGB": 32, "L": 2 * num_flow}
+    images = [Image.open(io.BytesIO(jpeg)) for jpeg in (*rgb.values(), *flow.values())]
+    assert {(image.format, image.size) for image in images} == {("JPEG", (456, 256))}
+    assert Counter(image.mode for image in images) == {"RGB": 32, "L": 2 * num_flow}
 
 
 def test_packing_reads_the_tree_and_finds_each_videos_stride(tree: SynthTree, tmp_path: Path) -> None:
     annotations = json.dumps({split: [str(path)] for split, path in tree.annotations.items()})
-    config = [
-        "-c",
-        str(ROOT / "configs" / "xnorm.yaml"),
-        f"data.frames={tree.frames}",
-        f"data.annotations={annotations}",
-    ]
+    config = ["-c", str(ROOT / "configs/xnorm.yaml"), f"data.frames={tree.frames}", f"data.annotations={annotations}"]
     shards = [f"data.shards={tmp_path}", "data.preset=none", "data.frames_per_clip=all", "data.workers=1"]
     assert pack.main([*config, *shards]) == 0
     for split in tree.annotations:
@@ -196,6 +192,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_bytes_depend_on_the_seed_and_not_on_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tree(tmp_path / "alone", **TINY)
     write_tree(tmp_path / "seed", seed=1, **TINY)

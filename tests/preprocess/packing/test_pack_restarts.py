@@ -18,7 +18,7 @@ from pipeline.loader import ClipLoader
 from preprocess import pack
 from preprocess.packing.verify import verify_split
 from preprocess.workers import Workers
-from tests.conftest import pack_tree
+from tests.conftest import Capture, pack_tree
 from tests.trees import Video, write_annotations, write_video
 
 RESTARTS = "data.codec=jpeg-restarts"
@@ -68,9 +68,7 @@ def sources(folder: Path, split: Path) -> Iterator[tuple[int, int, str, bytes]]:
 
 
 def test_a_reader_of_others_finds_plain_jpegs_of_the_source(folder: Path, split: Path) -> None:
-    records = sorted(
-        tfrecord_loader(str(split / "00000.tfrecord"), None, None), key=lambda record: bytes(record["clip_id"])
-    )
+    records = sorted(tfrecord_loader(str(split / "00000.tfrecord"), None, None), key=lambda one: bytes(one["clip_id"]))
     for clip, row, plane, source in sources(folder, split):
         stored = bytes(records[clip][f"{plane}/{row:03d}"])
         width = int(records[clip]["width"][0])
@@ -125,16 +123,13 @@ def test_the_index_says_what_wrote_it_and_the_same_input_gives_the_same_bytes(fo
     again = pack_tree(folder, "again", RESTARTS, "data.check=header", "data.workers=2")
     assert (again / "00000.tfrecord").read_bytes() == (split / "00000.tfrecord").read_bytes()
     assert open_split(folder / "jpeg" / "train").index.options.recoder is None
+    assert verify_split(split, Workers(1), Display())[1] == []
 
 
-def test_what_cannot_be_recoded_is_stored_as_it_is_and_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_recoded_is_stored_as_it_is_and_counted(tmp_path: Path, capsys: Capture) -> None:
     folder = make_tree(tmp_path, progressive=True)
     split = pack_tree(folder, "shards", RESTARTS)
-    chosen = [
-        source for _, _, plane, source in sources(folder, split) if plane == "rgb" and b"\xff\xc2" in source[:700]
-    ]
+    chosen = [file for _, _, plane, file in sources(folder, split) if plane == "rgb" and b"\xff\xc2" in file[:700]]
     assert open_split(split).index.not_recoded == len(chosen) > 0
     assert f"{len(chosen)} JPEGs cannot be re-coded" in capsys.readouterr().out
     assert all(source in (split / "00000.tfrecord").read_bytes() for source in chosen)
@@ -145,9 +140,7 @@ def test_what_cannot_be_recoded_is_stored_as_it_is_and_counted(
 
 
 @pytest.mark.parametrize("check", ["header", "decode"])
-def test_a_damaged_file_is_reported_whatever_the_check(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], check: str
-) -> None:
+def test_a_damaged_file_is_reported_whatever_the_check(tmp_path: Path, capsys: Capture, check: str) -> None:
     folder = make_tree(tmp_path)
     path = folder / "frames/P01/rgb_frames/P01_01/frame_0000000001.jpg"
     whole = path.read_bytes()
@@ -158,16 +151,6 @@ def test_a_damaged_file_is_reported_whatever_the_check(
     assert "does not decode" in capsys.readouterr().err
 
 
-def test_verify_passes(split: Path) -> None:
-    assert verify_split(split, Workers(1), Display())[1] == []
-
-
-def test_a_split_of_untouched_jpegs_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(AssertionError):
-        pack_tree(folder, "jpeg", RESTARTS)
-    assert "data.codec was jpeg, is jpeg-restarts" in capsys.readouterr().err
-
-
-def test_a_short_side_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_side_is_refused(capsys: Capture) -> None:
     assert pack.main([RESTARTS, "data.raw_short_side=40"]) == 2
     assert "has no effect when data.codec is jpeg-restarts" in capsys.readouterr().err

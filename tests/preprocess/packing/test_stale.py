@@ -8,10 +8,10 @@ import pytest
 from common.display import Display
 from configs.load import load_config
 from preprocess.packing.stale import note_stale_labels
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Capture
 
 
-def noted(shards: Path, annotations: Path, capsys: pytest.CaptureFixture[str]) -> str:
+def noted(shards: Path, annotations: Path, capsys: Capture) -> str:
     overrides = (f"data.shards={shards}", f"data.annotations={{train: [{annotations}]}}", "data.preset=none")
     data = load_config(ROOT / "configs/xnorm.yaml", overrides).data
     capsys.readouterr()
@@ -19,7 +19,7 @@ def noted(shards: Path, annotations: Path, capsys: pytest.CaptureFixture[str]) -
     return capsys.readouterr().out
 
 
-def test_changed_labels_are_counted(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changed_labels_are_counted(tree: Path, tmp_path: Path, capsys: Capture) -> None:
     shards, annotations = tree / "shards", Path(shutil.copy(tree / "train.csv", tmp_path))
     assert noted(shards, annotations, capsys) == ""
     header, *rows = annotations.read_text().splitlines()
@@ -31,7 +31,7 @@ def test_changed_labels_are_counted(tree: Path, tmp_path: Path, capsys: pytest.C
     assert said.count("\n") == 1
 
 
-def test_other_segments_are_noted(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_segments_are_noted(tree: Path, tmp_path: Path, capsys: Capture) -> None:
     annotations = tmp_path / "train.csv"
     annotations.write_text(
         (tree / "train.csv").read_text().replace("P01_01_0,P01,P01_01,1,20", "P01_01_0,P01,P01_01,2,20")
@@ -40,9 +40,7 @@ def test_other_segments_are_noted(tree: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("what", ["annotations", "shards"])
-def test_what_is_not_here_says_nothing(
-    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
-) -> None:
+def test_what_is_not_here_says_nothing(tree: Path, tmp_path: Path, capsys: Capture, what: str) -> None:
     annotations = tmp_path / "none.csv" if what == "annotations" else tree / "train.csv"
     shards = tmp_path if what == "shards" else tree / "shards"
     assert noted(shards, annotations, capsys) == ""

@@ -45,7 +45,7 @@ def test_headers_that_cannot_be_read_are_refused(header: str, message: str, tmp_
     ("header", "row", "message"),
     [
         ("file,start,stop,label", "a.mp4,soon,2,x", "start: found 'soon'; allowed: seconds such as 12.5 or 0:12.5"),
-        ("file,start,stop,label", "a.mp4,2,2,x", "stop: found 2, which is not behind start 2"),
+        ("file,start,stop,label", "a.mp4,2,2,x", "stop: found 2, which is not after start 2"),
         ("file,start,stop,label", "a.mp4,-1,2,x", "start: found '-1'"),
         ("file,start,stop,label", "a.mp4,1,2", "found 1 cells fewer than the header has"),
         ("file,start,stop,label", ",1,2,x", "file: empty"),
