@@ -23,12 +23,9 @@ class ExtractOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    short_side: int = Field(
-        256, ge=0, description=f"0, or {LEAST_SHORT_SIDE} and more"
-    )  # pixels; 0 keeps frames as they are
-    fps: float | None = Field(
-        None, gt=0, le=1000, description="above 0, up to 1000"
-    )  # to take, or of a folder; None: all
+    # Pixels of the scaled frames, 0: as they are; frames per second to take, or of a folder, None: all.
+    short_side: int = Field(256, ge=0, description=f"0, or {LEAST_SHORT_SIDE} and more")
+    fps: float | None = Field(None, gt=0, le=1000, description="above 0, up to 1000")
     quality: int = Field(81, ge=1, le=100, description="1 to 100")  # of RGB's JPEGs, as libjpeg counts
     flow: Method = Field("dis", description=" or ".join(METHODS))
     bound: float = Field(20.0, gt=0, le=1000, description="above 0, up to 1000")  # pixels; flow beyond is clipped
