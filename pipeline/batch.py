@@ -1,4 +1,4 @@
-"""A batch of clip pairs, the memory that it is laid out in, and the one pass that lays it out."""
+"""Batches of clip pairs: their memory, and the one pass that lays frames out in it."""
 
 import math
 import weakref
@@ -17,7 +17,7 @@ from pipeline.sampler import View
 
 
 class BufferPool:
-    """Hands out uint8 tensors of the CPU; the memory of one that nobody has any more is given to the next.
+    """A pool of uint8 CPU buffers: the memory of a tensor that is gone is given to the next.
 
     A tensor lives for as long as anything refers to it, a view of it included, as any other tensor does.
 
@@ -49,7 +49,7 @@ class BufferPool:
 
 @dataclass(frozen=True)
 class Batch:
-    """B clips, both streams seen through the same window at the same moments.
+    """B clips, both streams seen through the same window at the same times.
 
     Attributes:
         rgb: uint8 [B, 3, T, H, W], NDHWC in memory (channels_last_3d); None where RGB is not decoded.
@@ -86,24 +86,23 @@ class Batch:
 
 
 def copy_to_batch(frames: Tensor, views: Sequence[View], out: Tensor) -> None:
-    """Copy frames [P * B * T, H, W, C] out of the decoder's buffer into [B, P, T, H, W, C], mirrored as views say.
+    """Copy frames [P * B * T, H, W, C] into a batch [B, P, T, H, W, C], mirrored as views say.
 
     P is 1 (RGB) or 2 (u and v); a mirror turns u into 255 - u.
     """
     num_planes, width, channels = out.shape[1], out.shape[4], out.shape[5]
-    rows = frames.view(num_planes, len(views), 1, -1, width, channels)  # of all T pictures as of one
-    places = out.view(len(views), num_planes, 1, -1, width, channels)
+    rows = frames.view(num_planes, len(views), 1, -1, width, channels)  # all T frames as one
+    targets = out.view(len(views), num_planes, 1, -1, width, channels)
     copy = copy_on_gpu if out.is_cuda else copy_frames
     for clip, view in enumerate(views):
         for plane in range(num_planes):
             invert = view.mirror and inverts(plane, num_planes)
-            copy(rows[plane, clip], places[clip, plane], mirror=view.mirror, invert=invert)
+            copy(rows[plane, clip], targets[clip, plane], mirror=view.mirror, invert=invert)
 
 
-def copy_frames(pictures: Iterable[Any], places: Iterable[Any], *, mirror: bool, invert: bool) -> None:
-    """Copy pictures [H, W, C] of the CPU, arrays or tensors, into as many places; `invert` makes them 255 - level."""
-    for picture, place in zip(pictures, places, strict=True):
-        source, target = np.asarray(picture), np.asarray(place)
+def copy_frames(frames: Iterable[Any], targets: Iterable[Any], *, mirror: bool, invert: bool) -> None:
+    """Copy frames [H, W, C], arrays or CPU tensors, into `targets`; `invert` makes them 255 - level."""
+    for source, target in ((np.asarray(a), np.asarray(b)) for a, b in zip(frames, targets, strict=True)):
         if not mirror:
             target[...] = source
         elif source.shape[2] == 1:  # OpenCV drops the axis of a single channel
@@ -114,14 +113,14 @@ def copy_frames(pictures: Iterable[Any], places: Iterable[Any], *, mirror: bool,
             np.invert(target, out=target)
 
 
-def copy_on_gpu(pictures: Tensor, places: Tensor, *, mirror: bool, invert: bool) -> None:
+def copy_on_gpu(frames: Tensor, targets: Tensor, *, mirror: bool, invert: bool) -> None:
     """What copy_frames() does, for tensors [N, H, W, C] of any device."""
     # As [N, C, H, W] in channels_last, torch mirrors whole pixels at once.
-    source = pictures.movedim(3, 1).flip(3).movedim(1, 3) if mirror else pictures
+    source = frames.movedim(3, 1).flip(3).movedim(1, 3) if mirror else frames
     if invert:
-        torch.bitwise_not(source, out=places)
+        torch.bitwise_not(source, out=targets)
     else:
-        places.copy_(source)
+        targets.copy_(source)
 
 
 def inverts(plane: int, num_planes: int) -> bool:

@@ -1,4 +1,4 @@
-"""Where in which epoch a loader is, and the batches that come next: two integers, saved and restored exactly."""
+"""Batch sampler of one rank: the batches of epoch after epoch, and a position in two integers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,11 +16,11 @@ class BatchSampler:
 
     Attributes:
         num_clips: clips of an epoch's order.
-        batch_size: clips a batch of this rank; of looks at clips where there are several.
+        batch_size: clips per batch of this rank; views of clips where there are several.
         chosen: int64 [num_clips], ascending: the clips of the split that epochs are made of; None: all of them.
         epoch: the epoch that we are in, or that comes next.
-        position: how many of its clips (looks at them) all ranks together have been handed.
-        per_clip: looks at each clip of an epoch, one after the other; 1 in training.
+        position: how many of its clips (views of them) all ranks together have been handed.
+        per_clip: views of each clip of an epoch, one after the other; 1 in training.
         corrupt: by epoch, the clips that are passed over in it, as they are corrupt in what it shows of them.
     """
 
@@ -35,22 +35,22 @@ class BatchSampler:
     position: int = 0
     per_clip: int = 1
     corrupt: dict[int, set[int]] = field(default_factory=dict)
-    _begun: bool = False
-    _moves: int = 0
+    _started: bool = False
+    _seeks: int = 0
 
     def __iter__(self) -> Iterator[BatchPlan]:
-        """The plans of the next epoch, or of what is left of the one that move() put us in.
+        """The plans of the next epoch, or of what is left of the one that seek() put us in.
 
         A plan counts as handed out when it is yielded.
 
         Raises:
             UserError: this epoch was left for another one, so that a position in it means nothing any more.
         """
-        if self._begun:  # the epoch before was left in the middle
+        if self._started:  # the epoch before was left in the middle
             self.seek(self.epoch + 1, 0)
-        self._begun, moves = True, self._moves
+        self._started, seeks = True, self._seeks
         for plan in self.batches(self.epoch, self.position):
-            if self._moves != moves:
+            if self._seeks != seeks:
                 raise UserError(
                     f"the loader has left epoch {plan.epoch} since, by a later iter() or load_state_dict(); "
                     "an iterator of before cannot go on: let one be used at a time, by one thread"
@@ -60,9 +60,9 @@ class BatchSampler:
         self.seek(self.epoch + 1, 0)
 
     def seek(self, epoch: int, position: int) -> None:
-        """Make the next run_epoch() begin at `position` of `epoch`."""
-        self.epoch, self.position, self._begun = epoch, position, False
-        self._moves += 1
+        """Make the next iter() begin at `position` of `epoch`."""
+        self.epoch, self.position, self._started = epoch, position, False
+        self._seeks += 1
 
     def batches(self, epoch: int, position: int) -> Iterator[BatchPlan]:
         """The plans of `epoch` from `position` on."""
@@ -84,7 +84,7 @@ class BatchSampler:
         return order if self.chosen is None else self.chosen[order]
 
     def batches_from(self, plan: BatchPlan) -> Iterator[BatchPlan]:
-        """`plan` and all that follow it, over the ends of epochs, so that decoding runs ahead across them."""
+        """`plan` and all that follow it, over the ends of epochs: what decoding runs ahead with."""
         epoch, position = plan.epoch, plan.step_start
         while True:
             yield from self.batches(epoch, position)

@@ -1,4 +1,4 @@
-"""From a plan of the sampler to what the decoders need: each clip's view and bytes."""
+"""Fetcher: the views and bytes of a batch, from the sampler's plan to what decoders need."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ class EncodedBatch:
 
 
 class ClipFetcher:
-    """Draws views and reads bytes."""
+    """Draws the views of a batch and reads its bytes."""
 
     def __init__(
         self, reader: ClipReader, options: ViewOptions, sampler: BatchSampler, multi_view: MultiView = SINGLE_VIEW
@@ -46,7 +46,7 @@ class ClipFetcher:
         self._sampler = sampler
 
     def read_ahead(self, plans: Iterator[BatchPlan], ahead: int) -> Iterator[BatchPlan]:
-        """The same plans; the bytes of each are asked for when it is `ahead` plans away, and read when it comes."""
+        """The same plans; the bytes of each are asked for when it is `ahead` plans away."""
         waiting: deque[BatchPlan] = deque()
         for plan in plans:
             for view in self._draw(plan):

@@ -38,7 +38,7 @@ class MemoryBatches:
     """Decodes clips of one size on the CPU, in the one view that evaluation has of each.
 
     Args:
-        options: those of a loader; the augmentations of training are not looked at.
+        options: those of a loader; the augmentations of training have no effect.
         height, width: of all frames, pixels.
         raw: frames come as pixels.
     """

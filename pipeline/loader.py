@@ -1,4 +1,4 @@
-"""Batches of clip pairs, epoch after epoch: sampler, reader and DALI graphs put together."""
+"""The loader: batches of clip pairs, epoch after epoch, from sampler, fetcher and decoders."""
 
 import os
 import threading
@@ -46,10 +46,10 @@ class ClipLoader:
         targets: by name, int64 [N], the clips' classes; -1 where unknown.
         labels: int64 [N], those of the first target.
         classes: by target, the names of its classes; None where the annotations had none.
-        looks: the views and crops.
+        multi_view: the views of each clip in evaluation.
         packed_with: the options that the split was packed with, as its index has them.
         checksum: the number that tells this packed split from all others.
-        skipped: ids of the clips that on_corrupt="skip" has replaced, one entry a time.
+        skipped: ids of the clips that on_corrupt="skip" has replaced, one entry each time.
         sampler, fetcher, decoders, prefetch: the parts that a batch goes through, for those who measure them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a ClipLoader can be asked for: its keyword arguments, with types, ranges and defaults."""
+"""Options of a ClipLoader: its keyword arguments, with types, ranges and defaults."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -29,8 +29,8 @@ class LoaderOptions(StrictModel):
         clips: positions in the split: epochs are made of these clips alone, as if there were no others; a clip is
             seen as in an epoch of all. None: the whole split.
         name: the split that the folder has to hold, so that another one's files in it are noticed; None: any.
-        views, crops: in evaluation, how many times each clip is looked at: see MultiView. A batch then holds batch_size
-            looks, `batch.view_ids` says which, and those at a clip follow one another.
+        views, crops: in evaluation, samples in time and crops per clip: see MultiView. A batch then holds batch_size
+            views, `batch.view_ids` says which, and those of a clip follow one another.
     """
 
     batch_size: PositiveInt = 8

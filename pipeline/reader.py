@@ -1,4 +1,4 @@
-"""What is stored of a clip: checked views into the mapped shards, nothing copied."""
+"""Reader: the stored bytes of a clip as checked views into the mapped shards, without a copy."""
 
 import errno
 import mmap
@@ -33,7 +33,7 @@ class CorruptClipError(ShardError):
 
 
 class RawFrame:
-    """A picture that is stored as pixels; they are checked when they are used, so that memory is read once for both."""
+    """A frame stored as pixels, checked when they are used: memory is read once for both."""
 
     def __init__(self, pixels: Bytes, crc: int) -> None:
         self._pixels, self._crc = pixels, crc
@@ -45,9 +45,8 @@ class RawFrame:
         return self._pixels
 
 
-EncodedFrame: TypeAlias = (
-    "Bytes | RawFrame"  # what is stored of a picture: the bytes of its JPEG [n], checked; or its pixels
-)
+# What is stored of a frame: the bytes of its JPEG [n], checked; or its pixels.
+EncodedFrame: TypeAlias = "Bytes | RawFrame"
 
 
 def crop_raw(encoded: EncodedFrame, view: View) -> Bytes:
@@ -72,13 +71,13 @@ class ClipReader:
         self._maps: dict[int, _Map] = {}
 
     def read_ahead(self, clip: int, frames: NDArray[np.int64]) -> None:
-        """Have the kernel fetch the bytes of `frames` in the background, so that read() need not wait for the disk."""
+        """Have the kernel fetch the bytes of `frames` in the background, before they are read."""
         shard = self._map(int(self.table.record_shard[clip]))
         for begin, end in self._spans(clip, frames):
             shard.mapped.madvise(mmap.MADV_WILLNEED, begin, end - begin)
 
     def read(self, clip: int, frames: NDArray[np.int64]) -> dict[str, list[Sequence[EncodedFrame]]]:
-        """What is stored of `frames` (positions in the clip): for "rgb" one list, for "flow" u's and v's.
+        """The stored `frames` (positions in the clip): for "rgb" one list, for "flow" u's and v's.
 
         Raises:
             CorruptClipError: a CRC does not match, or the disk does not give the bytes. A record that is read whole is
@@ -96,7 +95,7 @@ class ClipReader:
         elif not self._is_raw:
             self._check_frames(clip, data, np.unique(rows))
         return {
-            stream: [self._pictures(clip, data, rows, column) for column in columns]
+            stream: [self._encoded(clip, data, rows, column) for column in columns]
             for stream, columns in self.columns.items()
         }
 
@@ -124,7 +123,7 @@ class ClipReader:
                     return
                 raise self._corrupt(clip, "its part of the file", "it cannot be read") from None
 
-    def _pictures(self, clip: int, data: Bytes, rows: NDArray[np.int64], column: int) -> Sequence[EncodedFrame]:
+    def _encoded(self, clip: int, data: Bytes, rows: NDArray[np.int64], column: int) -> Sequence[EncodedFrame]:
         files = self._files(data, rows, column)
         if not self._is_raw:
             return files

@@ -17,7 +17,7 @@ class ViewOptions:
     """What of each clip is seen; the augmentations act in training alone.
 
     Attributes:
-        num_frames: T, frames a clip.
+        num_frames: T, frames per clip.
         crop_size: pixels, height and width of what comes out.
         temporal: "uniform", or "jitter": one frame at random in each of T equal parts of the stored frames.
         mirror: probability of a horizontal mirror.
@@ -39,7 +39,7 @@ class ViewOptions:
 
 @dataclass(frozen=True)
 class MultiView:
-    """How many times evaluation looks at each clip, as the field tests: `views` samples in time, `crops` of each.
+    """Multi-view testing: how many samples in time evaluation takes of each clip, and crops of each.
 
     Non-local networks (Wang et al. 2018) and SlowFast (Feichtenhofer et al. 2019) report 10 x 3.
     """
@@ -49,7 +49,7 @@ class MultiView:
 
     @property
     def per_clip(self) -> int:
-        """Views of a clip; number `temporal * num_spatial + spatial` takes that sample in time and that crop."""
+        """Views per clip; number `temporal * num_spatial + spatial` is of that sample and that crop."""
         return self.num_temporal * self.num_spatial
 
 
@@ -85,7 +85,7 @@ class View:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """One batch of one rank, part of a step that all ranks take together; epoch and place say which, and are compared.
+    """One batch of one rank, part of a step of all ranks; equal where epoch and position are.
 
     Attributes:
         epoch: the epoch whose order is taken from.
@@ -111,10 +111,11 @@ def epoch_order(num_clips: int, *, seed: int, epoch: int, train: bool) -> NDArra
 
 
 def pass_over(order: NDArray[np.int64], corrupt: Collection[int]) -> NDArray[np.int64]:
-    """`order` with each corrupt clip replaced by the next sound one, round its end; one clip at least has to be sound.
+    """`order` with each corrupt clip replaced by the next sound one, round its end.
 
-    A clip's stand-in depends on the clips from its own position to that one alone. So a loader that has found out about
-    those alone hands out what one that knows all corrupt clips would: after resuming and on every rank.
+    One clip at least has to be sound. A clip's stand-in depends on the clips from its own position to that one alone.
+    So a loader that has found out about those alone hands out what one that knows all corrupt clips would: after
+    resuming and on every rank.
     """
     sound = np.flatnonzero(~np.isin(order, list(corrupt)))
     return order[sound[np.searchsorted(sound, np.arange(len(order))) % len(sound)]]
@@ -132,22 +133,22 @@ def epoch_batches(
     per_clip: int = 1,
     corrupt: Collection[int] = (),
 ) -> Iterator[BatchPlan]:
-    """The batches of one rank from `position` (looks of the epoch that all ranks have had together) on.
+    """The batches of one rank from `position` on, which counts the views that all ranks have had.
 
-    Each clip of the order is looked at `per_clip` times in a row. A step takes the next batch_size * world_size looks,
-    each rank its own run of batch_size. Training leaves out what does not fill a step; else every look comes once, so
+    Each clip of the order is seen in `per_clip` views in a row. A step takes the next batch_size * world_size views,
+    each rank its own run of batch_size. Training leaves out what does not fill a step; else every view comes once, so
     the last batch may be short, or none. The next clip of the order stands in for one that is `corrupt`.
     """
     sound = pass_over(order, corrupt) if corrupt else order
-    step, num_looks = batch_size * world_size, len(order) * per_clip
-    stop = num_looks - step + 1 if train else num_looks
+    step, num_views = batch_size * world_size, len(order) * per_clip
+    stop = num_views - step + 1 if train else num_views
     for begin in range(position, stop, step):
-        end = min(begin + step, num_looks)
+        end = min(begin + step, num_views)
         start = min(begin + rank * batch_size, end)
-        clips, looks = np.divmod(np.arange(start, min(start + batch_size, end)), per_clip)
+        clips, view_ids = np.divmod(np.arange(start, min(start + batch_size, end)), per_clip)
         if len(clips):
             replaced = order[clips][order[clips] != sound[clips]]
-            yield BatchPlan(epoch, begin, end, sound[clips], looks, replaced)
+            yield BatchPlan(epoch, begin, end, sound[clips], view_ids, replaced)
 
 
 def draw_view(
@@ -166,8 +167,8 @@ def draw_view(
 ) -> View:
     """How `clip`, stored as `num_stored` frames of height x width pixels, is seen in `epoch`.
 
-    In evaluation nothing is random, and this is look number `look` of `looks`. `stream` is which of the streams sees
-    it, from 0: all alike, unless they are not `synchronized`.
+    In evaluation nothing is random, and this is view number `view_index` of `multi_view`. `stream` is which of the
+    streams sees it, from 0: all alike, unless they are not `synchronized`.
     """
     if not train:
         return _evaluated_view(clip, options, num_stored, height, width, multi_view, view_index)
@@ -194,21 +195,19 @@ def draw_view(
 def _evaluated_view(
     clip: int, options: ViewOptions, num_stored: int, height: int, width: int, multi_view: MultiView, view_index: int
 ) -> View:
-    """One of the looks at a clip.
+    """One of the views of a clip in evaluation.
 
     In time, the views deal out T * views evenly spaced frames among them, one each in turn: a single view takes
     uniform_frames. In space, the crops lie evenly from one end of the longer side to the other, in the middle of the
     shorter one: a single crop lies in the centre.
     """
-    view, crop = divmod(view_index, multi_view.num_spatial)
+    sample, crop = divmod(view_index, multi_view.num_spatial)
     side = _side(options, height, width, draw=0.5)
-    place, places = (
-        (crop, multi_view.num_spatial - 1) if multi_view.num_spatial > 1 else (1, 2)
-    )  # place / places of the way along
-    along, across = (max(height, width) - side) * place // places, (min(height, width) - side) // 2
+    part, parts = (crop, multi_view.num_spatial - 1) if multi_view.num_spatial > 1 else (1, 2)
+    along, across = (max(height, width) - side) * part // parts, (min(height, width) - side) // 2
     return View(
         clip,
-        uniform_frames(num_stored, options.num_frames * multi_view.num_temporal)[view :: multi_view.num_temporal],
+        uniform_frames(num_stored, options.num_frames * multi_view.num_temporal)[sample :: multi_view.num_temporal],
         top=along if height > width else across,
         left=across if height > width else along,
         side=side,

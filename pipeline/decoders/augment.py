@@ -1,4 +1,4 @@
-"""Resize, colour and gain of a window on the CPU, as DALI's graph does them, within one level."""
+"""Resize, colour and gain of a window on the CPU, within one level of DALI's graph."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ ZERO_MOTION = 127.5  # the level of no motion in a flow image
 
 
 class Augment:
-    """What a view does to the pixels of its windows, but for the mirror, in the order of DALI's graph."""
+    """The pixel operations of a view, but for the mirror, in the order of DALI's graph."""
 
     def __init__(self, spec: StreamSpec, view: View) -> None:
         self._size = spec.crop_size

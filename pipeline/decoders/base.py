@@ -1,4 +1,4 @@
-"""What every decoder takes and gives: the work of one stream, and batches sent in and received in the same order."""
+"""The interface of decoders: batches of one stream sent in, and received in the same order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,10 +57,10 @@ class FrameError(ValueError):
 
 
 class Decoder(Protocol):
-    """Batches of encoded frames are sent in, and received as a stream of the batch in the same order."""
+    """A queue of batches: encoded frames are sent in, tensors received in the same order."""
 
     def send(self, encoded: Sequence[EncodedFrame], views: Sequence[View]) -> None:
-        """Begin to work on the views' windows: T frames of every view in turn, for flow all u's and then all v's."""
+        """Start on the views' windows: T frames of each view in turn, all u's before all v's."""
 
     def receive(self) -> Tensor:
         """The stream of the batch that was sent first: uint8 rgb [B, 3, T, H, W] or flow [B, 2, T, H, W].

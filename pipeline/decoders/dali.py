@@ -1,4 +1,4 @@
-"""The DALI graph of one stream and its running: frames and windows in, uint8 crops out, on a CPU or a GPU alike."""
+"""DALI decoder: the graph of one stream, frames and windows in, uint8 crops out, CPU or GPU."""
 
 import re
 from collections import deque
@@ -31,10 +31,10 @@ GAIN = "gain"  # input of a graph that rescales flow values
 
 
 def define_graph(spec: StreamSpec, *, device_id: int | None, num_threads: int, prefetch: int) -> Pipeline:
-    """Define, without building, the pipeline of one stream; its one output is uint8, crop_size x crop_size x C.
+    """Define the pipeline of one stream; its one output is uint8, crop_size x crop_size x C.
 
     All frames of all clips of a batch are the samples of one DALI batch, so that one decoder does them all. Only the
-    window of each frame is decoded (what a JPEG allows of that). `device_id` None is the CPU.
+    window of each frame is decoded (what a JPEG allows of that). `device_id` None is the CPU. Nothing is built yet.
     """
     pipe = Pipeline(
         batch_size=spec.max_frames,
@@ -104,13 +104,13 @@ class DaliDecoder:
         self._sent: deque[_Sent] = deque()
 
     def send(self, encoded: Sequence[EncodedFrame], views: Sequence[View]) -> None:
-        """Begin to work on the views' windows: T frames of every view in turn, for flow all u's and then all v's."""
-        pictures, failure = self._windows(encoded, views) if self._spec.raw else (_as_list(encoded), None)
-        self._pipe.feed_input(PIXELS if self._spec.raw else JPEG, pictures)
+        """Start on the views' windows; see Decoder for their order."""
+        frames, failure = self._windows(encoded, views) if self._spec.raw else (_as_list(encoded), None)
+        self._pipe.feed_input(PIXELS if self._spec.raw else JPEG, frames)
         for name, values in self._arguments(views).items():  # each [B, ...]
-            frames = np.repeat(values, len(views[0].frames), axis=0)  # [B * T, ...]
-            self._pipe.feed_input(name, np.concatenate([frames] * self._spec.num_planes))
-        self._sent.append(_Sent(views, pictures, failure))
+            per_frame = np.repeat(values, len(views[0].frames), axis=0)  # [B * T, ...]
+            self._pipe.feed_input(name, np.concatenate([per_frame] * self._spec.num_planes))
+        self._sent.append(_Sent(views, frames, failure))
         if self._unscheduled > 0:
             self._unscheduled -= 1
         if self._unscheduled == 0:
@@ -193,20 +193,20 @@ class DaliDecoder:
 
 @dataclass(frozen=True)
 class _Sent:
-    """A batch in the pipeline; DALI does not copy `pictures`, so they have to live until it is received."""
+    """A batch in the pipeline; DALI does not copy `frames`, so they have to live until then."""
 
     views: Sequence[View]
-    pictures: TensorListCPU
+    frames: TensorListCPU
     failure: FrameError | None
 
 
 def _as_list(arrays: Sequence[Any], layout: str = "") -> TensorListCPU:
-    """Arrays as DALI is fed them; as a list they would go through checks that cost three times what feeding does."""
+    """Arrays as DALI is fed them; a plain list goes through checks that cost three times as much."""
     return TensorListCPU([TensorCPU(array, layout=layout) for array in arrays], layout=layout)
 
 
 def _reason(error: Exception) -> str:
-    """The one line of DALI's message that says what is wrong, without the places in its source."""
+    """The one line of DALI's message that says what is wrong, without the lines of its source."""
     after = str(error).split("encountered:", 1)[-1]
     line = next((line.strip() for line in after.splitlines() if line.strip()), "no reason given")
     return re.sub(r"(Error in thread \d+: )?\[/\S+\]\s*", "", line)

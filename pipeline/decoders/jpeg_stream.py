@@ -1,4 +1,4 @@
-"""What the header of a JPEG with one Huffman-coded scan says, read by compiled code that never leaves the bytes."""
+"""Header of a JPEG with one Huffman-coded scan, read by compiled code that stays in the bytes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
@@ -17,7 +17,7 @@ REFUSALS = (
     "is progressive",
     "is arithmetic-coded or lossless",
     "has 12 bits a sample",
-    "has its height behind its scan (DNL)",
+    "has its height after its scan (DNL)",
     "has several scans",
     "has other than 1 or 3 channels",
     "has sampling factors that are not allowed",
@@ -39,7 +39,7 @@ class JpegHeader(NamedTuple):
     mcu_height: int
     mcu_width: int
     interval: int  # MCUs between restart markers; 0: there are none
-    has_exif: int  # it may say that the picture is to be turned
+    has_exif: int  # it may say that the image is to be turned
 
     @property
     def is_subsampled(self) -> bool:
@@ -48,7 +48,7 @@ class JpegHeader(NamedTuple):
 
     @property
     def mcus_per_row(self) -> int:
-        """MCUs from left to right, the last of them perhaps only in part within the picture."""
+        """MCUs from left to right, the last of them perhaps only in part within the image."""
         return -(-self.width // self.mcu_width)
 
     @property

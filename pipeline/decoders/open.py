@@ -18,7 +18,7 @@ DecoderName = Literal["auto", "dali", "turbojpeg"]
 def open_decoders(
     specs: Mapping[str, StreamSpec], device: torch.device, num_threads: int, prefetch: int, name: DecoderName = "auto"
 ) -> dict[str, Decoder]:
-    """For each stream the decoder of this name, "auto" being DALI on a GPU and the pool on a CPU.
+    """The decoder of each stream by name; "auto" is DALI on a GPU and the pool on a CPU.
 
     Raw frames that are only cropped need no decoder: the pool copies them, whatever the name.
 
@@ -39,7 +39,7 @@ def open_decoders(
 def _window_of(spec: StreamSpec) -> OpenWindow:
     """How a frame of this codec is opened."""
     if spec.restarts:
-        from pipeline.decoders.trim import TrimmedWindows  # here: importing Numba takes a moment
+        from pipeline.decoders.trim import TrimmedWindows  # here: importing Numba takes its time
 
         return TrimmedWindows(spec.channels, spec.frame_bytes)
     return crop_raw if spec.raw else JpegWindows(spec.channels, spec.frame_bytes)
@@ -47,7 +47,7 @@ def _window_of(spec: StreamSpec) -> OpenWindow:
 
 def _open_dali(spec: StreamSpec, device: torch.device, num_threads: int, prefetch: int) -> Decoder:
     check_installed()
-    from pipeline.decoders.dali import DaliDecoder  # here: importing DALI takes a moment, and a CPU may do without
+    from pipeline.decoders.dali import DaliDecoder  # here: importing DALI takes its time, and a CPU may do without
 
     return DaliDecoder(spec, device, num_threads, prefetch)
 

@@ -1,4 +1,4 @@
-"""Crops by a pool of threads: each window is decoded, resized, mirrored and laid into the batch while it is hot."""
+"""Pool decoder: threads that decode, resize and mirror a window into the batch while it is hot."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,16 +13,15 @@ from pipeline.decoders.base import FrameError, StreamSpec
 from pipeline.reader import Bytes, EncodedFrame
 from pipeline.sampler import View
 
-OpenWindow = Callable[
-    [EncodedFrame, View], Bytes
-]  # the window of a frame, [side, side, C], until the thread's next one
+# The window of a frame, [side, side, C], valid until the thread's next one.
+OpenWindow = Callable[[EncodedFrame, View], Bytes]
 
 
 class PoolDecoder:
     """Makes one stream of batches on the CPU; see pipeline.decoders.base.Decoder.
 
     A task is a plane of a clip. Frame by frame, what has just been read is still in the core's cache when it is
-    decoded, and the window when it is copied into its place in the batch. `open_window` is what differs between codecs;
+    decoded, and the window when it is copied into the batch. `open_window` is what differs between codecs;
     its ValueError says what is wrong with a frame.
     """
 
@@ -33,7 +32,7 @@ class PoolDecoder:
         self._sent: deque[tuple[Tensor, list[Future[None]]]] = deque()
 
     def send(self, encoded: Sequence[EncodedFrame], views: Sequence[View]) -> None:
-        """Begin to work on the views' windows: T frames of every view in turn, for flow all u's and then all v's."""
+        """Start on the views' windows; see Decoder for their order."""
         spec, num_frames = self._spec, len(views[0].frames)
         out = self._empty((len(views), spec.num_planes, num_frames, spec.crop_size, spec.crop_size, spec.channels))
         tasks = []

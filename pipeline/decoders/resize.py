@@ -1,4 +1,4 @@
-"""Bilinear resizing of a window, antialiased where it shrinks: the filter and borders of DALI's resize."""
+"""Bilinear resize of a window, antialiased where it shrinks, with DALI's filter and borders."""
 
 from functools import lru_cache
 from typing import Any
@@ -11,9 +11,7 @@ from pipeline.decoders.jpeg_stream import compiled
 from pipeline.reader import Bytes
 
 Floats = NDArray[np.float32]
-Taps = tuple[
-    NDArray[np.int64], Floats
-]  # of each of `size` pixels: the first source pixel [size], and weights [size, K]
+Taps = tuple[NDArray[np.int64], Floats]  # per pixel of the result: its first source pixel [size], weights [size, K]
 
 
 def resize(window: Bytes, size: int) -> Bytes:

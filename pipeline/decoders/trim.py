@@ -1,4 +1,4 @@
-"""Trims a JPEG with restart markers to the part that a window needs: a smaller JPEG of the same pixels."""
+"""Trimming of a JPEG with restart markers to the part that a window needs, pixels unchanged."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from pipeline.sampler import View
 
 
 class Window(NamedTuple):
-    """A rectangle of pixels within a picture."""
+    """A rectangle of pixels within an image."""
 
     top: int
     left: int
@@ -35,20 +35,20 @@ def trim_into(jpeg: Bytes, window: Window, out: Bytes) -> Trimmed | None:
     """Write to the start of `out` a JPEG that has the window; None: decode the whole instead.
 
     A stretch between two restart markers can be decoded without those before it. Only the stretches that lie in the
-    window are copied, behind the header with a new size, and their markers are numbered anew. What decodes to the very
-    pixels of the whole picture is what a window and, where chroma is subsampled, one pixel around it need.
+    window are copied, after the header with a new size, and their markers are numbered anew. What decodes to the very
+    pixels of the whole image is what a window and, where chroma is subsampled, one pixel around it need.
 
     None is for a JPEG without restart markers at the ends of its rows of MCUs, with several scans (progressive), or
     EXIF, by which some decoders turn it; and for one whose markers are not as they should be. Whatever the bytes, none
     outside `jpeg` and `out` is touched. The GIL is held for a few microseconds alone.
 
     Args:
-        jpeg: uint8 [N], one picture.
-        window: within the picture.
+        jpeg: uint8 [N], one image.
+        window: within the image.
         out: uint8 [at least N + 2].
 
     Raises:
-        ValueError: `out` is too small, or the window does not lie within the picture.
+        ValueError: `out` is too small, or the window does not lie within the image.
     """
     if len(out) < len(jpeg) + 2:
         raise ValueError(f"trimming {len(jpeg)} bytes needs room for 2 more, found {len(out)}")
@@ -64,15 +64,15 @@ def trim_into(jpeg: Bytes, window: Window, out: Bytes) -> Trimmed | None:
     top, left = rows[0] * header.mcu_height, segments[0] * header.mcu_width * header.interval
     height = min(header.height, rows[1] * header.mcu_height) - top
     width = min(header.width, segments[1] * header.mcu_width * header.interval) - left
-    place = header.frame + 5
-    out[place : place + 4] = (height >> 8, height & 255, width >> 8, width & 255)
+    size_at = header.frame + 5
+    out[size_at : size_at + 4] = (height >> 8, height & 255, width >> 8, width & 255)
     return Trimmed(size, height, width, window.top - top, window.left - left)
 
 
 class TrimmedWindows(JpegWindows):
-    """Opens windows of JPEGs with restart markers: what a window needs is cut out before it is decoded.
+    """Windows of JPEGs with restart markers, cut out before they are decoded.
 
-    Others are decoded whole.
+    JPEGs without such markers are decoded whole.
     """
 
     def __init__(self, channels: int, frame_bytes: int) -> None:
@@ -160,7 +160,7 @@ def copy_segments(
 
 
 @compiled
-def _copy(source: Bytes, begin: int, end: int, out: Bytes, place: int) -> None:
+def _copy(source: Bytes, begin: int, end: int, out: Bytes, target: int) -> None:
     # Numba asks of each signed index whether it counts from the end, which keeps a loop from becoming a block copy.
     for offset in range(end - begin):
-        out[np.uintp(place + offset)] = source[np.uintp(begin + offset)]
+        out[np.uintp(target + offset)] = source[np.uintp(begin + offset)]

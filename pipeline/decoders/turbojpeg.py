@@ -1,4 +1,4 @@
-"""Windows of JPEGs by libjpeg-turbo: decoded whole into a buffer of the thread's own, of which the window is a view."""
+"""Windows of JPEGs by libjpeg-turbo: decoded whole into a buffer per thread, then viewed."""
 
 import threading
 

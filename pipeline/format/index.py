@@ -1,4 +1,4 @@
-"""index.json: what there is in a split, how it was made, sizes and checksums."""
+"""index.json: the content of a split, how it was made, sizes and checksums."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ShardError(UserError):
 
 
 class Target(Entry):
-    """One thing that is to be told of a clip: a feature of its record, and a column of the table's targets."""
+    """What is to be predicted of a clip: a feature of its record, a column of the table's targets."""
 
     name: Name
     classes: tuple[str, ...] | None = Field(default=None, strict=False)  # their names, where there are any
@@ -74,7 +74,7 @@ class LeftOut(Entry):
 
 
 class Inputs(Entry):
-    """What a split was packed from: digests of its clips and of what was chosen of the frames, and how much that is."""
+    """Inputs of packing: digests of the clips and of the chosen frames, and how much that is."""
 
     annotations: str | None = None
     frames: str | None = None

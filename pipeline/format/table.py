@@ -20,7 +20,7 @@ from pipeline.format.tfrecord import RECORD_FOOTER, RECORD_FRAMING, RECORD_HEADE
 
 @dataclass(frozen=True)
 class FrameTable:
-    """Where everything lies: N clips of K targets, F stored frames of S streams, that is P planes a frame.
+    """Positions of all files: N clips of K targets, F stored frames of S streams, P planes each.
 
     A file is what the split's codec stores of an image: a JPEG, or height x width x channels bytes of pixels. Annotated
     are the dtype as it is stored ("S": bytes, as wide as the longest) and the shape.

@@ -30,7 +30,7 @@ def masked_crc(crc: int) -> int:
 
 
 def record_payload(record: bytes | memoryview) -> memoryview:
-    """Take the framing off one whole record, both CRCs checked; ValueError says which part is wrong."""
+    """Take the framing off a record and check both CRCs; ValueError says which part is wrong."""
     view = memoryview(record)
     if len(view) < RECORD_FRAMING:
         raise ValueError(f"{len(view)} bytes are shorter than a record's framing")
@@ -38,7 +38,7 @@ def record_payload(record: bytes | memoryview) -> memoryview:
     if masked_crc(crc32c(view[:8])) != length_crc:
         raise ValueError("the CRC of the record's length does not match")
     if length != len(view) - RECORD_FRAMING:
-        raise ValueError(f"the record says {length} bytes, its place holds {len(view) - RECORD_FRAMING}")
+        raise ValueError(f"the record says {length} bytes, there are {len(view) - RECORD_FRAMING}")
     payload = view[RECORD_HEADER.size : -RECORD_FOOTER.size]
     if masked_crc(crc32c(payload)) != stored_crc(view):
         raise ValueError("the CRC of the record's payload does not match")
@@ -73,7 +73,7 @@ NUMBER_FEATURES = ("start_frame", "stop_frame", "height", "width")
 def encode_record(
     clip: ClipFields, files: Sequence[Sequence[bytes]], planes: Sequence[str] = PLANES
 ) -> tuple[bytes, NDArray[np.int64]]:
-    """Frame one clip as a whole TFRecord; also where each file lies in it, [T, P] bytes from the record's start."""
+    """One clip as a TFRecord, and where each file lies in it: [T, P] bytes from its start."""
     chunks, offsets = record_chunks(clip, files, planes)
     return b"".join(chunks), offsets
 
@@ -114,10 +114,10 @@ def encode_example(
     numbers |= {f"{stream}_index": list(index) for stream, index in clip.frame_index.items()}
     for name, values in numbers.items():
         features[name] = _int64_feature(name, values)
-    places = {}
+    positions = {}
     for row, column, name in _file_names(len(files), planes):
         features[name] = _bytes_feature(name, files[row][column])
-        places[name] = (row, column)
+        positions[name] = (row, column)
 
     length = sum(len(prefix) + len(value) for prefix, value in features.values())
     chunks = [_FIELD_1 + _varint(length)]
@@ -125,8 +125,8 @@ def encode_example(
     offsets = np.zeros((len(files), len(planes)), np.int64)
     for name in sorted(features):
         prefix, value = features[name]
-        if name in places:
-            offsets[places[name]] = position + len(prefix)
+        if name in positions:
+            offsets[positions[name]] = position + len(prefix)
         chunks += prefix, value
         position += len(prefix) + len(value)
     if position > MAX_PAYLOAD:
@@ -138,7 +138,7 @@ def encode_example(
 
 
 def _file_names(num_frames: int, planes: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    """(frame, column, feature name); numbers as wide as the last one needs, at least 3, so that names sort by time."""
+    """(frame, column, feature name), with numbers so wide (at least 3) that names sort by time."""
     width = max(3, len(str(num_frames - 1)))
     for frame in range(num_frames):
         for column, plane in enumerate(planes):

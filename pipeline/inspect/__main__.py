@@ -1,4 +1,4 @@
-"""Command line: a contact sheet of clips as the model sees them, RGB above the flow of the same moments."""
+"""Command line: a contact sheet of clips as the model sees them, RGB above its flow."""
 
 if __name__ == "__main__":
     from common.startup import begin
@@ -24,9 +24,9 @@ DESCRIPTION = """\
 Draw a contact sheet (PNG) of one clip, or of a random batch, as the model sees it: decoded, cropped, mirrored.
 """
 NOTES = """\
-A column is a moment. In it stand RGB, the flow as colours, and RGB with an outline round what moves in the flow, which
-must lie on what moves in RGB; above them the frame numbers of both streams, and their times where the video's id tells
-the frame rate. Flow of another moment than RGB is framed in red, with the number that it should have.
+Each column is one time: RGB, the flow as colours, and RGB with an outline of what moves in the flow, which must lie on
+what moves in RGB. Above them stand the frame numbers of both streams, and their times where the video's id tells the
+frame rate. Flow of another time than RGB is framed in red, with the frame number that it should have.
 """
 EXAMPLES = """\
 python -m pipeline.inspect -c configs/xnorm.yaml --clip P01_01_0 --raw -o sheet.png
@@ -48,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--clip", metavar="ID", help="narration id (default: the first clip of a random batch)")
     which.add_argument("--batch", metavar="N", type=at_least(1), default=1, help="clips of a random batch")
-    parser.add_argument("--epoch", metavar="N", type=at_least(0), default=0, help="whose batch, crops and moments")
+    parser.add_argument(
+        "--epoch", metavar="N", type=at_least(0), default=0, help="whose order and augmentation are shown"
+    )
     parser.add_argument("--eval", action="store_true", help="as evaluation sees it: centre crop, no augmentation")
     parser.add_argument("--raw", action="store_true", help="add the whole frames, with the crop drawn in")
     parser.add_argument("-o", "--output", metavar="PNG", type=path_type, default="sheet.png", help="file to write")

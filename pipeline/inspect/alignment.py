@@ -1,4 +1,4 @@
-"""Which moments of a video the frames of a clip's two streams stand for, and whether they are the same."""
+"""Temporal alignment of a clip's RGB and flow frames."""
 
 from dataclasses import dataclass
 
@@ -17,10 +17,10 @@ class FrameAlignment:
 
     Attributes:
         rgb, flow: int64 [T], numbers of the files, from 1.
-        stride: RGB frames a flow frame.
+        stride: RGB frames per flow frame.
         stride_is_of: what says so.
-        fps: RGB frames a second; None where the video's id does not tell.
-        last_flow: the highest flow number that the split has of the video, which frames behind it use.
+        fps: RGB frames per second; None where the video's id does not tell.
+        last_flow: the highest flow number that the split has of the video, which frames after it use.
     """
 
     rgb: Numbers
@@ -32,7 +32,7 @@ class FrameAlignment:
 
     @classmethod
     def of(cls, table: FrameTable, clip: int, frames: Numbers) -> "FrameAlignment":
-        """The moments of `frames`, positions among the stored frames of `clip`."""
+        """The alignment of `frames`, positions among the stored frames of `clip`."""
         rows = table.first_frame[clip] + frames
         all_rgb, all_flow = _numbers_of_video(table, clip)
         video = epic_video(table.video_id[clip].decode())
@@ -48,29 +48,29 @@ class FrameAlignment:
 
     @property
     def expected_flow(self) -> Numbers:
-        """The flow frames of the RGB frames' moments, int64 [T]."""
+        """The flow frames of the RGB frames' times, int64 [T]."""
         return flow_index(self.rgb, self.stride)
 
     @property
     def clamped(self) -> NDArray[np.bool_]:
-        """Whether the RGB frame stands behind the last flow frame and uses that, bool [T].
+        """Whether the RGB frame comes after the last flow frame and uses that, bool [T].
 
         Packing allows for as many flow frames as a fifth to be missing at a video's end.
         """
         missing = self.expected_flow - self.last_flow
         near = (missing > 0) & (missing <= np.maximum(1, self.expected_flow // 5))
-        beyond: NDArray[np.bool_] = (self.flow == self.last_flow) & near
-        return beyond
+        clamped: NDArray[np.bool_] = (self.flow == self.last_flow) & near
+        return clamped
 
     @property
     def misaligned(self) -> NDArray[np.bool_]:
-        """Whether the flow is that of another moment than the RGB, bool [T]."""
-        wrong: NDArray[np.bool_] = (self.flow != self.expected_flow) & ~self.clamped
-        return wrong
+        """Whether the flow is that of another time than the RGB, bool [T]."""
+        misaligned: NDArray[np.bool_] = (self.flow != self.expected_flow) & ~self.clamped
+        return misaligned
 
     @property
     def seconds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """When in the video RGB's and flow's frames begin, float64 [T] each; None where nothing tells."""
+        """Times in the video of RGB's and flow's frames, float64 [T] each; None where unknown."""
         if self.fps is None:
             return None
         return (self.rgb - 1) / self.fps, (self.flow - 1) * self.stride / self.fps
@@ -80,11 +80,11 @@ class FrameAlignment:
         """Whether the streams belong together, in words."""
         if not self.misaligned.any():
             covered = "each RGB frame" if self.stride == 1 else "two RGB frames"
-            return f"both streams show the same moments: one flow frame for {covered}, by {self.stride_is_of}"
+            return f"both streams show the same times: one flow frame for {covered}, by {self.stride_is_of}"
         away = np.abs(self.flow - self.expected_flow).max() * self.stride
         distance = f"{away / self.fps:.2f} s" if self.fps else f"{away} RGB frames"
         count = f"{int(self.misaligned.sum())} of {len(self.misaligned)}"
-        return f"WRONG: {count} flow frames are of another moment than their RGB frames, up to {distance} away"
+        return f"WRONG: {count} flow frames are of another time than their RGB frames, up to {distance} away"
 
 
 def _numbers_of_video(table: FrameTable, clip: int) -> tuple[Numbers, Numbers]:

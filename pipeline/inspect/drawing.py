@@ -1,4 +1,4 @@
-"""The drawing of contact sheets: a column a moment, in it both streams, their frame numbers and times above them."""
+"""Drawing of contact sheets: a column per time, both streams below their frame numbers."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -15,23 +15,23 @@ from common.files import atomic_write
 from pipeline.inspect.sheet import Frames, Sheet, colour_flows
 
 COLUMNS = 8  # of a line; a clip alone shows all its frames, in several lines, one of several clips no more than these
-LARGE, SMALL = 224, 160  # pixels that a picture is wide at most: of a clip alone, of one of several
-GAP, NAMES, TEXT = 4, 78, 18  # pixels between pictures, of the column of names, of a line of text
+LARGE, SMALL = 224, 160  # pixels that an image is wide at most: of a clip alone, of one of several
+GAP, NAMES, TEXT = 4, 78, 18  # pixels between images, of the column of names, of a line of text
 WHEEL = 50  # pixels, of the legend of colours
 INK, FAINT, RIGHT, WRONG, EDGE = (20, 20, 20), (110, 110, 110), (0, 110, 50), (200, 0, 0), (255, 30, 30)
 OUTLINE = (255, 255, 0)
 
 
 class Row(NamedTuple):
-    """One row of pictures, a picture a moment."""
+    """One row of images, one per time."""
 
     name: str
-    pictures: Frames  # uint8 [T, H, W, 3]
+    frames: Frames  # uint8 [T, H, W, 3]
     is_whole: bool = False  # whole frames, into which the window is drawn
 
 
 def draw_sheets(sheets: Sequence[Sheet]) -> Image.Image:
-    """All sheets in one picture, one below the other."""
+    """All sheets in one image, one below the other."""
     blocks = [block for sheet in sheets for block in _draw_clip(sheet, is_alone=len(sheets) == 1)]
     _draw_legend(blocks[0])
     border = 3 * GAP
@@ -58,13 +58,13 @@ def _draw_clip(sheet: Sheet, is_alone: bool) -> list[Image.Image]:
     else:
         lines = [np.unique(np.linspace(0, num_frames - 1, COLUMNS).astype(np.int64))]
     rows = _rows(sheet)
-    width = _shown_width(rows[0].pictures.shape[2], LARGE if is_alone else SMALL)
+    width = _shown_width(rows[0].frames.shape[2], LARGE if is_alone else SMALL)
     drawn = [_draw_line(sheet, rows, columns, width) for columns in lines]
     return [_draw_heading(sheet, drawn[0].width), *drawn]
 
 
 def _shown_width(width: int, most: int) -> int:
-    """Small pictures are enlarged by a whole number, so that pixels stay squares; large ones are made smaller."""
+    """The width shown: small images grow by a whole number (square pixels), large ones shrink."""
     return width * max(1, most // width) if width <= most else most
 
 
@@ -88,8 +88,8 @@ def _draw_legend(heading: Image.Image) -> None:
 
 
 def _draw_line(sheet: Sheet, rows: Sequence[Row], columns: NDArray[np.int64], width: int) -> Image.Image:
-    """The pictures of `columns`, a row a stream."""
-    heights = [round(width * row.pictures.shape[1] / row.pictures.shape[2]) for row in rows]
+    """The images of `columns`, a row per stream."""
+    heights = [round(width * row.frames.shape[1] / row.frames.shape[2]) for row in rows]
     tops = 2 * TEXT + np.cumsum([0, *(height + GAP for height in heights)])
     image = Image.new("RGB", (NAMES + len(columns) * (width + GAP), int(tops[-1])), "white")
     draw = ImageDraw.Draw(image)
@@ -97,11 +97,11 @@ def _draw_line(sheet: Sheet, rows: Sequence[Row], columns: NDArray[np.int64], wi
         draw.text((0, line * TEXT), name, FAINT, font=_font(12))
     for row, top in zip(rows, tops.tolist(), strict=False):
         draw.multiline_text((0, top), row.name, INK, font=_font(12))
-    for place, column in enumerate(columns.tolist()):
-        left = NAMES + place * (width + GAP)
+    for position, column in enumerate(columns.tolist()):
+        left = NAMES + position * (width + GAP)
         _draw_numbers(draw, left, sheet, column)
         for row, top, height in zip(rows, tops.tolist(), heights, strict=False):
-            image.paste(_picture(sheet, row, column).resize((width, height), _resampling(row, width)), (left, top))
+            image.paste(_frame(sheet, row, column).resize((width, height), _resampling(row, width)), (left, top))
         if sheet.alignment.misaligned[column]:
             box = (left - 2, 2 * TEXT - 2, left + width + 1, int(tops[-1]) - GAP + 1)
             draw.rectangle(box, outline=WRONG, width=3)
@@ -109,7 +109,7 @@ def _draw_line(sheet: Sheet, rows: Sequence[Row], columns: NDArray[np.int64], wi
 
 
 def _rows(sheet: Sheet) -> list[Row]:
-    """What there is to show, the model's own pictures first."""
+    """What there is to show, what the model sees first."""
     found = [
         ("RGB", sheet.rgb, False),
         ("flow", sheet.flow, False),
@@ -117,7 +117,7 @@ def _rows(sheet: Sheet) -> list[Row]:
         ("whole RGB,\nthe crop\nin red", sheet.whole_rgb, True),
         ("whole flow", sheet.whole_flow, True),
     ]
-    return [Row(name, pictures, is_whole) for name, pictures, is_whole in found if pictures is not None]
+    return [Row(name, frames, is_whole) for name, frames, is_whole in found if frames is not None]
 
 
 def _outlined(sheet: Sheet) -> Frames | None:
@@ -125,7 +125,7 @@ def _outlined(sheet: Sheet) -> Frames | None:
 
 
 def _draw_numbers(draw: ImageDraw.ImageDraw, left: int, sheet: Sheet, column: int) -> None:
-    """The frame numbers of a column, with their times where those are known; a wrong one beside what it should be."""
+    """The frame numbers of a column, with times where known; a wrong one with what it should be."""
     alignment = sheet.alignment
     for line, numbers in enumerate((alignment.rgb, alignment.flow)):
         text = str(numbers[column])
@@ -139,38 +139,38 @@ def _draw_numbers(draw: ImageDraw.ImageDraw, left: int, sheet: Sheet, column: in
         draw.text((left, line * TEXT), text, WRONG if is_wrong else INK, font=_font(12, bold=True))
 
 
-def _picture(sheet: Sheet, row: Row, column: int) -> Image.Image:
-    picture = Image.fromarray(row.pictures[column])
+def _frame(sheet: Sheet, row: Row, column: int) -> Image.Image:
+    image = Image.fromarray(row.frames[column])
     if row.is_whole:
         view = sheet.view
-        thick = max(2, picture.width // 110)
+        thick = max(2, image.width // 110)
         box = (view.left, view.top, view.left + view.side - 1, view.top + view.side - 1)
-        draw = ImageDraw.Draw(picture)
+        draw = ImageDraw.Draw(image)
         draw.rectangle((box[0] - thick, box[1] - thick, box[2] + thick, box[3] + thick), outline="white", width=thick)
         draw.rectangle(box, outline=EDGE, width=thick)
         # A mark in the corner that is the crop's upper left one: right of the window where it is mirrored.
         corner, inwards = (box[2], -1) if view.mirror else (box[0], 1)
         arm = view.side // 6
         draw.polygon([(corner, box[1]), (corner + inwards * arm, box[1]), (corner, box[1] + arm)], fill=EDGE)
-    return picture
+    return image
 
 
 def _resampling(row: Row, width: int) -> Image.Resampling:
-    return Image.Resampling.LANCZOS if row.pictures.shape[2] > width else Image.Resampling.NEAREST
+    return Image.Resampling.LANCZOS if row.frames.shape[2] > width else Image.Resampling.NEAREST
 
 
-def outline(pictures: Frames, inside: NDArray[np.bool_]) -> Frames:
+def outline(frames: Frames, inside: NDArray[np.bool_]) -> Frames:
     """Frames [T, H, W, 3], darkened, with the border of `inside` [T, H, W] drawn in."""
     padded = np.pad(inside, ((0, 0), (1, 1), (1, 1)), mode="edge")
     inner = padded[:, :-2, 1:-1] & padded[:, 2:, 1:-1] & padded[:, 1:-1, :-2] & padded[:, 1:-1, 2:]
-    drawn = pictures // 4 * 3
+    drawn = frames // 4 * 3
     drawn[inside & ~inner] = OUTLINE
     return drawn
 
 
 @cache
 def _wheel() -> Image.Image:
-    """The legend of the flow's colours: each point of a disc in the colour of motion from the centre to it."""
+    """The legend of the flow's colours: a disc, each point in the colour of motion to it."""
     axis = torch.linspace(0, 255, WHEEL)
     u, v = axis.expand(WHEEL, WHEEL), axis[:, None].expand(WHEEL, WHEEL)
     outside = (u - 127.5) ** 2 + (v - 127.5) ** 2 > 127.5**2

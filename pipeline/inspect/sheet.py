@@ -1,4 +1,4 @@
-"""What a contact sheet shows of a clip: both streams as the model sees them, their moments, and the whole frames."""
+"""Content of a contact sheet: both streams as the model sees them, and the whole frames."""
 
 import io
 from collections.abc import Sequence
@@ -83,16 +83,16 @@ class Sheet:
 
     @property
     def crop_text(self) -> str:
-        """How it is seen: its window in the frame, and whether that is mirrored."""
+        """Its window in the frame, and whether that is mirrored."""
         view = self.view
         window = f"crop {view.side} x {view.side} at row {view.top}, column {view.left}"
         return f"{window} of {self.height} x {self.width}, {'mirrored' if view.mirror else 'not mirrored'}"
 
 
 def colour_flows(*flows: Tensor) -> list[Frames]:
-    """Flows uint8 [2, T, H, W] as colours [T, H, W, 3] at one scale: direction is hue, speed is saturation.
+    """Flows uint8 [2, T, H, W] as colours [T, H, W, 3]: direction is hue, speed is saturation.
 
-    No motion is white; the fastest hundredth of the pixels has full saturation.
+    All have one scale. No motion is white; the fastest hundredth of the pixels has full saturation.
     """
     vectors = [to_vectors(flow) for flow in flows]  # [2, T, H, W]
     flat = torch.cat([vector.flatten(1) for vector in vectors], dim=1)  # [2, pixels]
@@ -119,7 +119,7 @@ def find_moving(flow: Tensor) -> NDArray[np.bool_]:
 
 
 def to_vectors(flow: Tensor) -> Tensor:
-    """Levels uint8 [2, T, H, W] as motion in levels, float32, right and down being positive; 127 and 128 are zero."""
+    """Levels uint8 [2, T, H, W] as float32 motion, right and down positive; 127 and 128 are zero."""
     vectors = flow.float() - 127.5
     vectors[vectors.abs() <= 0.5] = 0
     return vectors
@@ -133,7 +133,7 @@ def _commonest(vectors: Tensor) -> Tensor:
 
 
 def _quantile(values: Tensor, share: float) -> Tensor:
-    """The value that `share` of `values` do not exceed; 0 where there are none (torch.quantile is for few values)."""
+    """The value that `share` of `values` do not exceed, 0 of none; torch.quantile is for few values."""
     if not len(values):
         return torch.zeros((), dtype=values.dtype)
     return values.kthvalue(max(1, round(share * len(values)))).values
@@ -141,7 +141,7 @@ def _quantile(values: Tensor, share: float) -> Tensor:
 
 def _decode(encoded: Sequence[EncodedFrame], width: int) -> NDArray[np.uint8]:
     """Whole frames, [T, H, W, 3], or [T, H, W] of grey ones; a file can be wider than its frame."""
-    return np.stack([_decode_one(picture)[:, :width] for picture in encoded])
+    return np.stack([_decode_one(frame)[:, :width] for frame in encoded])
 
 
 def _decode_one(encoded: EncodedFrame) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Command line: how fast the loader is, stage by stage, beside its floor and other ways of loading the same clips."""
+"""Command line: the loader's speed by stage, beside its floor and other ways of loading."""
 
 if __name__ == "__main__":
     from common.startup import begin
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     add_config(parser)
     parser.add_argument("--split", default="train", help="which packed split")
     parser.add_argument("--rounds", metavar="N", type=at_least(1), default=3, help="interleaved rounds")
-    parser.add_argument("--batches", metavar="N", type=at_least(1), default=20, help="batches a subject and round")
+    parser.add_argument("--batches", metavar="N", type=at_least(1), default=20, help="batches per candidate and round")
     parser.add_argument("--baselines", action="store_true", help="also measure other ways of loading the same clips")
     parser.add_argument("--sweep", action="store_true", help="try threads, batch sizes and prefetch, and recommend")
     parser.add_argument("--json", type=path_type, metavar="FILE", help="write all figures (default: none written)")
@@ -97,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def profile(config: Config, split: Split, arguments: argparse.Namespace, display: Display) -> dict[str, Any]:
-    """Measure the loader's stages, and the baselines if asked to; all figures, as they go into the JSON file."""
+    """All figures of the loader's stages, and of the baselines if asked for, as the JSON has them."""
     candidates = stage_candidates(config, arguments.split, STREAMS)
     if arguments.baselines:
         candidates |= _baselines(config, split, display)

@@ -1,4 +1,4 @@
-"""Other ways of loading the same clips, written as one would write them well, to be measured beside the loader."""
+"""Baselines: other ways of loading the same clips, written well, to measure beside the loader."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ Pair = tuple[Tensor, Tensor, int]
 
 
 class DecodedClips(Dataset[Pair]):
-    """A map-style data set of the shards' clip pairs; crop and mirror are drawn once per clip, as in the loader."""
+    """A map-style data set of the shards' clip pairs, with the loader's crop and mirror per clip."""
 
     def __init__(self, split: Split, num_frames: int, crop_size: int, decode: Decode) -> None:
         self.table, self.labels = split.table, split.labels
@@ -66,7 +66,7 @@ def dataloader_batches(data: Dataset[Pair], *, batch_size: int, num_workers: int
 def tfrecord_batches(
     split: Split, *, batch_size: int, num_frames: int, crop_size: int, num_threads: int
 ) -> Iterator[int]:
-    """Batches by DALI's own TFRecord reader: a decoder per frame, fn.stack, crop, mirror, floats in [-1, 1].
+    """Batches by DALI's TFRecord reader: a decoder per frame, crop, fn.stack, floats in [-1, 1].
 
     Yields the number of clips of each batch, epoch after epoch.
     """
@@ -106,7 +106,7 @@ def tfrecord_batches(
 
 
 def decode_opencv(files: Sequence[EncodedFrame], gray: bool, top: int, left: int, size: int, mirror: bool) -> Tensor:
-    """Whole frames by OpenCV, then crop, mirror and float in [-1, 1], as the published code has it: [T, C, H, W]."""
+    """Whole frames by OpenCV, then crop, mirror and floats in [-1, 1], as published: [T, C, H, W]."""
     images: list[NDArray[Any]] = []
     for file in files:
         image = np.asarray(cv2.imdecode(file, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR))

@@ -1,4 +1,4 @@
-"""Measuring ways of doing the same work beside each other, and the machine on which that was."""
+"""Measuring loop: interleaved rounds of several candidates, and the machine they ran on."""
 
 import multiprocessing
 import os
@@ -37,17 +37,17 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-WARMUP = 3  # batches a round that are not counted: what other candidates decoded ahead is over by then
+WARMUP = 3  # batches per round that are not counted: what other candidates decoded ahead is over by then
 Candidate = Iterator[int]  # an endless way of making batches: yields the number of clips of each, as it is ready
 
 
 @dataclass
 class Timings:
-    """What one subject took, round by round.
+    """What one candidate took, round by round.
 
     Attributes:
-        cpu_ms: CPU milliseconds a clip, of this process, its threads and its children.
-        clips_per_s: clips a second of wall time.
+        cpu_ms: CPU milliseconds per clip, of this process, its threads and its children.
+        clips_per_s: clips per second of wall time.
         waits_ms: milliseconds of wall time from asking for a batch to having it, of all batches of all rounds.
     """
 
@@ -72,15 +72,15 @@ class Timings:
 def interleave(
     candidates: Mapping[str, Candidate], *, rounds: int, batches: int, warmup: int
 ) -> Iterator[tuple[str, Timings]]:
-    """Measure every subject once a round, so that a machine whose speed drifts treats all alike.
+    """Measure every candidate once per round: a machine whose speed drifts treats all alike.
 
-    A round takes `batches` batches of each subject after `warmup` that are not counted. After each turn the subject's
-    name and its rounds so far are yielded, so that dict() of it has the results.
+    A round takes `batches` batches of each candidate after `warmup` that are not counted. After each turn its name and
+    its rounds so far are yielded, so that dict() of it has the results.
     """
     results = {name: Timings() for name in candidates}
     for _ in range(rounds):
-        for name, subject in candidates.items():
-            _measure(subject, batches, warmup, results[name])
+        for name, candidate in candidates.items():
+            _measure(candidate, batches, warmup, results[name])
             yield name, results[name]
 
 
@@ -92,7 +92,7 @@ def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
 def measure_shown(
     candidates: Mapping[str, Candidate], rounds: int, batches: int, display: Display
 ) -> dict[str, Timings]:
-    """interleave() behind a bar of progress."""
+    """interleave() with a progress bar."""
     display.begin("measuring", rounds * len(candidates), unit="runs")
     results = {}
     for name, result in interleave(candidates, rounds=rounds, batches=batches, warmup=WARMUP):

@@ -1,4 +1,4 @@
-"""The loading of the published code, work for work, to be measured beside the loader: a file, a frame, a float."""
+"""The published code's loading, work for work: a file per frame, whole frames, floats."""
 
 import random
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class PublishedClips(Dataset[tuple[Tensor, Tensor, int]]):
 
     Each frame is a file that OpenCV opens and decodes whole; colours are swapped and levels brought to [-1, 1] a frame
     at a time in float64; whole frames are stacked as float32 and only then cropped, and mirrored by a copy; each stream
-    draws its own crop and mirror. The frames are those of the shards, so that all ways load the same pictures.
+    draws its own crop and mirror. The frames are those of the shards, so that all ways load the same images.
     """
 
     def __init__(self, split: Split, root: Path, num_frames: int, crop_size: int) -> None:
@@ -60,7 +60,7 @@ class PublishedClips(Dataset[tuple[Tensor, Tensor, int]]):
 
 
 def has_folders(split: Split, root: Path) -> bool:
-    """Whether `root` holds the split's videos as folders of frames, which is all that this way can read."""
+    """Whether `root` holds the split's videos as folders of frames, the one form read here."""
     videos = zip(split.table.participant_id.tolist(), split.table.video_id.tolist(), strict=True)
     return all(
         folder.is_dir()

@@ -1,4 +1,4 @@
-"""Shows a profile: tables of the loader's stages and of the sweep, and what they amount to; tables in Markdown."""
+"""Report of a profile: tables of stages and sweep, a plot, and tables in Markdown."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from common.files import atomic_write
 def show_loader(report: dict[str, Any], display: Display) -> None:
     """Show what the loader and its stages cost, beside the floor and the other ways."""
     table = Table(title=f"{report['machine']['cpu']}, DALI {report['machine']['dali']}, medians of the rounds (range)")
-    for column in ("", "CPU ms a clip", "clips/s", "wait ms p50 / p95 / p99", "CPU over floor"):
+    for column in ("", "CPU ms per clip", "clips/s", "wait ms p50 / p95 / p99", "CPU over floor"):
         table.add_column(column, justify="left" if not column else "right")
     floor = report["candidates"]["floor"]["cpu_ms_per_clip"]
     for name, figure in report["candidates"].items():
@@ -56,7 +56,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def show_sweep(rows: Sequence[dict[str, Any]], display: Display) -> None:
     """Show the settings, the fastest first, and recommend the cheapest of those as fast as that."""
     table = Table(title="sweep, fastest first")
-    for column in ("num_threads", "batch_size", "prefetch", "clips/s", "CPU ms a clip"):
+    for column in ("num_threads", "batch_size", "prefetch", "clips/s", "CPU ms per clip"):
         table.add_column(column, justify="right")
     for row in rows:
         sizes = [str(row[key]) for key in ("num_threads", "batch_size", "prefetch")]
@@ -76,7 +76,7 @@ matplotlib.use("Agg")
 
 
 def plot_profile(report: dict[str, Any], path: Path) -> None:
-    """Draw CPU milliseconds a clip as horizontal bars and write a PNG."""
+    """Draw CPU milliseconds per clip as horizontal bars and write a PNG."""
     cut_off = {"floor", "reading", "decoding", "copy-out", "loader"}
     others = {name: figure for name, figure in report["candidates"].items() if name not in cut_off}
     figure = Figure(figsize=(9, 1.6 + 0.55 * (2 + len(others))), layout="constrained")
@@ -94,7 +94,7 @@ def plot_profile(report: dict[str, Any], path: Path) -> None:
     axes.axvline(floor, color="0.6", linestyle=":")
     axes.margins(x=0.12)
     axes.invert_yaxis()
-    axes.set_xlabel("CPU ms a clip")
+    axes.set_xlabel("CPU ms per clip")
     axes.set_title(f"{report['machine']['cpu']}, DALI {report['machine']['dali']}", fontsize="medium")
     axes.legend(loc="lower right")
     with atomic_write(path) as file:

@@ -1,4 +1,4 @@
-"""The loader cut off after each of its stages, so that measuring them side by side tells what each stage costs."""
+"""Stages: the loader cut off after each of them, to be measured side by side."""
 
 from collections.abc import Iterator
 from itertools import cycle, islice
@@ -11,7 +11,7 @@ PLAIN = {"temporal": "uniform", "mirror": 0.0, "scale": (1.0, 1.0), "color": 0.0
 
 
 def stage_candidates(config: Config, split: str, streams: tuple[str, ...]) -> dict[str, Iterator[int]]:
-    """Endless runs over the split's training batches; each yields the number of clips of every batch.
+    """Endless runs over the training batches; each yields the number of clips per batch.
 
     "floor": the decoder alone, fed from memory. "reading": views, bytes and CRCs, nothing decoded. "decoding": both.
     "copy-out": the whole loader without augmentation. "loader": the loader as the config has it.

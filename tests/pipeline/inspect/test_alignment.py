@@ -16,7 +16,7 @@ def moments(
 def test_flow_of_the_same_moment_is_right(stride: int, flow: list[int]) -> None:
     found = moments([1, 2, 101], flow, stride)
     assert not found.misaligned.any()
-    assert found.summary.startswith("both streams show the same moments: one flow frame for ")
+    assert found.summary.startswith("both streams show the same times: one flow frame for ")
 
 
 def test_times_are_those_at_which_the_frames_begin() -> None:
@@ -31,7 +31,7 @@ def test_flow_read_at_the_wrong_stride_is_wrong_by_that_much_time() -> None:
     assert found.misaligned.tolist() == [False, True, True]
     assert found.expected_flow.tolist() == [1, 101, 201]
     assert found.summary == (
-        "WRONG: 2 of 3 flow frames are of another moment than their RGB frames, up to 2.00 s away"  # 100 / 50
+        "WRONG: 2 of 3 flow frames are of another time than their RGB frames, up to 2.00 s away"  # 100 / 50
     )
 
 

@@ -56,7 +56,7 @@ def test_both_streams_of_a_packed_split_show_the_same_moments(
 ) -> None:
     assert run(split, "--clip", clip_id, "-o", str(tmp_path / "sheet.png")) == 0
     covered = "each RGB frame" if stride == 1 else "two RGB frames"
-    assert f"show the same moments: one flow frame for {covered}, by the video's id" in capsys.readouterr().out
+    assert f"show the same times: one flow frame for {covered}, by the video's id" in capsys.readouterr().out
 
 
 def test_a_wrong_pairing_is_said(
@@ -72,7 +72,7 @@ def test_a_wrong_pairing_is_said(
     # RGB frames 21 to 40, beside flow frames 11 to 20 instead of 21 to 40: 20 frames at 50 a second
     assert run(split, "--clip", "P02_101_1", "-o", str(tmp_path / "sheet.png")) == 0
     said = capsys.readouterr().out
-    assert "WRONG: 8 of 8 flow frames are of another moment than their RGB frames, up to 0.40 s away" in said
+    assert "WRONG: 8 of 8 flow frames are of another time than their RGB frames, up to 0.40 s away" in said
 
 
 def test_an_unknown_clip_names_the_nearest(split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,6 @@ def test_it_shows_the_pixels_that_training_sees_in_that_epoch(split: Path) -> No
     with ClipLoader(split, **LOADER) as loader:
         list(loader)
         batch = next(iter(loader))  # of epoch 1
-        assert batch.rgb is not None
         shown = sheet_of(split, int(batch.clips[0]), epoch=1)
         np.testing.assert_array_equal(shown.rgb, batch.rgb[0].permute(1, 2, 3, 0).numpy())
 
@@ -43,11 +42,9 @@ def test_the_crop_lies_in_the_whole_frame_where_the_window_is_drawn(split: Path,
     sheet = sheet_of(split, 2, mirror=mirror)
     view = sheet.view
     rows, columns = slice(view.top, view.top + view.side), slice(view.left, view.left + view.side)
-    assert sheet.whole_rgb is not None
     window = sheet.whole_rgb[:, rows, columns]
     np.testing.assert_array_equal(sheet.rgb, window[:, :, ::-1] if mirror else window)
     if not mirror:  # a mirror turns motion, and so the colours, round
-        assert sheet.whole_flow is not None
         np.testing.assert_array_equal(sheet.flow, sheet.whole_flow[:, rows, columns])
 
 

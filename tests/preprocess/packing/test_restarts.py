@@ -146,7 +146,7 @@ SOF, DQT, DHT, SOS = b"\xff\xc0", b"\xff\xdb", b"\xff\xc4", b"\xff\xda"
         (with_bytes(PLAIN, SOF, 1, b"\xc9"), "is arithmetic-coded or lossless"),
         (with_bytes(PLAIN, SOF, 1, b"\xc3"), "is arithmetic-coded or lossless"),
         (with_bytes(PLAIN, SOF, 4, b"\x0c"), "has 12 bits a sample"),
-        (with_bytes(PLAIN, SOF, 5, b"\0\0"), "has its height behind its scan"),
+        (with_bytes(PLAIN, SOF, 5, b"\0\0"), "has its height after its scan"),
         (with_bytes(PLAIN, SOF, 7, b"\0\0"), "has a damaged header"),
         (with_bytes(PLAIN, SOF, 11, b"\x55"), "has sampling factors that are not allowed"),
         (with_bytes(PLAIN, SOF, 12, b"\x03"), "names a quantisation table that is not there"),
