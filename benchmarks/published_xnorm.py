@@ -71,9 +71,9 @@ PLAIN: dict[type, type] = {PointwiseConv3d: SameConv3d, BatchNorm3d: nn.BatchNor
 PADDED: dict[type, type] = {SameConv3d: PaddedConv3d, SameMaxPool3d: PaddedMaxPool3d, Unit: CopyingUnit}
 
 
-def published_xnorm(*, pads: bool = True, repeats: bool = True) -> nn.Module:
+def published_xnorm(*, pads: bool = True, repeats: bool = True, width: float = 1.0) -> nn.Module:
     """X-Norm with torch's own kernels; `pads` by copies as published, `repeats` statistics as published."""
-    model = build_model("xnorm", num_classes=CLASSES)
+    model = build_model("xnorm", num_classes=CLASSES, width=width)
     _compute_as(PLAIN, model)
     for stream in ("rgb", "flow") if pads else ():
         _compute_as(PADDED, model.get_submodule(f"{stream}_enc"))

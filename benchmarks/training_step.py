@@ -30,17 +30,15 @@ class Inputs:
         self.labels = torch.randint(CLASSES, (batch_size,), generator=generator)
 
 
-def forms(state: dict[str, Tensor]) -> dict[str, tuple[nn.Module, bool]]:
+def forms(state: dict[str, Tensor], width: float = 1.0) -> dict[str, tuple[nn.Module, bool]]:
     """The network in each form, and whether AdamW is the fused one; in the order of the table."""
+    ours = build_model("xnorm", num_classes=CLASSES, width=width).to(memory_format=torch.channels_last_3d)
     models = {
-        "the published form": (published_xnorm(), False),
-        "AdamW in one pass": (published_xnorm(), True),
-        "statistics broadcast": (published_xnorm(repeats=False), True),
-        "padding inside the kernels, ReLU in place": (published_xnorm(pads=False, repeats=False), True),
-        "**here**: channels last, 1x1x1 convolutions as products": (
-            build_model("xnorm", num_classes=CLASSES).to(memory_format=torch.channels_last_3d),
-            True,
-        ),
+        "the published form": (published_xnorm(width=width), False),
+        "AdamW in one pass": (published_xnorm(width=width), True),
+        "statistics broadcast": (published_xnorm(repeats=False, width=width), True),
+        "padding inside the kernels, ReLU in place": (published_xnorm(pads=False, repeats=False, width=width), True),
+        "**here**: channels last, 1x1x1 convolutions as products": (ours, True),
     }
     for model, _ in models.values():
         model.load_state_dict(state)

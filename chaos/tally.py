@@ -61,6 +61,6 @@ def _plain(arguments: Sequence[str]) -> list[str]:
 def fault_parser(name: str, description: str) -> argparse.ArgumentParser:
     """The parser of one of the scripts."""
     parser = argparse.ArgumentParser(f"chaos.{name}", description=description)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and places (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn at random (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help="put the table into docs/faults.md")
     return parser

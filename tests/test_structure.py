@@ -39,7 +39,7 @@ def test_dali_is_imported_in_two_files_alone() -> None:
 
 
 def test_the_sampler_needs_neither_torch_nor_dali() -> None:
-    code = "import sys, pipeline.sampler; sys.exit(bool({'torch', 'nvidia.dali'} & set(sys.modules)))"
+    code = "import sys, pipeline.reader, pipeline.sampler; sys.exit(bool({'torch', 'nvidia.dali'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -15,7 +15,7 @@ def inputs() -> Inputs:
 
 def test_every_form_gives_the_same_logits_and_gradients(inputs: Inputs):
     torch.manual_seed(0)
-    models = forms(published_xnorm().state_dict())
+    models = forms(published_xnorm(width=0.25).state_dict(), width=0.25)
     published = next(iter(models.values()))[0]
     for name, (model, _) in models.items():
         logits, gradients = differences(model, published, inputs)
@@ -25,7 +25,7 @@ def test_every_form_gives_the_same_logits_and_gradients(inputs: Inputs):
 
 def test_the_published_form_is_the_plain_network(inputs: Inputs):
     torch.manual_seed(1)
-    model = published_xnorm().eval()
+    model = published_xnorm(width=0.25).eval()
     expected = published_logits("xnorm", model.state_dict(), inputs.rgb, inputs.flow)
     torch.testing.assert_close(model(inputs.rgb, inputs.flow).logits, expected)
 

@@ -13,12 +13,13 @@ from tests.runs import CONFIG, SMALL
 QUICK = ("loader", "memory")  # one that is formatted, one that is shown as it is printed
 
 
-def test_the_document_has_a_place_for_every_section_and_no_other():
+def test_the_document_has_markers_for_every_section_and_no_other():
     assert re.findall("<!-- bench:(.*?) -->", DOCUMENT.read_text()) == list(SECTIONS)
     for name in SECTIONS:
         replaced(DOCUMENT.read_text(), name, "")
 
 
+@pytest.mark.slow
 def test_measured_sections_are_replaced_and_the_rest_stays(split: Path, tmp_path: Path):
     document = tmp_path / "benchmarks.md"
     shutil.copy(DOCUMENT, document)

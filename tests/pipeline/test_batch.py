@@ -8,9 +8,9 @@ from pipeline.batch import BufferPool
 def test_memory_is_used_again_once_its_tensor_is_gone() -> None:
     pool = BufferPool()
     first = pool.take((4, 5))
-    place = first.data_ptr()
+    address = first.data_ptr()
     del first
-    assert pool.take((2, 10)).data_ptr() == place
+    assert pool.take((2, 10)).data_ptr() == address
 
 
 def test_a_view_or_an_array_of_a_tensor_keeps_its_memory() -> None:
@@ -29,9 +29,9 @@ def test_a_view_or_an_array_of_a_tensor_keeps_its_memory() -> None:
 
 def test_no_more_memory_waits_than_was_asked_for() -> None:
     pool = BufferPool(keep=2)
-    places = {tensor.data_ptr() for tensor in [pool.take((100,)) for _ in range(5)]}
+    addresses = {tensor.data_ptr() for tensor in [pool.take((100,)) for _ in range(5)]}
     again = [pool.take((100,)) for _ in range(2)]
-    assert {tensor.data_ptr() for tensor in again} <= places
+    assert {tensor.data_ptr() for tensor in again} <= addresses
     assert len(pool._free) == 0
 
 

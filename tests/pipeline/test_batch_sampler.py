@@ -27,7 +27,7 @@ def test_an_epoch_left_in_the_middle_is_over() -> None:
     assert clips(list(iter(running))) == clips(list(sampler().batches(1, 0)))
 
 
-def test_moving_goes_on_in_mid_epoch_and_then_with_the_next() -> None:
+def test_seeking_goes_on_in_mid_epoch_and_then_with_the_next() -> None:
     running = sampler()
     before = list(islice(iter(running), 2))
     restored = sampler()
@@ -46,7 +46,7 @@ def test_the_position_at_the_end_of_an_epoch_has_nothing_left() -> None:
     assert clips(list(iter(restored))) == clips(list(sampler().batches(1, 0)))
 
 
-def test_slots_from_run_over_the_end_of_the_epoch() -> None:
+def test_batches_from_a_plan_run_over_the_end_of_the_epoch() -> None:
     last = list(sampler().batches(0, 0))[-1]
     ahead = clips(list(islice(sampler().batches_from(last), 3)))
     assert ahead == clips([last, *islice(sampler().batches(1, 0), 2)])

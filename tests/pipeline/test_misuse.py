@@ -16,12 +16,10 @@ from pipeline.format.index import ShardError
 from pipeline.loader import ClipLoader
 
 SMALL = {"batch_size": 2, "num_frames": 16, "crop_size": 48}
-FORMS = pytest.mark.parametrize("form", ["split", "raw_split"])
 
 
-@FORMS
-def test_a_closed_loader_says_so(form: str, request: pytest.FixtureRequest) -> None:
-    with ClipLoader(request.getfixturevalue(form), **SMALL) as loader:
+def test_a_closed_loader_says_so(any_split: Path) -> None:
+    with ClipLoader(any_split, **SMALL) as loader:
         batches = iter(loader)
         next(batches)
     for use in (lambda: next(batches), lambda: next(iter(loader)), lambda: loader.load([0], 0)):
@@ -31,9 +29,8 @@ def test_a_closed_loader_says_so(form: str, request: pytest.FixtureRequest) -> N
     assert loader.state_dict()["epoch"] >= 0
 
 
-@FORMS
-def test_a_forked_child_is_told_and_can_end(form: str, request: pytest.FixtureRequest) -> None:
-    with ClipLoader(request.getfixturevalue(form), **SMALL) as loader:
+def test_a_forked_child_is_told_and_can_end(any_split: Path) -> None:
+    with ClipLoader(any_split, **SMALL) as loader:
         next(iter(loader))
         context = multiprocessing.get_context("fork")
         here, there = context.Pipe()
@@ -54,9 +51,8 @@ def use_in_child(loader: ClipLoader, answer: Connection) -> None:
         answer.send(str(error))
 
 
-@FORMS
-def test_two_threads_at_once_are_told(form: str, request: pytest.FixtureRequest) -> None:
-    with ClipLoader(request.getfixturevalue(form), **SMALL) as loader:
+def test_two_threads_at_once_are_told(any_split: Path) -> None:
+    with ClipLoader(any_split, **SMALL) as loader:
         inside, go_on = threading.Event(), threading.Event()
         decoder = loader.decoders["rgb"]
         receive = decoder.receive
@@ -88,11 +84,8 @@ def test_an_iterator_of_before_does_not_go_on_in_silence(split: Path) -> None:
         assert loader.state_dict()["epoch"] == 1
 
 
-@FORMS
-def test_a_shard_cut_short_before_it_is_mapped_is_a_message(
-    form: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    copy = Path(shutil.copytree(request.getfixturevalue(form), tmp_path / "train"))
+def test_a_shard_cut_short_before_it_is_mapped_is_a_message(any_split: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(any_split, tmp_path / "train"))
     shard = copy / "00000.tfrecord"
     whole = shard.stat().st_size
     with ClipLoader(copy, **SMALL) as loader:

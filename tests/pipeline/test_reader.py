@@ -105,7 +105,7 @@ def test_far_parts_are_asked_for_on_their_own(opened: Split) -> None:
     assert second - first_end > 9 * 10**8
 
 
-def test_announcing_keeps_the_slots_and_runs_ahead(opened: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_ahead_keeps_the_plans_and_runs_ahead(opened: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     read_ahead: list[int] = []
     monkeypatch.setattr(ClipReader, "read_ahead", lambda self, clip, frames: read_ahead.append(clip))
     sampler = BatchSampler(2, 1, rank=0, world_size=1, seed=0, train=True)

@@ -64,6 +64,7 @@ def test_what_cannot_be_imported_is_said_in_its_own_words(
     assert f"cannot be imported: {str(error).splitlines()[0]}; another build may fit" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_help_does_not_wait_for_dali() -> None:
     code = "import sys, train, eval, demo, preprocess.pack, pipeline.inspect, pipeline.profile; print(*sys.modules)"
     done = subprocess.run(  # a process of its own: this one has DALI already

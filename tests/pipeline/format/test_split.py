@@ -55,7 +55,7 @@ def small_clip(num_frames: int = 2) -> tuple[ClipFields, list[list[bytes]]]:
 
 
 @given(clips())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_protobuf_reads_back_what_was_encoded(clip: tuple[ClipFields, list[list[bytes]]]) -> None:
     fields, jpegs = clip
     chunks, offsets = encode_example(fields, jpegs, PLANES)
@@ -63,9 +63,9 @@ def test_protobuf_reads_back_what_was_encoded(clip: tuple[ClipFields, list[list[
     example = example_pb2.Example()
     example.ParseFromString(message)
     found = example.features.feature
-    for name in ("clip_id", "video_id", "participant_id"):
+    for name in ID_FEATURES:
         assert list(found[name].bytes_list.value) == [getattr(fields, name).encode()]
-    for name in ("start_frame", "stop_frame", "height", "width"):
+    for name in NUMBER_FEATURES:
         assert list(found[name].int64_list.value) == [getattr(fields, name)]
     for name, label in fields.targets.items():
         assert list(found[name].int64_list.value) == [label]
@@ -103,15 +103,15 @@ def test_any_changed_or_missing_byte_of_a_record_is_noticed() -> None:
 
 
 def write_split(folder: Path, num_clips: int = 3) -> Path:
-    """A split of one shard, without pictures: format does not look into JPEGs."""
+    """A split of one shard, without images: format does not look into JPEGs."""
     folder.mkdir(parents=True, exist_ok=True)
     offsets, sizes, position, crcs = [], [], 0, []
     with open(folder / "00000.tfrecord", "wb") as file:
         records = []
         for _ in range(num_clips):
             clip, jpegs = small_clip()
-            record, places = encode_record(clip, jpegs)
-            offsets.append(places + position)
+            record, positions = encode_record(clip, jpegs)
+            offsets.append(positions + position)
             sizes.append([[len(jpeg) for jpeg in row] for row in jpegs])
             crcs.append([[crc32c(jpeg) for jpeg in row] for row in jpegs])
             records.append((position, len(record)))
@@ -130,9 +130,9 @@ def make_table(num_clips: int, records: np.ndarray, record_crc: int, **per_file:
     same = {name: getattr(clip, name) for name in NUMBER_FEATURES}
     same |= {"record_shard": 0, "num_frames": 2, "targets": 3, "record_crc": record_crc}
     values = {name: np.full(num_clips, value) for name, value in same.items()}
-    places = {"record_offset": records[:, 0], "record_size": records[:, 1]}
+    records_of = {"record_offset": records[:, 0], "record_size": records[:, 1]}
     numbers = np.tile([[1, 1], [2, 2]], (num_clips, 1))
-    return FrameTable.of(BOTH, 1, {**ids, **values, **places, "frame_index": numbers, **per_file})
+    return FrameTable.of(BOTH, 1, {**ids, **values, **records_of, "frame_index": numbers, **per_file})
 
 
 def rewrite_index(folder: Path, **changes: object) -> None:
@@ -167,16 +167,15 @@ def test_a_folder_without_an_index_is_no_split(tmp_path: Path) -> None:
         open_split(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("mutation", [1, 0x80, None])
-def test_a_changed_or_missing_byte_of_the_index_is_noticed_or_harmless(tmp_path: Path, mutation: int | None) -> None:
+def test_a_changed_or_missing_byte_of_the_index_is_noticed_or_harmless(tmp_path: Path) -> None:
     path = write_split(tmp_path) / "index.json"
-    whole, index = path.read_bytes(), open_split(tmp_path).index
+    whole, index = path.read_bytes(), read_index(tmp_path)
     num_noticed = 0
-    for position in range(len(whole)):
-        instead = b"" if mutation is None else bytes([whole[position] ^ mutation])
+    for position, byte in enumerate(whole):
+        instead = (bytes([byte ^ 1]), bytes([byte ^ 0x80]), b"")[position % 3]
         path.write_bytes(whole[:position] + instead + whole[position + 1 :])
         try:
-            assert open_split(tmp_path).index == index  # white space, or other ways to write the same
+            assert read_index(tmp_path) == index  # white space, or other ways to write the same
         except ShardError:
             num_noticed += 1
     assert num_noticed > len(whole) / 2
@@ -189,21 +188,16 @@ def test_any_changed_byte_of_the_table_is_noticed(tmp_path: Path) -> None:
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
         with pytest.raises(ShardError, match=r"frames.npz: damaged, its CRC"):
             open_split(tmp_path)
-    path.write_bytes(whole[:-1])
-    with pytest.raises(ShardError, match=r"frames.npz: has \d+ bytes, the index says \d+"):
+
+
+@pytest.mark.parametrize("name", ["00000.tfrecord", "frames.npz"])
+def test_a_file_that_is_missing_or_short_is_named(tmp_path: Path, name: str) -> None:
+    path = write_split(tmp_path) / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ShardError, match=rf"{name}: has \d+ bytes, the index says \d+; copy it again"):
         open_split(tmp_path)
     path.unlink()
-    with pytest.raises(ShardError, match=r"frames.npz: is missing"):
-        open_split(tmp_path)
-
-
-def test_a_shard_that_is_missing_or_short_is_named(tmp_path: Path) -> None:
-    shard = write_split(tmp_path) / "00000.tfrecord"
-    shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(ShardError, match=r"00000.tfrecord: has \d+ bytes, the index says \d+; copy it again"):
-        open_split(tmp_path)
-    shard.unlink()
-    with pytest.raises(ShardError, match=r"00000.tfrecord: is missing"):
+    with pytest.raises(ShardError, match=f"{name}: is missing"):
         open_split(tmp_path)
 
 
