@@ -168,7 +168,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="?",
         const=ALWAYS,
         metavar=AUTO,
-        help=f"go on with the run that runs/<name>/last.pt is of; {AUTO}: or start it where there is none (default: start)",
+        help=f"go on with the run of runs/<name>/last.pt; {AUTO}: or start it where there is none (default: start)",
     )
     arguments = parser.parse_intermixed_args(argv)
     if arguments.resume not in (None, ALWAYS, AUTO):  # `--resume key=value`: an override, of which load_config() judges
