@@ -23,8 +23,7 @@ from common.errors import exit_code_of
 from configs import Config, ConfigError, UserError, load_config
 from configs.methods import METHODS, unknown_fusion
 from configs.schema import SPLITS
-from engine.runs.comparison import Row, compare
-from engine.runs.comparison_report import comparison_table, write_comparison
+from engine.runs.comparison import Row, compare, show_comparison
 from preprocess import pack, synth
 
 ROOT = Path(__file__).parent
@@ -146,10 +145,7 @@ def _show(task: str, methods: Sequence[str], overrides: Sequence[str], quiet: bo
     for method in methods:
         _must(_train(demo, method, [*silence, *overrides]), f"training {method} on {task}")
     comparison = compare(sorted(config.runs.glob("*-seed*/")))
-    write_comparison(comparison, config.runs)
-    if tuple(methods) != demo.methods:
-        display.table(comparison_table(comparison))
-    display.print(f"written to {config.runs}/comparison.md, .csv, .png")
+    show_comparison(comparison, config.runs, display, table=tuple(methods) != demo.methods)
     display.table(_verdicts(task, config, comparison.rows))
     return all(is_as_expected(task, row) for row in comparison.rows)
 

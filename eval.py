@@ -1,7 +1,4 @@
-"""Scores a split: `python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --split test`.
-
-Or puts finished runs side by side: `python eval.py --compare runs/*/`.
-"""
+"""Scores a split with a checkpoint, or puts finished runs side by side (`--compare`)."""
 
 if __name__ == "__main__":
     from common.startup import begin
@@ -21,9 +18,8 @@ from common.display import Display
 from common.errors import exit_code_of
 from configs import Config, ConfigError, UserError, load_config
 from engine.loaders import check_split, open_loader
+from engine.runs import comparison
 from engine.runs.checkpoint import State, config_differences, plain_config
-from engine.runs.comparison import compare
-from engine.runs.comparison_report import comparison_table, write_comparison
 from engine.runs.provenance import class_names, source_differences, trained_classes
 from engine.runtime.agreement import require_agreement, shared_facts
 from engine.runtime.precision_check import check_convolutions
@@ -37,43 +33,43 @@ from pipeline.sampler import SINGLE_VIEW, MultiView
 from preprocess.packing.stale import note_stale_labels
 
 BEST = "best.pt"  # whose scores have the plain folder names
-AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone: evaluation looks the same without them
+AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone, without effect on evaluation
+COMPARE = "--compare"
 
 NOTES = """\
-Writes metrics.json, predictions.csv (a line a clip; scores are the softmax of the logits), per_class.csv, confusion.csv
-and confusion.png. A checkpoint of the published code, {"model": state_dict}, is read as well. With several processes
-the predictions are the same.
+Writes metrics.json, predictions.csv (one line per clip; scores are the softmax of the logits), per_class.csv,
+confusion.csv and confusion.png. Checkpoints of the published code, {"model": state_dict}, are read, too. With several
+processes the predictions are the same.
 
-They stand beside the checkpoint in a folder named as the split: test for best.pt, test-last for last.pt. Where -o names
-a folder with the scores of another checkpoint, they are replaced, and that is said.
+Output folder: beside the checkpoint, named after the split (test for best.pt, test-last for last.pt). Scores of another
+checkpoint in a folder that -o names are replaced, with a note.
 
---views 10 --crops 3 looks at each clip 30 times, ten samples in time by three crops along the longer side, averages the
-logits, takes about 30 times as long, and writes into a folder named test-10x3.
+Multi-view testing: --views 10 --crops 3 averages the logits of 30 views per clip, ten temporal by three crops along the
+longer side. It takes about 30 times as long and writes into test-10x3.
 
---export epic adds epic.pt, the results file that evaluate.py of the EPIC-KITCHENS-100 challenge reads: verb scores,
--inf where the model has no class. Labels must be EPIC's verb_class. Noun scores are all 0: its noun and action
-accuracies mean nothing then.
+EPIC-KITCHENS-100 challenge: --export epic adds epic.pt, the results file that its evaluate.py reads: verb scores, -inf
+where the model has no class. Labels must be EPIC's verb_class. Noun scores are all 0, so its noun and action accuracies
+mean nothing.
 
---compare prints and writes (comparison.md, .csv, .png) one table over finished runs. Those that differ by their seed
-alone are one row; those of other data, clips, budget or device are marked as another setting.
+Comparison: python eval.py --compare RUN... puts finished runs into one table; it is short for
+python -m engine.runs.comparison, whose --help says more.
 """
 EXAMPLES = """\
 python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --split val -o results/xnorm-val
 torchrun --nproc_per_node=8 eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt
 python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --views 10 --crops 3
 python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --export epic
-python eval.py --compare runs/*/ -o results
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    arguments = _parse(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if COMPARE in words:
+        return comparison.main([word for word in words if word != COMPARE])
+    arguments = _parse(words)
 
     def work() -> int:
-        if arguments.compare:
-            _compare(arguments.compare, arguments.output, Display(arguments.quiet))
-            return 0
         config = load_config(arguments.config, arguments.overrides)
         multi_view = MultiView(arguments.views, arguments.crops)
         folder = arguments.output or _folder(arguments.checkpoint, arguments.split, multi_view)
@@ -86,17 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code_of(work)
 
 
-def _compare(folders: Sequence[Path], output: Path | None, display: Display) -> None:
-    """Print the runs in `folders` side by side, and write the table into `output` or beside the first of them."""
-    comparison = compare(folders)
-    folder = output or folders[0].parent
-    write_comparison(comparison, folder)
-    display.table(comparison_table(comparison))
-    display.print(f"written to {folder}/comparison.md, .csv, .png")
-
-
 def _folder(checkpoint: Path, split: str, multi_view: MultiView) -> Path:
-    """test of best.pt, test-last of last.pt, test-10x3: scores of one never take the place of another's."""
+    """Name the folder: test for best.pt, test-last for last.pt, test-10x3; scores of one never replace another's."""
     other = [] if checkpoint.name == BEST else [checkpoint.stem]
     views = [] if multi_view == SINGLE_VIEW else [f"{multi_view.num_temporal}x{multi_view.num_spatial}"]
     return checkpoint.parent / "-".join([split, *other, *views])
@@ -188,23 +175,13 @@ def _table(evaluation: Evaluation, metrics: Metrics, title: str) -> Table:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(
-        "eval.py",
-        "Score every clip of a split once with a checkpoint's weights, or compare finished runs.",
-        EXAMPLES,
-        notes=NOTES,
+        "eval.py", "Score every clip of a split once with a checkpoint's weights.", EXAMPLES, notes=NOTES
     )
-    parser.usage = (
-        "%(prog)s -c YAML --checkpoint PT [--split SPLIT] [--views N] [--crops {1,3}] [--export epic]\n"
-        "               [-o FOLDER] [--quiet] [section.key=value ...]\n"
-        "       %(prog)s --compare RUN [RUN ...] [-o FOLDER] [--quiet]"
-    )
-    add_config(parser, default=None, help="the config (no default: needed to score)")
-    parser.add_argument(
-        "--checkpoint", metavar="PT", type=path_type, help="best.pt or last.pt of a run (no default: needed to score)"
-    )
+    add_config(parser, default=None, required=True)
+    parser.add_argument("--checkpoint", metavar="PT", type=path_type, required=True, help="best.pt or last.pt of a run")
     parser.add_argument("--split", default="test", help="train, val or test")
-    parser.add_argument("--views", type=at_least(1), default=1, metavar="N", help="samples in time of each clip")
-    parser.add_argument("--crops", type=int, choices=(1, 3), default=1, help="places of the crop in each sample")
+    parser.add_argument("--views", type=at_least(1), default=1, metavar="N", help="temporal views per clip")
+    parser.add_argument("--crops", type=int, choices=(1, 3), default=1, help="spatial crops per temporal view")
     parser.add_argument(
         "--export", choices=("epic",), help="add the results file of a benchmark's own code (default: none)"
     )
@@ -213,25 +190,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--output",
         type=path_type,
         metavar="FOLDER",
-        help="where to write (default: named as split and views beside the checkpoint; for --compare that of the runs)",
+        help="where to write (default: a folder beside the checkpoint, named after split and views)",
     )
-    parser.add_argument(
-        "--compare",
-        type=path_type,
-        nargs="+",
-        metavar="RUN",
-        help="folders of runs, e.g. runs/*/ (default: none, a split is scored)",
-    )
-    arguments = parser.parse_intermixed_args(argv)
-    scoring = (arguments.config, arguments.checkpoint, arguments.export, arguments.views > 1, arguments.crops > 1)
-    if arguments.compare and (any(scoring) or arguments.overrides):
-        parser.error(
-            "--compare reads the runs' own configs and scores: leave out -c, --checkpoint, --views, --crops, --export "
-            "and overrides"
-        )
-    if not arguments.compare and not (arguments.config and arguments.checkpoint):
-        parser.error("-c and --checkpoint are needed to score a split, or --compare to compare runs")
-    return arguments
+    return parser.parse_intermixed_args(argv)
 
 
 if __name__ == "__main__":

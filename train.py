@@ -1,4 +1,4 @@
-"""Trains a method as its config says: `python train.py -c configs/xnorm.yaml [--resume] [key=value ...]`."""
+"""Training of a method: `python train.py -c configs/xnorm.yaml [--resume] [key=value ...]`."""
 
 if __name__ == "__main__":
     from common.startup import begin
@@ -33,13 +33,19 @@ from preprocess.packing.stale import note_stale_labels
 
 ALWAYS, AUTO = "always", "auto"  # of --resume
 NOTES = """\
-Writes runs/<name>/: config.yaml, metrics.jsonl (a line a log), tensorboard/, best.pt (highest validation accuracy),
-last.pt (to resume from), test/ (the best one's predictions and tables), summary.json. A first SIGTERM or Ctrl-C, a
-SIGUSR1, SIGUSR2 or SIGHUP saves last.pt after the step under way and ends the run; a second SIGTERM or Ctrl-C ends it
-at once. --resume goes on, and leaves alone what is finished; of several seeds it starts those that have not begun.
---resume auto starts or goes on, whatever is there. seeds=[0,1,2] trains three runs, <name>-seed0 and so on. With
-several processes, loader.batch_size is that of all together;
-when one of them dies the job ends, and torchrun --max-restarts=N lets it go on from last.pt by itself.
+Output: runs/<name>/ with config.yaml, metrics.jsonl (one line per log), tensorboard/, best.pt (highest validation
+accuracy), last.pt (to resume from), test/ (predictions and tables of best.pt) and summary.json.
+
+Signals: a first SIGTERM or Ctrl-C, a SIGUSR1, SIGUSR2 or SIGHUP saves last.pt after the current step and ends the run;
+a second SIGTERM or Ctrl-C ends it at once.
+
+Resuming: --resume continues the run and leaves a finished one alone; of several seeds it starts those that have not
+begun. --resume auto starts or continues, whatever is there.
+
+Sweeps: seeds=[0,1,2] trains three runs, <name>-seed0 and so on.
+
+Several processes: loader.batch_size counts the clips of all together. When one dies the job ends; torchrun
+--max-restarts=N restarts it from last.pt.
 """
 EXAMPLES = """\
 python train.py -c configs/xnorm.yaml name=xnorm-seed1 seed=1 loader.batch_size=16
@@ -168,7 +174,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="?",
         const=ALWAYS,
         metavar=AUTO,
-        help=f"go on with the run of runs/<name>/last.pt; {AUTO}: or start it where there is none (default: start)",
+        help=f"continue the run in runs/<name> from its last.pt; {AUTO}: start it if there is none (default: start it)",
     )
     arguments = parser.parse_intermixed_args(argv)
     if arguments.resume not in (None, ALWAYS, AUTO):  # `--resume key=value`: an override, of which load_config() judges

@@ -218,9 +218,9 @@ def test_finished_runs_are_compared_and_each_can_still_be_scored(arguments: Make
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["-c", "configs/rgb.yaml"], "-c and --checkpoint are needed to score a split, or --compare"),
-        (["--compare", "runs/a", "-c", "configs/rgb.yaml"], "--compare reads the runs' own configs and scores: leave"),
-        (["--compare", "runs/a", "--views", "2"], "leave out -c, --checkpoint, --views, --crops, --export"),
+        (["-c", "configs/rgb.yaml"], "the following arguments are required: --checkpoint"),
+        (["--compare", "runs/a", "-c", "configs/rgb.yaml"], "unrecognized arguments: -c"),
+        (["-o", "out", "runs/a", "--compare", "--views", "2"], "unrecognized arguments: --views"),
     ],
 )
 def test_one_of_the_two_uses_has_to_be_chosen(command: list[str], message: str, capsys):

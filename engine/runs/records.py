@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from common.errors import ConfigError, UserError
 from common.safe_yaml import read_yaml
+from engine.runs.checkpoint import NEUTRAL_KEYS, State, changed_values
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
+NO_SETTING = (*NEUTRAL_KEYS, "seed", "seeds", "model")  # a row is a model over its seeds
 
 
 class Accuracy(BaseModel):
@@ -61,7 +64,29 @@ class _Config(BaseModel):
     train: dict[str, JsonValue]
 
 
-Record = TypeVar("Record", bound=BaseModel)
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as its folder tells it."""
+
+    folder: Path
+    config: State
+    summary: Summary
+
+    @property
+    def stem(self) -> str:
+        """Its name without its seed."""
+        return str(self.config["name"]).removesuffix(f"-seed{self.config['seed']}")
+
+    @property
+    def setting(self) -> State:
+        """What it was trained and scored on and how, whatever the method: its data, clips, budget and device."""
+        measured = self.summary.model_dump(include={"splits", "device", "precision", "processes"})
+        return {key: value for key, value in self.config.items() if key != "model"} | measured
+
+    def is_like(self, other: "Run") -> bool:
+        """Whether nothing but the seed tells the two apart."""
+        same_model = self.config["model"] == other.config["model"]
+        return same_model and not changed_values(self.setting, other.setting, NO_SETTING)
 
 
 def is_over(epoch: int, best_epoch: int, train: Mapping[str, Any]) -> bool:
@@ -96,6 +121,20 @@ def read_summary(folder: Path) -> Summary:
             f"{path}: damaged, or of another version of train.py ({_reason(error)}); "
             "train that run anew, or leave it out"
         ) from None
+
+
+def read_run(folder: Path) -> Run | None:
+    """Read a run's folder; None where it is not finished, goes on for more epochs, or is no run.
+
+    Raises:
+        UserError: its files are damaged, or are of a version that lacks what is compared.
+    """
+    if not (folder / SUMMARY).is_file():
+        return None
+    config, summary = read_config(folder), read_summary(folder)
+    if not is_over(summary.epochs, summary.best_epoch, config["train"]):
+        return None
+    return Run(folder, config, summary)
 
 
 def _reason(error: OSError | ValueError) -> str:

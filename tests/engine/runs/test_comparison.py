@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from common.display import Display
 from configs import UserError
 from engine.runs.checkpoint import plain_config
-from engine.runs.comparison import compare
-from engine.runs.comparison_report import write_comparison
+from engine.runs.comparison import compare, show_comparison
 from tests.runs import MakeConfig
 
 MakeRun = Callable[..., Path]
@@ -51,7 +51,7 @@ def run(config: MakeConfig, tmp_path: Path) -> MakeRun:
 
 
 def rows(folders: list[Path], tmp_path: Path) -> list[dict[str, str]]:
-    write_comparison(compare(folders), tmp_path / "out")
+    show_comparison(compare(folders), tmp_path / "out", Display(quiet=True))
     with open(tmp_path / "out" / "comparison.csv", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -125,7 +125,7 @@ def test_other_data_clips_budget_or_device_are_not_mixed_silently(
     comparison = compare([run("a"), run("b", override, **change), run("c", "model.fusion=late")])
     assert [(row.name, row.setting) for row in comparison.rows] == [("c", "A"), ("a", "A"), ("b", "B")]
     assert comparison.notes == [f"rows of setting B cannot be compared with those of A: {note}"]
-    write_comparison(comparison, tmp_path)
+    show_comparison(comparison, tmp_path, Display(quiet=True))
     assert f"**{comparison.notes[0]}**" in (tmp_path / "comparison.md").read_text()
 
 
