@@ -1,4 +1,4 @@
-"""The loader of a split, as the config and the model describe it."""
+"""Loaders of a run's splits, as the config and the model describe them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -52,10 +52,10 @@ def open_loader(
     multi_view: MultiView = SINGLE_VIEW,
     classes: Mapping[str, Names] | None = None,
 ) -> ClipLoader:
-    """Open `split`, decoding the streams that `model` looks at: for training, or to score each clip once.
+    """Open `split`, decoding the streams of `model`: for training, or to score each clip once.
 
-    `clips` are positions in the split; without them, it is all of it. `looks` at each clip are scored. `classes` are
-    the names that the model was trained with, by target; clips get the numbers of these.
+    `clips` are positions in the split, all of it by default; `multi_view` says how many views per clip are scored;
+    `classes` are the names that the model was trained with, by target: clips get the numbers of these.
 
     Raises:
         UserError: the split is missing or damaged, or has labels that the model has no class for.
@@ -108,13 +108,13 @@ def _note_differences(config: Config, loader: ClipLoader, session: RunContext, t
     stored = int(np.diff(loader.table.first_frame).max())
     if stored < config.clip.num_frames:
         session.display.print(
-            f"note: {loader.split_dir} stores {stored} frames a clip, fewer than clip.num_frames="
+            f"note: {loader.split_dir} stores {stored} frames per clip, fewer than clip.num_frames="
             f"{config.clip.num_frames}: some are seen repeatedly; pack with more (data.frames_per_clip), or lower it"
         )
     elif train and config.clip.temporal == "jitter" and stored == config.clip.num_frames:
         session.display.print(
             f"note: clip.temporal=jitter has no effect: {loader.split_dir} stores no more than clip.num_frames="
-            f"{stored} frames a clip; pack with data.frames_per_clip=all"
+            f"{stored} frames per clip; pack with data.frames_per_clip=all"
         )
     if not train:
         _note_small_window(config, loader, session)

@@ -1,4 +1,4 @@
-"""What the steps measured: summed on the device, fetched at log steps alone, with the wait for data timed apart."""
+"""Training metrics: summed on the device, fetched at log steps alone, with the wait for data timed apart."""
 
 import math
 import time
@@ -28,13 +28,13 @@ class Meter:
         self.window: Sums = {}
         self.epoch: Sums = {}
         self.run: Sums = {}
-        self.not_taken: list[dict[str, Any]] = []  # a record a step, until somebody takes them away
+        self.not_taken: list[dict[str, Any]] = []  # one record per step, until somebody takes them away
         self.in_a_row = 0  # steps not taken, up to the last one
         self._most_in_a_row = MOST_IN_A_ROW[precision]
         self._world = world
         self._clip_ids = clip_ids
         self._names: list[str] = []
-        self._pending: list[tuple[Tensor, Tensor]] = []  # a step: its row of measures, the positions of its clips
+        self._pending: list[tuple[Tensor, Tensor]] = []  # per step: its row of measures, the positions of its clips
         self._mark = 0.0  # up to when the time has been added
 
     def timed(self, batches: Iterable[Item]) -> Iterator[Item]:

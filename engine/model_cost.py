@@ -1,4 +1,4 @@
-"""What a model costs: its operations, counted from what it runs, and the memory that training it takes."""
+"""Cost of a model: FLOPs, counted from what it runs, and the memory that training it takes."""
 
 import copy
 import warnings
@@ -81,7 +81,7 @@ def memory_short_message(weights: int, activations: int, available: int, batch_s
 
 
 def count_training_bytes(model: FusionModel, clip: ClipSection, batch_size: int) -> tuple[int, int]:
-    """Return the bytes that training a model in its place takes in addition to its weights: state, and activations.
+    """Return the bytes that training a model on its device takes in addition to its weights: state, and activations.
 
     Activations are what the forward pass of `batch_size` clips keeps for the backward pass.
     """

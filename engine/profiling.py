@@ -1,4 +1,4 @@
-"""Command line: what training adds to loading: model, loader, both, and the costliest operations."""
+"""Training profiler: throughput of model, loader and both, and the costliest operations."""
 
 if __name__ == "__main__":
     from common.startup import begin
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_config(parser)
     parser.add_argument("--split", default="train", help="which packed split")
     parser.add_argument("--rounds", metavar="N", type=at_least(1), default=3, help="interleaved rounds")
-    parser.add_argument("--batches", metavar="N", type=at_least(1), default=20, help="batches a subject and round")
+    parser.add_argument("--batches", metavar="N", type=at_least(1), default=20, help="batches per candidate and round")
     parser.add_argument(
         "--trace", type=path_type, metavar="FILE", help="write a torch.profiler trace (default: none written)"
     )
@@ -173,7 +173,7 @@ def profile_training(config: Config, arguments: argparse.Namespace, display: Dis
 def show_training(report: dict[str, Any], display: Display) -> None:
     """Show the speed of the model, of the loader and of both, who waits for whom, and the costliest operations."""
     table = Table(title=f"training on {report['device']}, {report['precision']}, medians of the rounds (range)")
-    for column in ("", "clips/s", "CPU ms a clip"):
+    for column in ("", "clips/s", "CPU ms per clip"):
         table.add_column(column, justify="left" if not column else "right")
     for name, figure in report["candidates"].items():
         table.add_row(name, spread_of(figure, "clips_per_s", ".1f"), spread_of(figure, "cpu_ms_per_clip", ".1f"))

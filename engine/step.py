@@ -19,7 +19,7 @@ Losses = Callable[[FusionOutput, Tensor], dict[str, Tensor]]
 
 
 class StepOutput(NamedTuple):
-    """What a step leaves to look at, still on the device."""
+    """Losses, logits and gradient norm of a step, still on the device."""
 
     losses: dict[str, Tensor]  # scalars
     logits: Tensor  # [B, C]
@@ -41,7 +41,7 @@ class ForwardPass(nn.Module):
 
 
 class TrainStep:
-    """Takes steps on a model that is in its place already; `all_used`: every parameter gets a gradient in each."""
+    """Takes steps on a model that is on its device already; `all_used`: every parameter gets a gradient in each."""
 
     def __init__(
         self,

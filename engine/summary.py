@@ -1,4 +1,4 @@
-"""What summary.json says of a finished run: its accuracies, what they took, and on what."""
+"""Content of summary.json: a finished run's accuracies, cost, device and versions."""
 
 import platform
 from typing import Any

@@ -1,4 +1,4 @@
-"""The training loop: epochs, validation, and the state from which a stopped run goes on as if it never had stopped."""
+"""Training loop: epochs, validation, early stopping, and the state to resume from bit for bit."""
 
 import time
 import warnings
@@ -90,7 +90,7 @@ class Trainer:
         """Train and validate until finished.
 
         Raises:
-            InterruptionError: a signal came; last.pt holds this very moment.
+            InterruptionError: a signal came; last.pt holds this very step.
             UserError: the loss is not finite, or the disk or the data failed.
         """
         while not self.finished:

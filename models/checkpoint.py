@@ -1,4 +1,4 @@
-"""Weights from files: Kinetics weights into a trunk, published state dicts into a model, and nothing but tensors."""
+"""Loading weights from files of tensors: pretrained ones into a trunk, published state dicts into a model."""
 
 import pickle
 import zipfile

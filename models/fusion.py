@@ -1,4 +1,4 @@
-"""The contract of all methods: what goes in, what comes out, what is learned, and what the trainer lends them."""
+"""Contract of all methods: inputs, outputs, losses, and the trainings that the trainer runs for them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class FusionOutput:
 
 @dataclass(frozen=True)
 class FitResult:
-    """Mean losses a clip on the clips trained on and on those held out, before and after a short training."""
+    """Mean losses per clip on the clips trained on and on those held out, before and after a short training."""
 
     train_before: float
     train_after: float
@@ -64,13 +64,13 @@ class Fit(Protocol):
 class FusionModel(nn.Module):
     """A method: from a clip pair to logits, with its own losses.
 
-    A subclass names the streams it looks at and implements `predict`; see models/late.py for a short one.
+    A subclass names its input streams and implements `predict`; see models/late.py for a short one.
     """
 
     streams: ClassVar[tuple[str, ...]] = ("rgb", "flow")
     """What must be decoded."""
     unpublished: ClassVar[frozenset[str]] = frozenset()
-    """Names of the state dict that published ones lack, which are alike but for these; loading one keeps them."""
+    """State-dict entries absent from published checkpoints; `load_published` leaves them as they are."""
 
     options: CommonOptions
 
@@ -84,7 +84,7 @@ class FusionModel(nn.Module):
     def forward(self, rgb: Tensor | None, flow: Tensor | None) -> FusionOutput:
         """Predict from rgb [B, 3, T, H, W] and flow [B, 2, T, H, W], uint8 or float in [-1, 1].
 
-        A stream that is not one of `streams` is not looked at and may be None.
+        A stream that is not one of `streams` is not used and may be None.
         """
         clips = {"rgb": rgb, "flow": flow}
         return self.predict(*(to_unit_range(clips[stream], stream) for stream in self.streams))
@@ -108,10 +108,10 @@ def to_unit_range(clip: Tensor | None, stream: str) -> Tensor:
     The one pass over the clip also lays its channels last, where convolutions are fast.
 
     Raises:
-        ValueError: there is no clip of `stream`, which the model looks at.
+        ValueError: there is no clip of `stream`, which the model needs.
     """
     if clip is None:
-        raise ValueError(f"this model looks at {stream}, and was given None for it")
+        raise ValueError(f"this model needs {stream}, and was given None for it")
     if clip.dtype == torch.uint8:
         return clip.to(torch.float32, memory_format=torch.channels_last_3d).div_(127.5).sub_(1.0)
     return clip.to(memory_format=torch.channels_last_3d)

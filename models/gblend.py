@@ -16,8 +16,8 @@ from models.unimodal import FlowOnly, RgbOnly
 
 # A head with its encoders is a method of its own, with the same names.
 HEADS: dict[str, type[FusionModel]] = {"rgb": RgbOnly, "flow": FlowOnly, "joint": EarlyFusion}
-MIN_GENERALISATION = 0.01  # nats a clip
-MIN_OVERFITTING = 0.05  # nats a clip
+MIN_GENERALISATION = 0.01  # nats per clip
+MIN_OVERFITTING = 0.05  # nats per clip
 MIN_WEIGHT = 0.01
 NEVER = -1
 
@@ -113,12 +113,12 @@ def cross_entropy(output: FusionOutput, labels: Tensor) -> Tensor:
 
 
 def generalisation(result: FitResult) -> float:
-    """Return dG, how much the loss on held-out clips fell, in nats a clip."""
+    """Return dG, how much the loss on held-out clips fell, in nats per clip."""
     return result.holdout_before - result.holdout_after
 
 
 def overfitting(result: FitResult) -> float:
-    """Return dO, how much the gap between the loss on held-out and on training clips grew, in nats a clip."""
+    """Return dO, how much the gap between the loss on held-out and on training clips grew, in nats per clip."""
     return (result.holdout_after - result.train_after) - (result.holdout_before - result.train_before)
 
 

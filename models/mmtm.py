@@ -38,7 +38,7 @@ class Mmtm(LateFusion):
     Where this is not the paper's:
 
     - Both trunks are the ones that all methods here have, and the gates stand after X-Norm's stages, so that the two
-      differ by the exchange alone: a gate against a normalisation, pooled against place by place. With a ratio of 4 the
+      differ by the exchange alone: a gate against a normalisation, pooled against per position. With a ratio of 4 the
       gates have 5,510,400 weights, X-Norm's generators 5,512,192.
     - The heads' logits are averaged, as in late fusion.
     """

@@ -81,7 +81,8 @@ def test_one_view_and_one_crop_are_the_plain_result(arguments: MakeArguments, be
     assert (tmp_path / "plain/predictions.csv").read_bytes() == (tmp_path / "once/predictions.csv").read_bytes()
 
 
-def test_several_looks_are_a_line_a_clip_on_any_number_of_processes(arguments: MakeArguments, best: Path):
+@pytest.mark.slow
+def test_several_views_are_one_line_per_clip_on_any_number_of_processes(arguments: MakeArguments, best: Path):
     scoring = command(arguments, best, "--split", "val", "--views", "2", "--crops", "3", "--quiet")
     assert evaluation.main(scoring) == 0
     alone = rows(best.parent / "val-2x3" / "predictions.csv")

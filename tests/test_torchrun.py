@@ -53,6 +53,7 @@ def alone(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
+@pytest.mark.slow
 def test_a_restarted_job_goes_on_by_itself_and_learns_and_predicts_what_one_process_does(
     arguments: MakeArguments, alone: Path, tmp_path: Path
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_restarted_job_goes_on_by_itself_and_learns_and_predicts_what_one_proc
         assert list(map(float, one[3:])) == pytest.approx(list(map(float, other[3:])), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_dead_rank_ends_the_job_and_one_process_goes_on_with_the_clips_that_are_left(
     arguments: MakeArguments, alone: Path, tmp_path: Path
 ) -> None:

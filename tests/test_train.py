@@ -122,6 +122,7 @@ def test_resume_after_a_crash_equals_never_stopping(
     assert_same_run(never_stopped, tmp_path / "runs" / "xnorm")
 
 
+@pytest.mark.slow
 def test_resume_after_kill_9_in_mid_epoch_equals_never_stopping(
     arguments: MakeArguments, never_stopped: Path, tmp_path: Path
 ):
@@ -134,6 +135,7 @@ def test_resume_after_kill_9_in_mid_epoch_equals_never_stopping(
     assert_same_run(never_stopped, tmp_path / "runs" / "xnorm")
 
 
+@pytest.mark.slow
 def test_killed_inside_a_write_or_an_estimation_a_run_ends_with_the_same_bits():
     trials = ["--kills", "1", "--methods", "misa", "gblend", "--kinds", "saving", "estimation"]
     script = [sys.executable, "-m", "chaos.train", *trials]
@@ -142,6 +144,7 @@ def test_killed_inside_a_write_or_an_estimation_a_run_ends_with_the_same_bits():
     assert done.stdout.count("| 1 | 1 weights, metrics and predictions are bit for bit those of a run") == 3
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_training_with_one_message_and_it_resumes(arguments: MakeArguments, tmp_path: Path, capsys):
     assert train.main(arguments(*LIGHT, "name=whole", "--quiet")) == 0
     room = (tmp_path / "runs/whole/last.pt").stat().st_size // 2
@@ -285,6 +288,7 @@ def test_a_second_process_in_the_folder_is_refused(arguments: MakeArguments, tmp
 # Several seeds
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_each_seed_in_a_folder_of_its_own_as_that_seed_alone_would(
     arguments: MakeArguments, tmp_path: Path
 ):
@@ -305,6 +309,7 @@ def test_a_sweep_overwrites_nothing_and_looks_at_all_folders_first(arguments: Ma
     assert not (tmp_path / "runs" / "xnorm-seed0").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_sweep_skips_what_is_finished_resumes_what_is_not_and_starts_the_rest(
     arguments: MakeArguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
@@ -415,6 +420,7 @@ def test_quiet_prints_nothing(arguments: MakeArguments, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_clips_that_were_left_out_are_counted_and_named(
     arguments: MakeArguments,
     data: list[str],

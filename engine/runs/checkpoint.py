@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain values in a file that appears whole or not at all, and that is never unpickled."""
+"""Checkpoints: files of tensors and plain values, written atomically and never unpickled."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run's metrics.jsonl as one picture, for those who do not run TensorBoard."""
+"""curves.png: a run's metrics.jsonl as one image, for those who do not run TensorBoard."""
 
 import json
 from collections import defaultdict

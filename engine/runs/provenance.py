@@ -1,4 +1,4 @@
-"""What a checkpoint knows of its training data: the names of the classes, and how frames and flow were made."""
+"""Provenance in a checkpoint: class names of its training data, and how frames and flow were made."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

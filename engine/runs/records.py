@@ -1,4 +1,4 @@
-"""What a run's folder says of it: its config and summary, which may be damaged or of another version."""
+"""Validated reading of a run's config.yaml and summary.json, which may be damaged or of another version."""
 
 import math
 from collections.abc import Mapping

@@ -190,7 +190,7 @@ class RunFolder:
             )
 
     def open(self, state: State | None, splits: dict[str, int]) -> None:
-        """Begin to write: into a new folder, or behind what was logged up to `state`.
+        """Begin to write: into a new folder, or after what was logged up to `state`.
 
         `splits` are the checksums of all that is trained and scored on.
 
@@ -225,7 +225,7 @@ class RunFolder:
             self._curves.add(numbers, record["step"])
 
     def show(self, name: str, draw: Callable[[IO[bytes]], None], step: int) -> None:
-        """Give TensorBoard the picture that `draw` writes as a PNG; where there is none nothing is drawn."""
+        """Give TensorBoard the image that `draw` writes as a PNG; without TensorBoard nothing is drawn."""
         if self._curves:
             file = BytesIO()
             draw(file)

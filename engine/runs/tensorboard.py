@@ -1,4 +1,4 @@
-"""TensorBoard's events: what was added is in the file, and a full disk is one message."""
+"""TensorBoard event files, written synchronously: what was added is on file, a full disk is one message."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ from typing import Any
 from common.files import append, make_folder
 
 PNG_SIZE, PNG_SIZE_AT = struct.Struct(">II"), 16  # where a PNG file has its width and height
-RGB = 3  # colorspace of TensorBoard's pictures
+RGB = 3  # colorspace of TensorBoard's images
 
 
 class EventFile:
@@ -22,7 +22,7 @@ class EventFile:
     back up to two minutes of what a killed process had added.
 
     Args:
-        folder: where TensorBoard looks; made if it is not there.
+        folder: where TensorBoard reads; made if it is not there.
         first_step: TensorBoard leaves out what earlier files in `folder` have from this step on.
 
     Raises:
@@ -47,7 +47,7 @@ class EventFile:
         self._append(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
 
     def show(self, name: str, png: bytes, step: int) -> None:
-        """Add a picture, the bytes of a PNG file."""
+        """Add an image, the bytes of a PNG file."""
         width, height = PNG_SIZE.unpack_from(png, PNG_SIZE_AT)
         image = self._summary.Image(height=height, width=width, colorspace=RGB, encoded_image_string=png)
         value = self._summary.Value(tag=name, image=image)

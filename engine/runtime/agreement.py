@@ -1,4 +1,4 @@
-"""What all ranks of a run must share, compared once at its start: the config, the packed splits, the checkpoint."""
+"""Agreement of all ranks on config, packed splits and checkpoint, checked once at the start."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +23,7 @@ Facts = dict[str, object]
 
 
 def shared_facts(configs: Sequence[Config], splits: Iterable[str], checkpoints: Iterable[Path]) -> Facts:
-    """What is the same on every rank, or the run is none: name -> value.
+    """Facts that must be equal on every rank: name -> value.
 
     Raises:
         UserError: a split is not packed, or a checkpoint cannot be read.
@@ -38,7 +38,7 @@ def shared_facts(configs: Sequence[Config], splits: Iterable[str], checkpoints: 
 
 
 def require_agreement(world: World, find: Callable[[], Facts]) -> None:
-    """Compare what `find` returns over all ranks; a single process has nobody to differ from.
+    """Compare what `find` returns over all ranks; a single process is not compared.
 
     Raises:
         ConfigError: it differs, with the ranks and both values; or what `find` raised, here or elsewhere.

@@ -1,4 +1,4 @@
-"""BatchNorm over the clips of all ranks, so that how a batch is shared out changes nothing."""
+"""Synchronized BatchNorm: statistics over the clips of all ranks."""
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class SyncBatchNorm(nn.SyncBatchNorm):
 
 
 def synchronize(module: nn.Module, device: torch.device) -> None:
-    """Let every BatchNorm in `module` look at all ranks; its weights, statistics and names stay.
+    """Synchronize every BatchNorm in `module` over all ranks; its weights, statistics and names stay.
 
     Raises:
         ConfigError: this is no GPU.
@@ -41,7 +41,7 @@ def synchronize(module: nn.Module, device: torch.device) -> None:
 
 
 def replace_norms(module: nn.Module, kind: type[nn.modules.batchnorm._BatchNorm]) -> None:
-    """Put a norm of this kind in the place of every BatchNorm3d in `module`, with its weights and statistics."""
+    """Replace every BatchNorm3d in `module` by a norm of this kind with its weights and statistics."""
     for name, child in module.named_children():
         if not isinstance(child, nn.BatchNorm3d):
             replace_norms(child, kind)

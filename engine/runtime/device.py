@@ -1,4 +1,4 @@
-"""Where the model runs and in which precision: one code for CPU and GPU, the differences being settings."""
+"""Device and precision of a run: one code for CPU and GPU, the differences being settings."""
 
 import resource
 import sys

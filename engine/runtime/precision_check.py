@@ -1,4 +1,4 @@
-"""Half precision's convolutions held to fp32's before a run: libraries have computed them wrongly in silence."""
+"""Precision check before a run: half-precision convolutions against fp32, which libraries have got wrong."""
 
 import time
 from collections.abc import Iterator

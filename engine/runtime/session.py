@@ -63,7 +63,7 @@ class StopSignal:
 
 @dataclass(frozen=True)
 class RunContext:
-    """The surroundings, handed to all that work in them."""
+    """Device, process group, console and stop signal of a run."""
 
     placement: Placement
     world: World
@@ -92,7 +92,7 @@ def open_session(config: Config, quiet: bool = False) -> Iterator[RunContext]:
 
 @contextmanager
 def _warnings_of(world: World) -> Iterator[None]:
-    """Print what is warned of as one line on stderr, without the place in the code, and once for all processes."""
+    """Print what is warned of as one line on stderr, without its line of code, and once for all processes."""
     with warnings.catch_warnings():
         if world.is_main:
             warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The processes that train together: who they are, and sums over all of them; a single process needs no branch."""
+"""Process group: ranks, and collectives over them that also hold for a single process."""
 
 import os
 import re
@@ -60,7 +60,7 @@ class World:
         return bool(found)
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """Put `tensor` of all ranks, of one shape everywhere, one behind the other."""
+        """Put `tensor` of all ranks, of one shape everywhere, one after the other."""
         if self.size == 1:
             return tensor
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
@@ -100,7 +100,7 @@ class World:
     def wrap(self, module: nn.Module, all_used: bool = True, sync_batchnorm: bool = False) -> nn.Module:
         """Average gradients over the ranks in each backward pass; `all_used`: every parameter has one there.
 
-        With `sync_batchnorm`, BatchNorm looks at the clips of all ranks, which a single one does anyhow.
+        With `sync_batchnorm`, BatchNorm has statistics over the clips of all ranks, which a single one has anyhow.
         """
         if self.size == 1:
             return module

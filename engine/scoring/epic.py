@@ -1,7 +1,7 @@
-"""Writes scores as the results file of the EPIC-KITCHENS-100 action recognition challenge's own evaluation code.
+"""Results file for the evaluation code of the EPIC-KITCHENS-100 action recognition challenge.
 
 That code (the repository epic-kitchens/C1-Action-Recognition: evaluate.py and, for a submission, create_submission.py)
-reads with torch.load a list of one dict a clip: `verb_output` [97], `noun_output` [300] and `narration_id`. We write
+reads with torch.load a list of one dict per clip: `verb_output` [97], `noun_output` [300] and `narration_id`. We write
 tensors where it names arrays: it makes arrays of them itself, and a file without NumPy's objects is one that torch.load
 reads under weights_only=True, which is the default of current versions and the only way in which we load anything.
 """

@@ -1,13 +1,14 @@
-"""Scores every clip of a split exactly once (every look at it, where there are several), over all ranks, checked."""
+"""Evaluation of a split: every view of every clip scored exactly once over all ranks, and the metrics."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from common.errors import UserError
+from common.errors import UserError, listed
 from engine.runtime.session import RunContext
 from models.fusion import FusionModel
 from pipeline.format.streams import UNKNOWN
@@ -15,6 +16,7 @@ from pipeline.loader import ClipLoader
 from pipeline.sampler import MultiView
 
 TOP_K = 5
+MAX_LISTED = 10  # clips in a message
 
 
 @dataclass(frozen=True)
@@ -38,24 +40,14 @@ def compute_metrics(logits: Tensor, labels: Tensor) -> Metrics | None:
     from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
     num_classes = logits.shape[1]
-    predictions = logits.argmax(dim=1)
-    confusion = multiclass_confusion_matrix(predictions, labels, num_classes)
-    num_clips, num_correct = confusion.sum(dim=1), confusion.diagonal()
-    present = num_clips > 0
-    recall = (num_correct.double() / num_clips.clamp(min=1)).tolist()
+    confusion = multiclass_confusion_matrix(logits.argmax(dim=1), labels, num_classes)
+    clips, correct = confusion.sum(dim=1).tolist(), confusion.diagonal().tolist()
+    per_class = [right / number if number else None for right, number in zip(correct, clips, strict=True)]
     top5 = None
     if num_classes > TOP_K:
         top5 = float(multiclass_accuracy(logits, labels, num_classes, average="micro", top_k=TOP_K))
-    return Metrics(
-        top1=int(num_correct.sum()) / len(labels),
-        top5=top5,
-        mean_class=float(torch.tensor(recall, dtype=torch.float64)[present].mean()),
-        per_class=[value if here else None for value, here in zip(recall, present.tolist(), strict=True)],
-        confusion=confusion,
-    )
-
-
-MAX_LISTED = 10  # clips in a message
+    mean_class = fmean(share for share in per_class if share is not None)
+    return Metrics(sum(correct) / len(labels), top5, mean_class, per_class, confusion)
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ class Evaluation:
 
     clip_ids: Sequence[str]
     labels: Tensor  # int64 [N], -1 where unknown
-    logits: Tensor  # float32 [N, C], the mean over the looks at a clip
+    logits: Tensor  # float32 [N, C], mean over the views per clip
     loss: float | None  # mean over all views of the sum of the model's terms; None where a clip has no label
     clips_per_s: float
     multi_view: MultiView
@@ -81,10 +73,10 @@ def evaluate(
     description: str,
     classes: Sequence[str] | None = None,
 ) -> Evaluation:
-    """Score `loader`'s clips by `model`, in eval mode, with a bar of this `description`; `classes` have these names.
+    """Score `loader`'s clips with `model` in eval mode; `description` titles the progress bar, `classes` are names.
 
-    Where the loader looks at a clip several times, its logits are averaged; each look has a place of its own until
-    then, so the mean does not depend on how looks were shared out between batches and ranks.
+    The logits of several views per clip are averaged. Each view has a row of its own until then, so the mean does not
+    depend on how views were distributed over batches and ranks.
 
     Raises:
         UserError: a clip was scored twice or not at all, or its scores are not finite.
@@ -114,7 +106,7 @@ def evaluate(
         session.display.advance()
         session.display.update(f"{num_scored / (time.perf_counter() - started):.1f} clips/s")
         session.raise_if_interrupted()
-    for tensor in (logits, times_scored, loss_sum):  # the row of a look is zero on all ranks but one
+    for tensor in (logits, times_scored, loss_sum):  # the row of a view is zero on all ranks but one
         world.sum(tensor)
     _check_scored_once(loader.clip_ids, times_scored.cpu())
     logits = logits.cpu().double().mean(dim=1).float()  # [N, C]
@@ -126,25 +118,22 @@ def evaluate(
 
 
 def _check_scored_once(clip_ids: Sequence[str], times_scored: Tensor) -> None:
-    """Refuse times_scored [N, looks] that are not all 1."""
+    """Refuse times_scored [N, views] that are not all 1."""
     wrong = (times_scored != 1).any(dim=1).nonzero()[:, 0].tolist()
     if wrong:
-        found = ", ".join(_times(clip_ids[clip], times_scored[clip].tolist()) for clip in wrong[:MAX_LISTED])
-        once = "exactly once" if times_scored.shape[1] == 1 else "exactly once in each of its looks"
+        found = [f"{clip_ids[clip]} ({', '.join(map(str, times_scored[clip].tolist()))} times)" for clip in wrong]
+        once = "exactly once" if times_scored.shape[1] == 1 else "exactly once in each of its views"
         raise UserError(
-            f"evaluation: each clip must be scored {once}, but {len(wrong)} of {len(clip_ids)} were not: {found}"
+            f"evaluation: each clip must be scored {once}, but {len(wrong)} of {len(clip_ids)} were not: "
+            f"{listed(found, MAX_LISTED)}"
         )
-
-
-def _times(clip_id: str, times: Sequence[int]) -> str:
-    return f"{clip_id} ({', '.join(map(str, times))} times)"
 
 
 def _check_finite(clip_ids: Sequence[str], logits: Tensor) -> None:
     wrong = (~logits.isfinite().all(dim=1)).nonzero()[:, 0].tolist()
     if wrong:
-        found = ", ".join(clip_ids[clip] for clip in wrong[:MAX_LISTED])
         raise UserError(
-            f"evaluation: the scores of {len(wrong)} of {len(clip_ids)} clips are not finite: {found}; "
+            f"evaluation: the scores of {len(wrong)} of {len(clip_ids)} clips are not finite: "
+            f"{listed([clip_ids[clip] for clip in wrong], MAX_LISTED)}; "
             "the weights have diverged (lower train.lr) or need more range (train.precision=fp32)"
         )

@@ -1,4 +1,4 @@
-"""The pictures of a run: the clips that it sees and the confusion matrix. What draws takes a second to import."""
+"""Images of a run: a contact sheet of its clips and the confusion matrix (drawing libraries imported lazily)."""
 
 from collections.abc import Sequence
 from typing import IO, Any

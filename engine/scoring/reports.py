@@ -1,4 +1,4 @@
-"""Writes an evaluation down: metrics, a line a clip, the per-class table, the confusion matrix and its picture."""
+"""Reports of an evaluation: metrics, predictions, per-class table, confusion matrix and its image."""
 
 import csv
 import json
@@ -66,7 +66,7 @@ def write_csv(file: IO[str], header: Sequence[str], rows: Iterable[Sequence[Any]
 
 
 def _write_predictions(evaluation: Evaluation, file: IO[str]) -> None:
-    """One line a clip in the split's order; the scores are probabilities, the softmax of the logits."""
+    """One line per clip in the split's order; the scores are probabilities, the softmax of the logits."""
     scores = evaluation.logits.double().softmax(dim=1)
     predictions = evaluation.logits.argmax(dim=1).tolist()
     names = evaluation.classes

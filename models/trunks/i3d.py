@@ -1,11 +1,11 @@
 """I3D, stage by stage, with the parameter names of the published weights.
 
 TensorFlow's 'SAME' padding is had without copies wherever it can be.
-'SAME' puts `kernel - stride` (or `kernel - size % stride`) zeros around an axis, the odd one behind. Where that is
+'SAME' puts `kernel - stride` (or `kernel - size % stride`) zeros around an axis, the odd one after. Where that is
 symmetric, the convolution or the pooling pads by itself. Where it is not:
 
-- The first convolution alone is strided; its input (3 or 2 channels, no gradient) is padded behind by one.
-- Pooling leaves the zero behind to `ceil_mode`, whose last window just ends early. A window over zeros and a window
+- The first convolution alone is strided; its input (3 or 2 channels, no gradient) is padded by one at the end.
+- Pooling leaves the zero at the end to `ceil_mode`, whose last window just ends early. A window over zeros and a window
   that ignores them agree, for its values come from a ReLU: they are >= 0, and every window holds at least one.
   That fails where a method put negative values between the stages (`signed_input`): there, zeros are written.
 """
@@ -46,7 +46,7 @@ INCEPTIONS = {
 
 
 def same_padding(sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> tuple[list[int], list[int]]:
-    """How many zeros 'SAME' puts before and behind each axis."""
+    """How many zeros 'SAME' puts before and after each axis."""
     total = [max(k - (size % s or s), 0) for size, k, s in zip(sizes, kernel, stride, strict=True)]
     front = [zeros // 2 for zeros in total]
     return front, [zeros - before for zeros, before in zip(total, front, strict=True)]

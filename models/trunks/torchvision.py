@@ -19,8 +19,8 @@ class TorchvisionTrunk(Trunk):
 
     Inputs in [-1, 1] are normalised as torchvision's weights were trained with; for flow, whose zero is no motion, by
     the mean of RGB's three deviations and no shift. Flow's first convolution has two input channels. From a file for
-    RGB it gets the mean over the three, twice, times 3/2: a grey picture in both channels gives what it gives in RGB,
-    so that the statistics of the BatchNorm behind it fit.
+    RGB it gets the mean over the three, twice, times 3/2: a grey image in both channels gives what it gives in RGB,
+    so that the statistics of the BatchNorm after it fit.
     """
 
     name: ClassVar[str]

@@ -1,4 +1,4 @@
-"""What every trunk is: stages in a row and a map to an embedding, which can be run one by one, and frozen."""
+"""Base of all trunks: a sequence of stages and a map to an embedding; stages run one by one and can be frozen."""
 
 import math
 from collections.abc import Mapping

@@ -198,6 +198,7 @@ def test_gradient_blending_estimates_with_it(online: str, epochs: list[int], arg
     assert {"loss", "loss/cls", "loss/rgb", "loss/flow"} < step.keys()
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_does(arguments: MakeArguments, estimating: None, tmp_path: Path):
     def command(name: str) -> list[str]:
         return [*arguments("model.fusion=rgb", RATE, "train.epochs=1", f"name={name}"), "--quiet"]

@@ -36,14 +36,14 @@ def test_a_clip_scored_twice_and_one_left_out_are_named(session: RunContext):
         score(session, [0, 1, 2, 2, 4, 5, 6, 7])
 
 
-def test_a_look_that_is_missing_is_named_with_its_clip(session: RunContext):
+def test_a_view_that_is_missing_is_named_with_its_clip(session: RunContext):
     loader = FakeLoader(num_clips=4)
     loader.multi_view = MultiView(num_temporal=2)  # of which it shows the first alone
-    with pytest.raises(UserError, match=r"exactly once in each of its looks, but 4 of 4 .*: clip0 \(1, 0 times\), "):
+    with pytest.raises(UserError, match=r"exactly once in each of its views, but 4 of 4 .*: clip0 \(1, 0 times\), "):
         evaluate(TinyModel(), cast(ClipLoader, loader), 6, session, "val")
 
 
-def test_the_logits_of_the_looks_at_a_clip_are_averaged(config: MakeConfig, session: RunContext):
+def test_the_logits_of_the_views_of_a_clip_are_averaged(config: MakeConfig, session: RunContext):
     settings, multi_view, model = config(), MultiView(num_temporal=2, num_spatial=3), TinyModel()
     with open_loader(settings, "val", model, session, multi_view=multi_view) as loader:
         evaluation = evaluate(model, loader, 6, session, "val")
