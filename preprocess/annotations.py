@@ -1,4 +1,4 @@
-"""Annotation CSVs, EPIC-KITCHENS-100's own columns or X-Norm's six, as checked clips of splits."""
+"""Annotation CSVs, EPIC-100's own columns or X-Norm's six, as checked clips of splits."""
 
 import csv
 import re
@@ -80,7 +80,7 @@ def read_split(paths: Sequence[Path], split: str, targets: Targets = LABEL) -> R
 
 
 def select(clips: Sequence[Clip], preset: Preset, split: str) -> list[Clip]:
-    """The clips that a preset takes for a split, in the order of the files, classes numbered as it lists them."""
+    """Clips that a preset takes for a split, in the files' order, their classes renumbered."""
     videos = preset.validation_videos
     selected = []
     for clip in clips:
@@ -162,7 +162,7 @@ def _parse(path: Path, reader: "_csv.Reader", targets: Targets, may_lack: bool) 
 
 
 def _note_repeated(files: Iterable[_File]) -> None:
-    """Add to each file's wrong lines those whose id has occurred before, in it or in an earlier one."""
+    """Add rows whose id has occurred before to each file's wrong lines."""
     seen: dict[str, str] = {}
     for file in files:
         for clip, line in zip(file.clips, file.lines, strict=True):
@@ -180,7 +180,7 @@ def wrong_rows(wrong: Sequence[str]) -> str:
 def _columns(
     path: Path, header: list[str], targets: Targets, may_lack: bool
 ) -> tuple[list[int], dict[str, str], dict[str, int]]:
-    """Where the fields of Clip stand in a row, the columns of its classes, and where those are written as text."""
+    """Positions of Clip's fields in a row, columns of its classes, positions of their texts."""
     labels = {t: name for t, names in targets.items() for name in reversed(names) if name in header}
     missing = [name for name in COLUMNS if name not in header]
     if labels or not may_lack:

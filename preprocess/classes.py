@@ -15,7 +15,7 @@ MAX_NAME = 200  # characters
 def class_names(
     target: str, column: str, folders: Iterable[Path], texts: Mapping[int, Counter[str]], taken: Sequence[int] | None
 ) -> tuple[tuple[str, ...] | None, list[str]]:
-    """The names of a target's classes, from 0 on, and what is to be noted of them; None where nothing names them.
+    """Names of a target's classes, from 0 on, and notes; None where nothing names them.
 
     Args:
         column: of the class numbers: verb_class is named by EPIC_100_verb_classes.csv.
@@ -60,7 +60,7 @@ def _read(path: Path) -> dict[int, str]:
 
 
 def _from_texts(texts: Mapping[int, Counter[str]]) -> dict[int, str]:
-    """The text of each class, where each has one alone but for capitals; EPIC's narrations have many."""
+    """The text of each class, if each has only one (capitals aside; EPIC's narrations vary)."""
     names = {number: found.most_common(1)[0][0] for number, found in texts.items() if number < MAX_CLASSES}
     if any(len({_plain(text) for text in found}) > 1 for found in texts.values()):
         return {}

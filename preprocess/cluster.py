@@ -1,4 +1,4 @@
-"""Workers of a dask.distributed cluster, whose machines see the same files under the same names."""
+"""Workers of a dask.distributed cluster, whose machines see the same files."""
 
 import asyncio
 import time
@@ -51,7 +51,7 @@ class ClusterWorkers(Workers):
         return max(UNDER_WAY, super()._most_under_way())
 
     def _check(self) -> None:
-        """Ask a scheduler that is silent whether it is there: one that is stopped keeps its connections."""
+        """Ask a silent scheduler whether it is there: one that is stopped keeps connections."""
         if self._client.status == "closed":  # a result that was on its way would be waited for in vain
             raise UserError(GONE)
         if time.monotonic() - self._asked > ASK_EVERY:

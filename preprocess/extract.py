@@ -1,4 +1,4 @@
-"""Command line: turn videos and a CSV of what they show into frames, flow and annotations to pack."""
+"""Command line: turn videos and a CSV into frames, optical flow and annotations."""
 
 import argparse
 import importlib.util
@@ -92,9 +92,8 @@ def _run(arguments: argparse.Namespace) -> int:
     found = locate(arguments.videos, table)
     try:
         with Display(arguments.quiet) as display:
-            records, bad = extract_videos(
-                table, found, arguments.output / "frames", options, arguments.workers, display
-            )
+            frames = arguments.output / "frames"
+            records, bad = extract_videos(table, found, frames, options, arguments.workers, display)
             labelled, wrong = label(table, records, arguments.ratio, arguments.seed, known)
             wrong = [f"{arguments.videos / file}: {why}" for file, why in bad.items()] + wrong
             _check_bad(wrong, labelled, arguments.on_bad, display)
@@ -126,7 +125,7 @@ def _options(arguments: argparse.Namespace) -> ExtractOptions:
 
 
 def _check_bad(wrong: Sequence[str], labelled: Labelled, on_bad: str, display: Display) -> None:
-    """Name what cannot be used, and stop there unless it may be left out and something is left."""
+    """Report what cannot be used; stop unless it may be left out and something is left."""
     if not wrong:
         return
     lines = listed(wrong, separator="\n  ")

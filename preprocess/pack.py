@@ -1,4 +1,4 @@
-"""Command line: pack the frames of every split that the config names into shards; plan or verify that."""
+"""Command line: pack the frames of every split into shards; plan or verify them."""
 
 import argparse
 import sys
@@ -95,7 +95,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def read_splits(data: DataSection, display: Display) -> tuple[dict[str, list[Clip]], Classes]:
-    """The clips of each split that the config names, and what is told of them; says what is odd about them.
+    """Clips of each split that the config names, and class names; notes what is odd.
 
     Raises:
         UserError: annotations are wrong, or give a split no clip.

@@ -42,7 +42,7 @@ SMALL = 64  # clips that are drawn before other processes would have started
 
 @dataclass(frozen=True)
 class SynthOptions:
-    """All that decides the bytes of a tree; what is wrong is refused under the name of the command's option."""
+    """All that decides the bytes of a tree; errors name the command's option."""
 
     task: str
     seed: int
@@ -211,7 +211,7 @@ def _write_csv(path: Path, header: tuple[str, ...], rows: Sequence[tuple[object,
 
 
 def _write_video(root: Path, video: Video) -> None:
-    """Write folders, or archives as EPIC's downloads are: members ./frame_*.jpg, or ./u/ and ./v/."""
+    """Write folders or archives as EPIC's: members ./frame_*.jpg, or ./u/ and ./v/."""
     rgb, flow = video.options.drawn.draw(video.clips(), video.options.frames, video.stride)
     for stream, files in (("rgb_frames", rgb), ("flow_frames", flow)):
         target = root / video.participant_id / stream / video.video_id

@@ -25,7 +25,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def num_cores() -> int:
-    """Cores that this process may use, which a container or a batch queue can make fewer than there are."""
+    """Cores that this process may use: a container or a batch queue can restrict them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -35,7 +35,7 @@ def is_small_job(num_bytes: int) -> bool:
 
 
 class Workers:
-    """Runs tasks on any Executor; subclasses define start, stop and how a lost worker is reported.
+    """Runs tasks on an Executor; subclasses define start, stop and the report of a loss.
 
     Here: up to `count` processes of this machine. `fewer` is how a user asks for just one.
     """
@@ -81,7 +81,7 @@ class Workers:
         return [results[position] for position in range(len(tasks))]
 
     def _run(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result] | None]:
-        """Yield (position, result) as tasks end in other processes, and None now and then while none does.
+        """Yield (position, result) as tasks end, and None now and then while none does.
 
         A few tasks per process are under way: what is handed out all at once costs files and memory.
         """
@@ -139,7 +139,7 @@ def _take(todo: deque[Numbered], most: int) -> list[Numbered]:
 
 @contextmanager
 def _stops_waiting() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait while processes start: one that is left half-started prints a traceback."""
+    """Delay Ctrl-C and SIGTERM while processes start: half-started ones print tracebacks."""
     caught: list[int] = []
     handlers = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in STOPS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # the processes inherit it, until _follow_parent
@@ -154,7 +154,7 @@ def _stops_waiting() -> Iterator[None]:
 
 
 def _follow_parent() -> None:
-    """Leave Ctrl-C, and what a batch queue sends to all of a job, to the parent; end as soon as it does."""
+    """Leave Ctrl-C and a batch queue's signals to the parent; end as soon as it does."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)  # see _stops_waiting

@@ -43,7 +43,7 @@ class Codec:
         return JpegHeader(height, width, header.channels)
 
     def encode(self, jpeg: bytes, header: JpegHeader, compare: bool = False) -> bytes:
-        """The bytes to store of a JPEG of the size and channels of `header`, itself where there is nothing to change.
+        """The bytes to store of a JPEG with this header; itself where nothing changes.
 
         With `compare` both are decoded where a JPEG has become another, and it is stored only if the pixels agree.
 

@@ -1,4 +1,4 @@
-"""JPEG Huffman coding: a scan as tokens, the best code for them (annex K.2), and back. Compiled.
+"""JPEG Huffman coding: a scan as tokens, their best code (annex K.2), and back. Compiled.
 
 A token is a code to be written: Huffman table << 24 | symbol << 16 | the bits that follow it. Tables 0 to 3 are for DC
 differences, 4 to 7 for AC coefficients.
@@ -181,7 +181,7 @@ def _word(clean: Bytes, position: int) -> int:
 
 @compiled
 def _unstuff(jpeg: Bytes, position: int, clean: Bytes, ends: Integers) -> int:
-    """Copy the scan without markers and the zeros after ff, and note where its segments end, in bits; 0 or an error."""
+    """Copy the scan unstuffed and without markers; note where segments end, in bits."""
     written = segment = 0
     end = len(jpeg) - 1
     while position < end:
@@ -237,7 +237,7 @@ def _expand_tables(jpeg: Bytes, positions: Integers, tables: Tables) -> bool:
 
 @compiled
 def holds_tokens(jpeg: Bytes, position: int, positions: Integers, tokens: Tokens) -> bool:
-    """Whether a scan, by the Huffman tables of its own header, reads as these tokens and as nothing else.
+    """Whether a scan, by its own header's Huffman tables, reads as exactly these tokens.
 
     A code that a table has is read wherever its bits stand, so that to compare the bits is to decode them.
     """
@@ -311,7 +311,7 @@ def best_code(tokens: Tokens) -> tuple[Bytes, Bytes, Tokens, int]:
 
 @compiled
 def _choose_lengths(frequency: Integers, counts: Bytes, values: Bytes) -> None:
-    """Huffman's code of at most 16 bits in which no code is all ones; annex K.2 of ITU-T T.81, figures K.1 to K.4."""
+    """Huffman code of at most 16 bits, none all ones (ITU-T T.81, figures K.1 to K.4)."""
     symbols, weight = np.zeros(257, np.int64), np.zeros(257, np.int64)
     num = 0
     for symbol in range(256):

@@ -86,7 +86,7 @@ def _orientation(tiff: bytes) -> int:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Code and position (of the length) of each segment up to the first scan, as far as they are sound."""
+    """Code and position (of the length) of each sound segment up to the first scan."""
     position, end = 2, len(data) - 9  # a frame header has at least 9 bytes after its first
     num_segments = 0
     while position < end and data[position] == 0xFF:

@@ -83,7 +83,7 @@ class Outcome:
 
 @dataclass
 class SplitPacker:
-    """Packs one split with the workers that it is given; safe to run again after any end of earlier runs."""
+    """Packs one split with the given workers; safe to run again after any interruption."""
 
     split: str
     clips: Sequence[Clip]
@@ -150,14 +150,14 @@ class SplitPacker:
         return outcome
 
     def _tidy(self, index: Index) -> None:
-        """Remove what an end between index and clean-up has left; a complete split is as good on a read-only disk."""
+        """Remove what an interruption left beside a complete index; a read-only disk is fine."""
         if leftovers(self.folder, index):
             with suppress(OSError, UserError), locked(self.folder):
                 for path in leftovers(self.folder, index):
                     path.unlink(missing_ok=True)
 
     def _complete_index(self) -> Index | None:
-        """The index of a complete split that was packed from the same; None when there is something to do.
+        """The index of a complete split of the same input; None when there is work to do.
 
         Raises:
             UserError: the split is complete, but other than it would be packed now. It is never removed here.
@@ -204,7 +204,7 @@ class SplitPacker:
         )
 
     def _check(self, plan: SplitPlan) -> None:
-        """Say at once what is missing; go on to find what else is wrong, unless there is nothing to go on with."""
+        """Report at once what is missing; go on to find other faults, if any clip is left."""
         if not plan.problems:
             return
         message = plan.explain(self.split, plan.problems)
@@ -295,7 +295,7 @@ def _written_part(task: ShardTask) -> Part:
 
 
 class WritingProgress:
-    """Shows how many of a split's bytes are written, their rate, and the time that the rest will take."""
+    """Progress of writing: bytes, rate, and time left."""
 
     def __init__(self, display: Display, split: str, tasks: Sequence[ShardTask]) -> None:
         self._display, self._tasks = display, tasks
@@ -314,7 +314,7 @@ class WritingProgress:
         self._display.update(pace(done, self.num_bytes, self._num_clips, seconds), done / MB)
 
     def _scratch_bytes(self) -> int:
-        """What processes have written of shards that are not finished; seen from outside, so they need not tell."""
+        """Bytes of unfinished shards, seen from outside, so that processes need not report."""
         total = 0
         for scratch in self._tasks[0].folder.glob(".*.tfrecord.*.tmp"):
             if scratch.name[1:].split(".tfrecord")[0] + ".tfrecord" in self._names:
@@ -324,7 +324,7 @@ class WritingProgress:
 
 
 def pace(done: int, num_bytes: int, num_clips: int, seconds: float) -> str:
-    """Put into words how fast `done` of `num_bytes` were written, and how long the others will take."""
+    """The rate at which `done` of `num_bytes` were written, and the time left, in words."""
     share, seconds = min(1.0, done / max(1, num_bytes)), max(1e-9, seconds)
     rate = f"{share * num_clips / seconds:.1f} clips/s  {done / seconds / MB:.1f} MB/s"
     return f"{rate}  {timedelta(seconds=round(seconds * (1 - share) / share))} left" if share else rate

@@ -1,4 +1,4 @@
-"""Packing plan: which files each clip stores, which shard it goes to; fixed before a byte is read."""
+"""Packing plan: the files that each clip stores and its shard, fixed before reading."""
 
 import hashlib
 import os
@@ -143,7 +143,7 @@ def _turned(video: Video, files: JpegFiles) -> str:
 
 
 def settle_strides(videos: Iterable[VideoPlan]) -> str:
-    """Hold the stride of videos whose id says none to the whole set: counts say 2 only where they do of all.
+    """Check guessed strides against the whole set: counts say 2 only where all do.
 
     Else half as much flow as RGB may be flow that is cut off; such videos lose their clips. Returns what to say of it.
     """
@@ -197,7 +197,7 @@ def _read_size(source: Source, number: int, offset: int, size: int, files: JpegF
 
 
 def bad_clips_message(head: str, problems: Sequence[Problem], videos: Iterable[VideoPlan], skips: bool) -> str:
-    """All that is wrong, a line per file, with the clips that need it, what is there instead, and what helps."""
+    """One message of all that is wrong, a line per file: clips, fault, what helps."""
     files: dict[tuple[str, str], list[str]] = {}
     for problem in problems:
         files.setdefault((problem.file, problem.why), []).append(problem.clip_id)
@@ -212,7 +212,7 @@ def bad_clips_message(head: str, problems: Sequence[Problem], videos: Iterable[V
 
 
 def cut_shards(clips: Iterable[PlannedClip], shard_bytes: int) -> list[list[PlannedClip]]:
-    """Cut clips into shards of at most about `shard_bytes`, in order; a clip larger than that has one of its own."""
+    """Cut clips in order into shards of about `shard_bytes`; a larger clip is a shard."""
     shards: list[list[PlannedClip]] = []
     room = 0
     for clip in clips:
@@ -230,7 +230,7 @@ def tar_bytes(task: VideoTask) -> int:
 
 
 def are_unchanged(root: str, clips: Iterable[Clip], streams: Sequence[StoredStream], since: float) -> bool:
-    """Whether all frames lie in .tar files that nobody has touched since, so that nothing need be read."""
+    """Whether all frames lie in .tar files that are older than `since`."""
     videos = {(clip.participant_id, clip.video_id): clip for clip in clips}
     tars = [_paths(root, clip, streams, ".tar") for clip in videos.values()]
     folders = any(_paths(root, clip, streams, "") for clip in videos.values())
@@ -244,18 +244,18 @@ def _paths(root: str, clip: Clip, streams: Iterable[StoredStream], suffix: str) 
 
 
 def shard_digest(clips: Sequence[PlannedClip], options: str) -> str:
-    """Names all that decides a shard's bytes but the frames themselves; equal digests need no second packing."""
+    """Digest of all that decides a shard's bytes but the frames themselves."""
     parts = (part for planned in clips for part in (_annotated(planned.clip), *_files(planned)))
     return _digest(chain([f"{VERSION} {options}".encode()], parts))
 
 
 def frames_digest(clips: Iterable[PlannedClip]) -> str:
-    """Names the frames of a split by their numbers and sizes, wherever they lie and however they are packed."""
+    """Digest of a split's frames by numbers and sizes, wherever and however they lie."""
     return _digest(part for planned in clips for part in (planned.clip.clip_id.encode(), *_files(planned)))
 
 
 def clips_digest(clips: Iterable[Clip]) -> str:
-    """Names the annotations of a split, whatever files and columns they came from; with one target as version 1 did."""
+    """Digest of a split's annotations, whatever files they came from; as in version 1."""
     return _digest(map(_annotated, clips))
 
 

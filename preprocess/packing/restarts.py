@@ -1,4 +1,4 @@
-"""Lossless re-coding of a JPEG: restart markers and optimised Huffman tables, the same coefficients."""
+"""Lossless JPEG re-coding: restart markers, optimised Huffman tables, same coefficients."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -25,14 +25,14 @@ _LONGEST_ROW = 8000  # of blocks that can become more: a JPEG has at most 65,535
 
 
 class Layout(NamedTuple):
-    """How an image's MCUs are written: with a marker after each `interval`, in rows of `mcus_per_row`."""
+    """Layout of MCUs: a restart marker after each `interval`, rows of `mcus_per_row`."""
 
     interval: int
     mcus_per_row: int  # at least the image's own; the rest is empty, to make it a multiple of the interval
 
 
 def restart_layout(header: JpegHeader) -> Layout:
-    """The interval that costs few bytes and lets a window's edge be cut where few pixels are wasted.
+    """The restart interval: few bytes, and windows that can be cut with little waste.
 
     It has to divide a row. Where chroma is subsampled across, an image cannot become wider (the last pixels would see
     other chroma beside them), and it is 2 MCUs or 1. Others are filled up on the right, as little as 5 to 8 MCUs allow.
@@ -47,7 +47,7 @@ def restart_layout(header: JpegHeader) -> Layout:
 
 
 def recode(jpeg: bytes, layout: Layout | None = None) -> bytes:
-    """A JPEG of the same pixels with restart markers, that libjpeg and all that stand on it decode.
+    """A JPEG of the same pixels with restart markers, which any libjpeg decodes.
 
     Comments and metadata are left out. Where `restart_layout` fills rows up it is wider: the image is its left part.
     What was written has been read back and compared, coefficient for coefficient.

@@ -59,7 +59,7 @@ def part_path(shard: Path) -> Path:
 
 
 def write_shard(task: ShardTask) -> ShardResult:
-    """Write shard, offsets and part, each whole or not at all and in this order: a part says that the rest is there."""
+    """Write shard, offsets and part in this order, each whole or not at all."""
     path = shard_path(task.folder, task.number)
     rows = Rows(task.streams, task.targets)
     problems: list[Problem] = []
@@ -91,7 +91,7 @@ def write_shard(task: ShardTask) -> ShardResult:
 
 @dataclass(frozen=True)
 class StoredClip:
-    """What is stored of a clip: its files [T][P] and their height and width; or what is wrong with it."""
+    """A clip as stored: files [T][P], their height and width; or what is wrong with it."""
 
     files: list[list[bytes]]
     header: JpegHeader

@@ -103,7 +103,7 @@ def read_source(frames: Path) -> dict[str, Any] | None:
 
 
 def source_differences(was: dict[str, Any] | None, now: dict[str, Any] | None) -> list[str]:
-    """What is other about how frames were made; other versions of programs are no reason to make them again."""
+    """How the making of frames differs; versions of programs do not count."""
     then, today = ({**(source or {}), **(source or {}).get("options", {})} for source in (was, now))
     keys = sorted((then.keys() | today.keys()) - {"options", "packages"})
     return [

@@ -12,7 +12,7 @@ from preprocess.packing.plan import clips_digest
 
 
 def note_stale_labels(data: DataSection, splits: Iterable[str], display: Display) -> None:
-    """Say in a line where clips have other labels in their annotations than in the shards that are read."""
+    """Note splits whose labels in the annotations are other than in the shards."""
     try:
         annotated, _ = read_splits(data, Display(quiet=True))
         found = {name: changed_clips(open_split(data.shards / name), annotated[name]) for name in splits}

@@ -65,7 +65,7 @@ def _check_counts(split: Split) -> list[str]:
 
 
 def verify_shard(task: VerifyTask) -> list[str]:
-    """Check one shard: its CRC, list of offsets, and each record against table, encoder and codec."""
+    """Check one shard: CRC, offsets, and each record against table, encoder and codec."""
     try:
         data = task.path.read_bytes()
         idx = task.path.with_suffix(".idx").read_text("ascii")

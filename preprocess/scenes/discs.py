@@ -1,4 +1,4 @@
-"""The additive task: discs whose pattern RGB shows and whose motion flow shows; the class is both.
+"""The additive task: RGB shows the discs' pattern, flow their motion; the class is both.
 
 Clips come in class groups: the four classes with all else alike, so in every video each RGB sequence stands under both
 motions and each flow sequence under both patterns. Whoever sees one stream alone therefore misses half of the clips of
@@ -69,7 +69,7 @@ def draw_video(clips: Sequence[LabelledScene], length: int, stride: int) -> tupl
 
 
 def draw_rgb(scene: Scene, appearance: int, frame: int, flow_frame: int) -> NDArray[np.uint8]:
-    """RGB frame number `frame` of a clip, beside its flow frame `flow_frame`: [HEIGHT, WIDTH, 3]."""
+    """RGB frame `frame` of a clip, beside flow frame `flow_frame`: [HEIGHT, WIDTH, 3]."""
     rng = scene.rng(RGB, frame)
     period = rng.uniform(9, 14, PER_DISC).astype(np.float32)
     phase = rng.uniform(0, 1, PER_DISC).astype(np.float32)
@@ -84,7 +84,7 @@ def draw_rgb(scene: Scene, appearance: int, frame: int, flow_frame: int) -> NDAr
 
 
 def draw_flow(scene: Scene, motion: int, frame: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Flow frame number `frame` of a clip: u and v, each [HEIGHT, WIDTH], zero motion at 127.5, v downwards."""
+    """Flow frame `frame`: u and v, each [HEIGHT, WIDTH], zero at 127.5, v downwards."""
     rng = scene.rng(FLOW, frame)
     sideways = rng.uniform(-60, 60, PER_DISC)
     upright = rng.uniform(50, 90, PER_DISC) * (-1 if MOTIONS[motion] == "rise" else 1)
@@ -98,7 +98,7 @@ def draw_flow(scene: Scene, motion: int, frame: int) -> tuple[NDArray[np.uint8],
 
 
 def disc_masks(scene: Scene, flow_frame: int) -> NDArray[np.float32]:
-    """Where the discs are: [rows, CELL_HEIGHT, columns, CELL_WIDTH], from 1 inside a disc to 0 outside."""
+    """Masks of the discs, 1 inside to 0 outside: [rows, CELL_HEIGHT, columns, CELL_WIDTH]."""
     rng = scene.rng(POSITIONS, flow_frame)
     radius = rng.uniform(19, 27, PER_DISC)
     row, column = rng.uniform(radius, CELL_HEIGHT - radius), rng.uniform(radius, CELL_WIDTH - radius)

@@ -1,4 +1,4 @@
-"""The xor and binding tasks: objects that RGB shows and blobs of motion that flow shows, at the same positions.
+"""The xor and binding tasks: objects in RGB, blobs of motion in flow, at one position.
 
 xor: four objects of one kind, a disc or a square, all move up or down; the class is kind XOR direction. Each stream
 alone is at chance, and so are additive logits: what is needed is an interaction of two global features.
@@ -51,7 +51,7 @@ Choose = Callable[[Scene, int], Contents]
 
 
 def choose_xor(scene: Scene, label: int) -> Contents:
-    """Objects of one kind, disc (0) or square (1), that all move up (0) or down (1); `label` is kind XOR direction."""
+    """Discs (0) or squares (1) that all move up (0) or down (1); `label` is the XOR."""
     kind = int(scene.rng(IDENTITY).integers(2))
     rng = scene.rng(VELOCITY)
     sideways, upright = rng.uniform(-20, 20, NUM_OBJECTS), rng.uniform(*FAST, NUM_OBJECTS)
@@ -99,7 +99,7 @@ def draw_centers(scene: Scene, num_frames: int) -> NDArray[np.float64]:
 
 
 def draw_rgb(scene: Scene, kinds: NDArray[np.int64], centers: NDArray[np.float64]) -> list[NDArray[np.uint8]]:
-    """The RGB frames of a clip, each [SIDE, SIDE, 3]: striped objects on a soft ground, with noise."""
+    """RGB frames of a clip, each [SIDE, SIDE, 3]: striped objects on a soft, noisy ground."""
     rng = scene.rng(RGB)
     ground = _soft(rng, np.full(3, rng.uniform(70, 185)), 25)
     colors = COLORS[kinds] + rng.normal(0, 18, (NUM_OBJECTS, 3))
@@ -121,7 +121,7 @@ def draw_rgb(scene: Scene, kinds: NDArray[np.int64], centers: NDArray[np.float64
 def draw_flow(
     scene: Scene, velocities: NDArray[np.float64], centers: NDArray[np.float64]
 ) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """The flow frames of a clip, u and v, each [SIDE, SIDE]: a round blob in each object's place, a camera's jitter."""
+    """Flow frames of a clip, u and v [SIDE, SIDE]: a round blob per object, camera jitter."""
     rng = scene.rng(FLOW)
     radii = rng.uniform(*BLOB_RADIUS, NUM_OBJECTS)
     frames = []
@@ -136,7 +136,7 @@ def draw_flow(
 
 
 def _patch(frame: Image32, x: float, y: float) -> tuple[Image32, Image32, Image32]:
-    """The part of a frame [H, W, C] that an object about (x, y) reaches, as a view; where its pixels lie from there."""
+    """View of the part of a frame [H, W, C] about (x, y), and where its pixels lie from there."""
     reach = max(*RADIUS, *BLOB_RADIUS) * 1.25 + 2
     left, top, right, bottom = (int(edge) for edge in np.clip((x - reach, y - reach, x + reach, y + reach), 0, SIDE))
     columns, rows = np.arange(left, right, dtype=np.float32) - x, np.arange(top, bottom, dtype=np.float32) - y
@@ -144,7 +144,7 @@ def _patch(frame: Image32, x: float, y: float) -> tuple[Image32, Image32, Image3
 
 
 def _inside(kind: str, x: Image32, y: Image32, radius: float) -> Image32:
-    """How far each pixel lies inside a shape about (0, 0), from 0 to 1 over a pixel; all shapes are about as large."""
+    """Coverage of each pixel by a shape about (0, 0), 0 to 1; shapes are of similar size."""
     if kind == "square":
         depth = 0.89 * radius - np.maximum(np.abs(x), np.abs(y))
     elif kind == "diamond":

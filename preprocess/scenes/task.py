@@ -1,4 +1,4 @@
-"""The interface of a synthetic task: its classes, the sizes of its trees, and how its videos are drawn."""
+"""The interface of a synthetic task: classes, sizes of its trees, drawing."""
 
 import io
 from collections.abc import Callable, Sequence

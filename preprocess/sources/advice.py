@@ -24,7 +24,7 @@ _ELSEWHERE = ("{0}/{1}/{2}", "{0}/*/{1}/{2}", "*/{0}/{1}/{2}", "*/{0}/*/{1}/{2}"
 
 
 def _if_it_can(explain: Callable[Given, str]) -> Callable[Given, str]:
-    """Say nothing where the system does not let one look."""
+    """Say nothing where the system denies access."""
 
     @wraps(explain)
     def quiet(*args: Given.args, **kwargs: Given.kwargs) -> str:
@@ -38,7 +38,7 @@ def _if_it_can(explain: Callable[Given, str]) -> Callable[Given, str]:
 
 @_if_it_can
 def explain_root(root: str, participants: Sequence[str]) -> str:
-    """Why `root` cannot be what data.frames is meant to be; empty where some participant's folder is in it."""
+    """Why `root` cannot be data.frames; empty where a participant's folder is in it."""
     if not os.path.isdir(root):
         what = "is no folder" if os.path.exists(root) else "no such folder"
         return f"{what}; {_what_is_in(_nearest(root))}"
@@ -66,7 +66,7 @@ def explain_missing(root: str, path: str) -> str:
 
 @_if_it_can
 def explain_names(path: str, plane: str, found: Mapping[Names, int] | None) -> str:
-    """What a folder or .tar holds that has no frames of a plane; `found` counts the files of a .tar by their names."""
+    """What a folder or .tar (`found`: its files by name) holds in place of a plane's frames."""
     counts = Counter(found) if found is not None else _survey(path)
     if not counts:
         return explain_gap(path) or _what_is_in(path)

@@ -112,7 +112,7 @@ class Video:
 
 
 def open_video(root: str, participant: str, video: str, rules: FrameRules = FrameRules()) -> Video:
-    """List the frames of a video below `root`; SourceError when they are missing or do not belong together."""
+    """List a video's frames below `root`; SourceError when they are missing or do not fit."""
     layout = LAYOUTS[rules.layout]
     planes: dict[str, Stream] = {}
     for stream in rules.streams:
@@ -126,7 +126,7 @@ def open_video(root: str, participant: str, video: str, rules: FrameRules = Fram
 
 
 def find_stride(video: str, counts: Sequence[int], given: int | None = None) -> tuple[int, str]:
-    """RGB frames per flow frame, and how that was found: by the video's id, `given`, or the numbers of frames.
+    """RGB frames per flow frame, and its origin: the video's id, `given`, or counts.
 
     Counts alone say 2 only where they agree closely; whether the whole set does is for the caller to see.
 
@@ -151,7 +151,7 @@ def find_stride(video: str, counts: Sequence[int], given: int | None = None) -> 
 
 
 def fits_closely(stride: int, num_rgb: int, num_flow: int) -> bool:
-    """Whether there are as many flow frames as the stride says, but for some at the end: two, or 2 %."""
+    """Whether the counts agree with the stride, but for two frames, or 2 %, at the end."""
     expected = flow_index(num_rgb, stride)
     return -1 <= expected - num_flow <= max(2, expected // 50)
 

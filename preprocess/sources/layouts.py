@@ -1,4 +1,4 @@
-"""Layouts: where frames lie and how their files are named; EPIC-KITCHENS' and others of `data.layout`."""
+"""Layouts of `data.layout`: where frames lie and how their files are named."""
 
 import os
 import re
@@ -11,7 +11,7 @@ _NUMBERED = re.compile(r"(?:(.*)/)?([^/]*?)([0-9]{1,10})(\.[A-Za-z0-9]{1,5})", r
 
 
 class Names(NamedTuple):
-    """Numbered files that are named alike: in `folder`, `prefix`, a number of so many digits, `suffix`."""
+    """Files that are named alike: in `folder`, `prefix`, a number of `digits`, `suffix`."""
 
     folder: str  # "" is the video's own folder or the archive's top
     prefix: str
@@ -45,7 +45,7 @@ class Pattern(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> "Pattern":
-        """The pattern that is written like u/frame_%010d.jpg, or img_%d.jpg for any number of digits."""
+        """A pattern written like u/frame_%010d.jpg, or img_%d.jpg for any number of digits."""
         inside, _, name = text.rpartition("/")
         prefix, digits = name.removesuffix(SUFFIX).split("%")
         return cls(inside, prefix, int(digits[:-1]) if digits != "d" else None)
@@ -64,7 +64,7 @@ _ANY_FOLDER = {stream: (folder, "{participant}/{video}", "{video}") for stream, 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a video's folder (or <folder>.tar) lies below data.frames, and what is in it, the first that is there."""
+    """Where a video's folder or .tar lies below data.frames, and its files; the first wins."""
 
     folders: Mapping[str, Sequence[str]]  # by stream
     files: Mapping[str, Sequence[str]]  # by plane
@@ -102,7 +102,7 @@ def numbered(name: str) -> tuple[Names, int] | None:
 
 
 def choose(found: Sequence[Names], patterns: Sequence[Pattern]) -> list[Names]:
-    """The files of the first pattern that some fit, fewest digits first; below one common folder where that helps."""
+    """The first pattern's files, fewest digits first; below a common folder if that helps."""
     common = os.path.commonpath([names.folder for names in found]) if found else ""
     for top in dict.fromkeys(("", common)):
         for pattern in patterns:

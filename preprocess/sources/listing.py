@@ -22,7 +22,7 @@ MAX_LISTINGS = 4  # archives whose members are kept in mind, for clips of anothe
 
 
 class SourceError(Exception):
-    """Frames that cannot be used: the file or folder, and why; and, where something can be said, what helps."""
+    """Frames that cannot be used: the file or folder, why, and a hint if there is one."""
 
     def __init__(self, file: str, why: str, hint: str = "") -> None:
         super().__init__(file, why, hint)
@@ -73,12 +73,12 @@ class Stream:
 
 
 def first_there(paths: Sequence[str]) -> str:
-    """The first of a video's possible folders that is there, as one or as a .tar; else the first of all."""
+    """The first of a video's possible folders, or .tar, that is there; else the first."""
     return next((path for path in paths if os.path.isdir(path) or os.path.isfile(f"{path}.tar")), paths[0])
 
 
 def list_planes(root: str, path: str, planes: Sequence[str], layout: Layout) -> dict[str, Stream]:
-    """The planes of a video's RGB or flow: from the folder when there is one, else from the .tar beside it.
+    """The planes of a video's RGB or flow, from its folder, else from the .tar beside it.
 
     Raises:
         SourceError: there is neither, or no frames of one of the planes are in it.
@@ -105,7 +105,7 @@ def list_planes(root: str, path: str, planes: Sequence[str], layout: Layout) -> 
 
 
 def _stream(source: Source, found: Found, fault: str, layout: Layout) -> Stream:
-    """Join files of the fewest digits and those that need more, whose numbers have no zero in front."""
+    """Join files of the fewest digits and those that need more (no zero in front)."""
     fewest = source.names.digits
     whole = [
         files[:, (names.digits == fewest) | (files[0] >= 10 ** (names.digits - 1))] for names, files in found.items()
@@ -142,7 +142,7 @@ def _group(members: Iterable[tuple[str, int, int]]) -> Found:
 
 
 def _list_tar(path: str) -> tuple[Found, str]:
-    """The numbered files in an archive, and why there are no more of them; each version of it is read once."""
+    """Numbered files of an archive, and why there are no more; each version is read once."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -157,7 +157,7 @@ def _read_tar(path: str, size: int, changed: int) -> tuple[Found, str]:
 
 
 def _members(path: str, faults: list[str]) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of each plain file, up to what is wrong with the archive, which goes to `faults`."""
+    """Name, offset and size of each plain file; a fault that ends them goes to `faults`."""
     try:
         for member in read_members(path):
             if member.name.startswith("/") or ".." in member.name.split("/"):

@@ -1,4 +1,4 @@
-"""Uncompressed .tar files: reads and checks ustar, GNU and pax headers; writes as EPIC's downloads are."""
+"""Uncompressed .tar files: read and check ustar, GNU and pax headers; write as EPIC's."""
 
 import io
 import os
@@ -95,7 +95,7 @@ def _walk(descriptor: int, end: int) -> Iterator[Member]:
 
 
 def _is_header(header: bytes) -> bool:
-    """Whether the checksum is right; Adler-32's low half is a sum of bytes, modulo a prime, at the speed of C."""
+    """Whether the checksum is right, by Adler-32's low half: a sum of bytes in C."""
     try:
         wanted = int(header[_CHECKSUM].strip(b" \0"), 8)
     except ValueError:

@@ -26,19 +26,11 @@ class EncodedClip(NamedTuple):
 class VideoClips:
     """A video, or a folder of frames, whose clips are made as extract.py and pack.py make them.
 
-    Attributes:
-        num_frames: of RGB, after --fps.
-        seconds: when each is shown; None for a folder of frames whose rate is not known.
-        notes: what was mended.
+    Has num_frames (of RGB, after --fps), their seconds (None for a folder of unknown rate), and notes of mended times.
     """
 
     def __init__(self, source: Path, options: ExtractOptions, num_threads: int = 1) -> None:
-        """Find out when the frames are shown.
-
-        Args:
-            source: a video or a folder of numbered images.
-            options: those of the data that a model knows, as their extract.json has them.
-            num_threads: that flow is computed on; the bytes do not depend on it.
+        """Read the frames' times; `options` are those of a model's data, as their extract.json has them.
 
         Raises:
             VideoError: the video cannot be used, or is too short for flow.
@@ -54,11 +46,7 @@ class VideoClips:
             )
 
     def read(self, clips: Sequence[Numbers]) -> Iterator[EncodedClip]:
-        """Yield clips in the order in which they are named, as soon as the video has come so far.
-
-        Args:
-            clips: of each the numbers of its RGB frames, [T], from 1 to num_frames.
-        """
+        """Yield clips, each named by its RGB frames [T] from 1, in order, as soon as the video has come so far."""
         if not clips:
             return
         ends = [self._flow_ends(numbers) for numbers in clips]
@@ -88,7 +76,7 @@ class VideoClips:
                 return
 
     def _flow_ends(self, rgb: Numbers) -> Numbers:
-        """The RGB frames in which the flow ends that stands beside these, [T]: after the last flow, the last."""
+        """RGB frames in which the flow beside these ends, [T]; after the last flow, the last."""
         stride, dilation = self._options.stride, self._options.dilation
         last_flow = flow_index(np.array(self.num_frames - dilation), stride)
         return (np.minimum(flow_index(rgb, stride), last_flow) - 1) * stride + 1 + dilation

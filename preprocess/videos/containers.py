@@ -11,7 +11,7 @@ TOLERANCE = 16  # bytes; some cameras count a header twice
 
 
 def missing_bytes(path: Path) -> int:
-    """Bytes that an .mp4, .mov, .mkv, .webm or .avi lacks by its own account; 0 where it lacks none or does not say."""
+    """Bytes that a video file lacks by its own account; 0 for none, or if it does not say."""
     with open(path, "rb") as file:
         magic = file.read(12)
         named = 0
@@ -60,7 +60,7 @@ def _end_of_segment(file: BinaryIO) -> int:
 
 
 def _ebml_size(file: BinaryIO) -> int | None:
-    """A number whose first set bit says how many bytes it has; None where all further ones are set: unknown."""
+    """A number as long as its first set bit says; None (unknown) if all further ones are set."""
     first = file.read(1)
     if not first or not first[0]:
         return None

@@ -1,4 +1,4 @@
-"""Video decoding: frames upright, in one size, at one rate, with the time at which each is shown."""
+"""Video decoding: frames upright, in one size, at one rate, with their times."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,7 +84,7 @@ class Movie:
         self.seconds = seconds
 
     def estimate_count(self) -> int:
-        """About how many frames there will be, by what the file's header says; 0 where it does not say."""
+        """Number of frames by the file's header, an estimate; 0 where it does not say."""
         with _opened(self.path) as container:
             stream = container.streams.best("video")
             length = (container.duration or 0) / MICROSECONDS
@@ -92,7 +92,7 @@ class Movie:
             return int((stream.frames if stream and self.fps is None else 0) or length * rate)
 
     def _decode(self) -> Iterator[tuple[Any, tuple[int, int]]]:
-        """Yield the decoder's frames, with the width and height in which each is kept; then the times are known."""
+        """Yield decoded frames with the (width, height) to keep; after them times are known."""
         import av  # of the extra `extract`
 
         stamps: list[Stamp] = []
@@ -196,7 +196,7 @@ def _upright(frame: Any, size: tuple[int, int]) -> Pixels:
 
 
 def _displayed(pixels: Pixels, matrix: NDArray[np.int32]) -> Pixels:
-    """Turn and mirror pixels by a display matrix: it takes (x, y) to (a x + c y, b x + d y), and y points down."""
+    """Apply a display matrix: (x, y) goes to (a x + c y, b x + d y), and y points down."""
     linear = matrix[:2, :2] / max(1, np.abs(matrix[:2, :2]).max())
     (a, b), (c, d) = np.rint(linear).astype(int).tolist()
     if abs(a * d - b * c) != 1 or np.abs(linear - [[a, b], [c, d]]).max() > MAX_SKEW:

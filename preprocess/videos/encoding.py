@@ -19,7 +19,7 @@ LEAST_SHORT_SIDE = 32  # pixels
 
 
 class ExtractOptions(BaseModel):
-    """All that decides what a video becomes; extract.json holds it. A description says what is allowed."""
+    """Extraction options, as in extract.json. A description says what is allowed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -68,7 +68,7 @@ class _Job(NamedTuple):
 def encode_frames(
     frames: Iterable[Frame], options: ExtractOptions, num_threads: int = 1, wanted: Wanted | None = None
 ) -> Iterator[Encoded]:
-    """Yield what is stored of each frame, in order; the bytes do not depend on the number of threads."""
+    """Yield what is stored of each frame, in order, the same for any number of threads."""
     return map_in_order(_encoder(options), _pair(frames, options, wanted), num_threads)
 
 

@@ -58,7 +58,7 @@ def extract_videos(
     num_workers: int,
     display: Display,
 ) -> tuple[Records, dict[str, str]]:
-    """Extract what is not there yet; returns the records of the videos that are, and why others are not.
+    """Extract missing videos; return the records of all, and why others have none.
 
     Raises:
         UserError: the folder holds other things, or frames made with other options; another process is at work there.
@@ -94,7 +94,7 @@ def extract_videos(
 
 
 def _extract(todo: Mapping[str, VideoTask], num_workers: int, display: Display) -> dict[str, VideoRecord | VideoError]:
-    """The videos' records, or what is wrong with them, in the order in which the videos are named."""
+    """Records of the videos, or what is wrong with them, in the order of their names."""
     sizes = {file: _num_bytes(task.source) for file, task in todo.items()}
     is_small = is_small_job(WORK_PER_BYTE * sum(sizes.values()))
     with Workers(num_workers, fewer="--workers 1") as workers, _frame_counts(todo) as counts:
@@ -106,7 +106,7 @@ def _extract(todo: Mapping[str, VideoTask], num_workers: int, display: Display) 
 
 
 def share_out(todo: Mapping[str, VideoTask], sizes: Mapping[str, int], num_cores: int) -> dict[str, VideoTask]:
-    """The tasks, large videos first, each with as many threads as its share of the work: one alone has all cores."""
+    """Tasks, large videos first, each with as many threads as its share of the work."""
     order = sorted(todo, key=lambda file: -sizes[file])
     total = max(1, sum(sizes.values()))
     return {
@@ -146,7 +146,7 @@ class _Progress:
         display.begin("extract", int(expected.sum()), unit="frames", every=PLAIN_OFTEN)
 
     def tick(self, finished: int | None) -> None:
-        """Show where the videos are, once one has come to its end, with however many frames, and now and then."""
+        """Update the display: `finished` is a video that has ended, None none."""
         if finished is not None:
             self._is_done[finished] = True
         rate = self._counts.sum() / max(1e-9, time.monotonic() - self._begun)
@@ -156,7 +156,7 @@ class _Progress:
 
 
 def _hold_to_options(frames: Path, options: ExtractOptions) -> None:
-    """Hold a folder of frames to one set of options: nothing would tell flow of one scale from flow of another."""
+    """Refuse other options for a folder: nothing would tell flow of one scale from another."""
     found = read_extraction(frames)
     if found is None:
         if any(not path.name.startswith(".") for path in frames.iterdir()):

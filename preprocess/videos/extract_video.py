@@ -1,4 +1,4 @@
-"""Extraction of one video: archives of RGB frames and of flow, and a record that says that they are whole."""
+"""Extraction of one video: archives of RGB and flow frames, and a record of them."""
 
 import io
 from collections.abc import Callable
@@ -53,7 +53,7 @@ class VideoRecord(BaseModel):
 
 
 class VideoTask(NamedTuple):
-    """A video, and where what becomes of it goes: <frames>/<participant>/{rgb_frames,flow_frames}/<video>.tar."""
+    """A video to extract, and where its archives and record go below `frames`."""
 
     source: Path
     frames: Path
@@ -78,7 +78,7 @@ def open_source(path: Path, options: ExtractOptions) -> Movie | FrameFolder:
 
 
 def read_record(task: VideoTask) -> VideoRecord | None:
-    """The record of a video that is there whole and was made of this very file (or the file is gone); else None."""
+    """The record of a video that is there whole, of this very file (or it is gone)."""
     rgb, flow, path = task.paths
     try:
         record = VideoRecord.model_validate_json(path.read_bytes())
@@ -103,7 +103,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 
 def extract_video(task: VideoTask) -> VideoRecord | VideoError:
-    """Write the video's archives and then its record, each whole or not at all; returns the record or what is wrong."""
+    """Write archives, then the record, each whole or not at all; return it or the fault."""
     rgb, flow, path = task.paths
     for target in task.paths:
         make_folder(target.parent)
@@ -157,7 +157,7 @@ class StreamWriter:
             self._counts[self._slot] = self.num_frames
 
     def finish(self) -> None:
-        """Repeat the last flow frame where there is no frame to move to, as readers of EPIC's flow do.
+        """Repeat the last flow frame where none follows, as readers of EPIC's flow do.
 
         So there are exactly as many flow frames as the stride says, and none can take it for another.
 

@@ -18,7 +18,7 @@ ZERO_MOTION = 127.5
 
 
 def flow_method(name: str) -> FlowMethod:
-    """The flow from one gray frame to another: DIS (Kroeger et al. 2016) or TV-L1 (Zach et al. 2007), on one thread.
+    """DIS (Kroeger et al. 2016) or TV-L1 (Zach et al. 2007) flow, on one thread.
 
     Raises:
         ConfigError: OpenCV lacks the method.
@@ -44,7 +44,7 @@ def flow_method(name: str) -> FlowMethod:
 
 
 def quantise(flow: Flow, bound: float) -> NDArray[np.uint8]:
-    """Flow as two planes of bytes, u and v, [2, H, W]: round(clip(flow, -bound, bound) / bound * 127.5 + 127.5).
+    """Flow as bytes of u and v, [2, H, W]: round(clip(flow / bound, -1, 1) * 127.5 + 127.5).
 
     No motion is 127.5, stored as 128; -bound is 0 and +bound is 255. It is how EPIC-KITCHENS' flow is stored, with a
     bound of 25 pixels for the videos of 2018 (over 3 frames of 1/60 s) and of 8 for those of 2020 (over 1 of 1/50 s).

@@ -21,7 +21,7 @@ WIDE_CROPS = [0.7, 1.0]
 
 
 def own_config(folder: Path, paths: Mapping[str, Path], labelled: Labelled, short_sides: Sequence[int]) -> str:
-    """A config of the data below `folder`, whose frames have these short sides; base.yaml has what it does not say."""
+    """A config of the data below `folder`, of these short sides, on top of base.yaml."""
     folder = Path(os.path.abspath(folder))  # so that it holds wherever a command runs
     num_clips = len(labelled.splits.get("train", ()))
     content: dict[str, Any] = {
@@ -45,7 +45,7 @@ def own_config(folder: Path, paths: Mapping[str, Path], labelled: Labelled, shor
 
 
 def run_name(name: str) -> str:
-    """A folder's name as that of a run: letters, digits, dots, underscores and hyphens, a letter or digit first."""
+    """A folder's name as a run's: letters, digits, dots, underscores and hyphens."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).lstrip("._-").rstrip("-") or "own"
 
@@ -56,7 +56,7 @@ def batch_size(num_clips: int) -> int:
 
 
 def _duration(num_clips: int) -> dict[str, int]:
-    """Epochs that come to enough steps, and patience in proportion; nothing where the defaults do."""
+    """Epochs for enough steps, patience in proportion; nothing where defaults do."""
     steps = max(1, num_clips // batch_size(num_clips))
     epochs = min(MAX_EPOCHS, math.ceil(MIN_UPDATES / steps))
     if epochs <= EPOCHS:

@@ -143,7 +143,7 @@ def video_id_of(file: str) -> str:
 
 @dataclass(frozen=True)
 class Located:
-    """Where a file is (None where that is outside the folder), and what is wrong with it, if anything is."""
+    """Where a file is (None: outside the folder), and what is wrong with it, if anything."""
 
     path: Path | None
     why: str | None = None

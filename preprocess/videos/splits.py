@@ -27,7 +27,7 @@ class SegmentError(Exception):
 
 @dataclass(frozen=True)
 class Labelled:
-    """The clips of each split that has some, and the classes' names (None where labels are numbers already)."""
+    """Clips of each split that has some, and class names (None: labels are numbers)."""
 
     splits: dict[str, list[Clip]]
     classes: list[str] | None
@@ -51,13 +51,9 @@ def label(
     seed: int,
     known: Sequence[str] | None = None,
 ) -> tuple[Labelled, list[str]]:
-    """The clips of the rows whose video has a record, and what is wrong with rows that do not fit theirs.
+    """Clips of rows whose video has a record, and faults of rows that do not fit theirs.
 
-    Args:
-        table: the rows.
-        records: by file.
-        shares, seed: of the videos that train, val and test get, where the table names no splits.
-        known: the names of classes that are numbered already, in their order.
+    Where the table names no splits, videos are drawn by `shares` and `seed`. `known` classes keep their numbers.
     """
     numbers, classes = number_labels([segment.label for segment in table.segments], known)
     clips: list[tuple[Segment, Clip]] = []
@@ -85,7 +81,7 @@ def label(
 
 
 def number_labels(labels: Sequence[str], known: Sequence[str] | None = None) -> tuple[list[int], list[str] | None]:
-    """Class numbers: the labels themselves where all are whole numbers, else their names' positions in the alphabet.
+    """Class numbers: labels that are whole numbers, else positions in the alphabet.
 
     Where `known` classes have their numbers already, new names follow on them, by the alphabet.
 
@@ -105,7 +101,7 @@ def number_labels(labels: Sequence[str], known: Sequence[str] | None = None) -> 
 
 
 def alike_labels(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names that differ in nothing but capitals and spaces, and are most likely one class."""
+    """Pairs of names that differ in capitals and spaces alone: most likely one class."""
     first: dict[str, str] = {}
     pairs = [(first.setdefault(" ".join(name.casefold().split()), name), name) for name in classes]
     return [(one, other) for one, other in pairs if one != other]
@@ -138,9 +134,7 @@ def draw_splits(labels: Mapping[str, set[int]], shares: Sequence[float], seed: i
     are exchanged, or come to train, until no class is without training clips, as far as that can be helped.
 
     Args:
-        labels: by file, the labels of its clips.
-        shares: of train, val and test.
-        seed: of the order.
+        labels: of each file's clips.
     """
     files = list(labels)
     order = [files[position] for position in np.random.default_rng(seed).permutation(len(files))]
@@ -155,7 +149,7 @@ def draw_splits(labels: Mapping[str, set[int]], shares: Sequence[float], seed: i
 
 
 def _cover_classes(splits: dict[str, str], labels: Mapping[str, set[int]]) -> dict[str, str]:
-    """Exchange videos until train has clips of every class, or no exchange brings it more of them."""
+    """Exchange videos until train has clips of every class, or none brings it more."""
     while True:
         trained = Counter(label for file, split in splits.items() if split == "train" for label in labels[file])
         best, most = None, 0
@@ -172,7 +166,7 @@ def _cover_classes(splits: dict[str, str], labels: Mapping[str, set[int]]) -> di
 def _exchanges(
     splits: Mapping[str, str], labels: Mapping[str, set[int]], trained: Counter[int]
 ) -> Iterator[tuple[str, str | None]]:
-    """What may bring train a class that it lacks: a video for one of its own, or for none where its split has more."""
+    """What may bring train a missing class: a video for one of its own, or a spare one."""
     sizes = Counter(splits.values())
     trains = [file for file, split in splits.items() if split == "train"]
     for file, split in splits.items():
@@ -183,7 +177,7 @@ def _exchanges(
 
 
 def frame_span(segment: Segment, unit: str, times: Sequence[float] | None, num_frames: int) -> tuple[int, int]:
-    """The first and last frame of a segment, from 1, both in it, of a video whose frames are shown at `times`.
+    """First and last frame of a segment, from 1, of a video with these frame `times`.
 
     In seconds these are the frames that appear from its start on and before its stop, by the frames' own times, which
     holds where the rate varies, too. Where none does, it is the one that is shown when it starts.
@@ -215,7 +209,7 @@ def frame_span(segment: Segment, unit: str, times: Sequence[float] | None, num_f
 
 
 def write_annotations(labelled: Labelled, folder: Path) -> dict[str, Path]:
-    """Write a CSV per split and, where labels are names, classes.csv; returns the CSVs' paths by split."""
+    """Write a CSV per split, and classes.csv of names; return the CSVs' paths by split."""
     make_folder(folder)
     names = labelled.classes
     header = [*COLUMNS, "verb", *(["verb_class"] if names is not None else [])]

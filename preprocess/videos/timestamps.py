@@ -29,7 +29,7 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file says of all its frames, in seconds of its own clock; None where it says nothing."""
+    """A file's own account of its frames, in seconds of its clock; None: not said."""
 
     start: float | None  # the container's, which may be that of the sound
     stream_start: float | None  # the video stream's
@@ -39,7 +39,7 @@ class Facts:
 
 
 class Times(NamedTuple):
-    """When each frame is shown, in seconds since the container's start, and what had to be mended for that."""
+    """When each frame is shown, in seconds since the container's start; what was mended."""
 
     seconds: list[float]
     mended: list[str]
@@ -71,7 +71,7 @@ def mend_times(stamps: Sequence[Stamp], facts: Facts) -> Times:
 
 
 def _choose_clock(stamps: Sequence[Stamp], facts: Facts) -> tuple[Seconds, list[str]]:
-    """Seconds since the container's start by whichever stamps are in better order, and what there is to say of them."""
+    """Seconds since the container's start by the stamps in better order, and notes."""
     pts, dts = np.array(stamps, np.float64).T  # None becomes NaN
     start = facts.stream_start if facts.start is None else facts.start
     if np.isnan(pts).all() and np.isnan(dts).all():
@@ -88,7 +88,7 @@ def _choose_clock(stamps: Sequence[Stamp], facts: Facts) -> tuple[Seconds, list[
 
 
 def _num_faults(clock: Seconds) -> float:
-    """Times that are missing or not after the one before; a decoder that is emptied gives its last frames none."""
+    """Times that are missing (but for the last) or not after the one before."""
     known = np.flatnonzero(~np.isnan(clock))
     if not len(known):
         return np.inf
@@ -118,7 +118,7 @@ def _shift(first: float, facts: Facts) -> float:
 
 
 def _mend_steps(steps: Seconds, usual: float, is_leap: NDArray[np.bool_]) -> tuple[Seconds, dict[str, list[int]]]:
-    """The steps from frame to frame as they must have been, and where which kind was mended (frames, from 0)."""
+    """Corrected steps between frames, and the frames, from 0, of each kind of fault."""
     new = steps.copy()
     positions: dict[str, list[int]] = {"restarts": [], "leaps": [], "is out of order": []}
     position = 0
@@ -152,7 +152,7 @@ def _told(kind: str, frames: Sequence[int], seconds: Seconds, steps: Seconds) ->
 
 
 def at_rate(seconds: Sequence[float], fps: float) -> tuple[list[float], list[int]]:
-    """The multiples of 1 / fps seconds from the first frame to the last one, and the frame that is shown at each."""
+    """Multiples of 1 / fps s from the first frame to the last, and the frame shown at each."""
     first, last = np.ceil((seconds[0] - EPSILON) * fps), np.floor((seconds[-1] + EPSILON) * fps)
     times = np.arange(first, max(first, last) + 1) / fps + 0.0  # which makes no 0 a -0
     shown = np.searchsorted(seconds, times + EPSILON, side="right") - 1

@@ -28,8 +28,9 @@ def packing(tmp_path_factory: pytest.TempPathFactory) -> Packing:
     return packing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", range(5))
-def test_killed_at_a_random_moment_it_ends_with_the_same_bytes(packing: Packing, tmp_path: Path, kill: int) -> None:
+def test_killed_at_a_random_time_it_ends_with_the_same_bytes(packing: Packing, tmp_path: Path, kill: int) -> None:
     moment = float(np.random.default_rng().uniform(0, 1))
     packing.interrupt(tmp_path, moment, signal.SIGKILL)
     assert packing.difference(tmp_path) is None, f"killed at {moment:.3f} of the shards"

@@ -60,6 +60,7 @@ def whole(tree: Path) -> Contents:
     return found
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_in_a_shard_writes_the_same_bytes(
     packed: Pack, whole: Contents, tmp_path: Path, capsys: Capture
 ) -> None:

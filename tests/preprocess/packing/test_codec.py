@@ -96,6 +96,7 @@ def test_a_reader_of_others_finds_the_pixels(tree: Path, raw_split: Path) -> Non
         np.testing.assert_array_equal(found, decoded(tree, 3, column))
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_workers_or_on_an_interruption(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("preprocess.workers.SMALL_JOB_BYTES", 0)
     whole = contents(pack_tree(big, "one", *SMALL_SHARDS))
