@@ -29,7 +29,7 @@ def packing(tmp_path_factory: pytest.TempPathFactory) -> Packing:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kill", range(5))
+@pytest.mark.parametrize("kill", range(3))
 def test_killed_at_a_random_time_it_ends_with_the_same_bytes(packing: Packing, tmp_path: Path, kill: int) -> None:
     moment = float(np.random.default_rng().uniform(0, 1))
     packing.interrupt(tmp_path, moment, signal.SIGKILL)
@@ -50,6 +50,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left_behind(packing: Packing, tmp_path: Path, number: signal.Signals) -> None:
@@ -79,6 +80,7 @@ def test_a_process_that_dies_is_one_message() -> None:
         workers.map(os._exit, [3], is_small=False)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     video = Video("P01_01")  # a shard of about 200 KB
     write_video(tmp_path / "frames", video)

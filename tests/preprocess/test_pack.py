@@ -428,11 +428,6 @@ def test_every_target_of_a_clip_is_stored_with_the_names_of_its_classes(tree: Tr
         assert verify_split(tree.split, workers, Display(quiet=True))[1] == []
 
 
-def test_a_split_without_labels_packs(tree: Tree) -> None:
-    pack_targets(tree, (Target(name="label"),), ((-1,), (-1,)))
-    assert open_split(tree.split).labels.tolist() == [-1, -1]
-
-
 def test_other_names_of_classes_are_another_packing(tree: Tree) -> None:
     pack_targets(tree, (Target(name="label", classes=("a", "b")),), ((1,), (0,)))
     with pytest.raises(UserError, match="its classes had other names"):
