@@ -75,12 +75,6 @@ def test_every_split_is_scored_whole_beside_its_checkpoint(split: str, arguments
     assert len(rows(best.parent / split / "predictions.csv")) == {"train": 12, "test": 3}[split]
 
 
-def test_one_view_and_one_crop_are_the_plain_result(arguments: MakeArguments, best: Path, tmp_path: Path):
-    for name, more in (("plain", []), ("once", ["--views", "1", "--crops", "1"])):
-        assert evaluation.main(command(arguments, best, *more, "-o", str(tmp_path / name), "--quiet")) == 0
-    assert (tmp_path / "plain/predictions.csv").read_bytes() == (tmp_path / "once/predictions.csv").read_bytes()
-
-
 @pytest.mark.slow
 def test_several_views_are_one_line_per_clip_on_any_number_of_processes(arguments: MakeArguments, best: Path):
     scoring = command(arguments, best, "--split", "val", "--views", "2", "--crops", "3", "--quiet")

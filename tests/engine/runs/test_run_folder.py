@@ -31,16 +31,13 @@ def begin(config: MakeConfig) -> Begin:
     return make
 
 
-def test_a_run_that_exists_is_not_overwritten(config: MakeConfig, begin: Begin):
+def test_a_run_that_exists_is_not_overwritten_and_one_that_does_not_is_not_resumed(config: MakeConfig, begin: Begin):
+    with pytest.raises(ConfigError, match=r"runs/xnorm: there is no run to resume here; leave out --resume"):
+        RunFolder(config(), writes=True).check(resume=True)
     begin()
     with pytest.raises(ConfigError, match=r"runs/xnorm: this run exists already; .* --resume, or choose another name="):
         RunFolder(config(), writes=True).check(resume=False)
     RunFolder(config("name=other"), writes=True).check(resume=False)
-
-
-def test_nothing_to_resume_is_said(config: MakeConfig):
-    with pytest.raises(ConfigError, match=r"runs/xnorm: there is no run to resume here; leave out --resume"):
-        RunFolder(config(), writes=True).check(resume=True)
 
 
 @pytest.mark.parametrize("saved", [True, False])
@@ -180,18 +177,13 @@ def test_the_predecessor_of_last_pt_stands_in_for_it(begin: Begin, fault: str):
     assert kept == [3, 1]  # what was damaged is not what is fallen back to next time
 
 
-def test_a_damaged_last_pt_without_a_predecessor_is_said(begin: Begin):
-    run = begin()
-    run.save_last(STATE)
-    run.last.write_bytes(run.last.read_bytes()[:200])
-    with pytest.raises(UserError, match=r"last.pt: damaged or not a checkpoint"):
-        run.load()
-
-
-def test_a_checkpoint_of_another_version_is_refused(begin: Begin):
+def test_a_last_pt_that_is_damaged_or_of_another_version_is_said(begin: Begin):
     run = begin()
     save_checkpoint(run.last, {**STATE, "config": {}})
     with pytest.raises(UserError, match=r"last.pt: of another version of train.py"):
+        run.load()
+    run.last.write_bytes(run.last.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"last.pt: damaged or not a checkpoint"):
         run.load()
 
 
@@ -236,27 +228,23 @@ def test_a_scratch_file_is_no_run(config: MakeConfig):
     run.check(resume=False)
 
 
-def test_the_curves_are_those_that_tensorboard_reads_without_the_steps_that_were_taken_anew(begin: Begin):
+def test_tensorboard_reads_numbers_and_images_without_the_steps_that_were_taken_anew(begin: Begin):
+    def show(run: RunFolder, step: int, width: int, height: int) -> None:
+        run.show("val/confusion", partial(Image.new("RGB", (width, height)).save, format="PNG"), step)
+
     run = begin()
     run.log("train", {"step": 7, "loss": 1.0, "clips": 3})
+    show(run, 7, 1, 1)
     run.save_last(STATE)
     run.log("train", {"step": 8, "loss": 2.0})
+    show(run, 8, 2, 2)
     again = begin(resume=True)
     again.log("train", {"step": 8, "loss": 3.0, "accuracy": 0.5})
+    show(again, 8, 3, 4)
     events = EventAccumulator(str(run.folder / "tensorboard"))
     events.Reload()
     assert set(events.Tags()["scalars"]) == {"train/loss", "train/accuracy"}
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(7, 1.0), (8, 3.0)]
-
-
-def test_pictures_of_steps_that_were_taken_anew_are_left_out_too(begin: Begin):
-    run = begin()
-    run.save_last(STATE)
-    for step, side in ((7, 1), (8, 2)):
-        run.show("val/confusion", partial(Image.new("RGB", (side, side)).save, format="PNG"), step)
-    begin(resume=True).show("val/confusion", partial(Image.new("RGB", (3, 4)).save, format="PNG"), 8)
-    events = EventAccumulator(str(run.folder / "tensorboard"))
-    events.Reload()
     shown = [(event.step, event.width, event.height) for event in events.Images("val/confusion")]
     assert shown == [(7, 1, 1), (8, 3, 4)]
 
