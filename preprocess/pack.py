@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -90,7 +90,11 @@ def _run(arguments: argparse.Namespace) -> int:
                 show_plan(splits, classes, {packer.split: packer.plan() for packer in packers}, data, display)
             else:
                 _pack(packers, display)
-            _note_shared_videos(splits, display)
+            for one, other, videos in _shared(splits, "video_id"):
+                display.print(
+                    f"note: {one} and {other} share {len(videos)} videos ({listed(videos, 3)}): clips of one video "
+                    "look alike, so that scores of one split say less of new videos"
+                )
             return 0
 
 
@@ -114,7 +118,8 @@ def read_splits(data: DataSection, display: Display) -> tuple[dict[str, list[Cli
             raise UserError(f"{where}: no row belongs to the {split} split of preset {data.preset!r}; {hint}")
         for path in rows[files].unlabelled:
             display.print(f"note: {path} has no labels ({', '.join(targets)}): {split} can be scored into predictions")
-    _note_shared(splits, display)
+    for one, other, clips in _shared(splits, "clip_id"):
+        display.print(f"warning: {len(clips)} clips are in both {one} and {other}, {clips[0]} among them")
     return splits, _name_classes(targets, preset, rows, display)
 
 
@@ -133,20 +138,11 @@ def _name_classes(targets: Targets, preset: Preset, rows: Mapping[tuple[Path, ..
     return named
 
 
-def _note_shared(splits: dict[str, list[Clip]], display: Display) -> None:
-    """Say when splits share clips: what is trained on says nothing when it is scored."""
+def _shared(splits: Mapping[str, Sequence[Clip]], name: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Pairs of splits that have ids in common: what is trained on says nothing when it is scored."""
     for (one, clips), (other, others) in combinations(splits.items(), 2):
-        if shared := {clip.clip_id for clip in clips} & {clip.clip_id for clip in others}:
-            display.print(f"warning: {len(shared)} clips are in both {one} and {other}, {min(shared)} among them")
-
-
-def _note_shared_videos(splits: dict[str, list[Clip]], display: Display) -> None:
-    for (one, clips), (other, others) in combinations(splits.items(), 2):
-        if videos := {clip.video_id for clip in clips} & {clip.video_id for clip in others}:
-            display.print(
-                f"note: {one} and {other} share {len(videos)} videos ({listed(sorted(videos), 3)}): clips of one video "
-                "look alike, so that scores of one split say less of new videos"
-            )
+        if ids := {getattr(clip, name) for clip in clips} & {getattr(clip, name) for clip in others}:
+            yield one, other, sorted(ids)
 
 
 def _pack(packers: Sequence[SplitPacker], display: Display) -> None:

@@ -55,7 +55,7 @@ def cluster(folder: Path, deaths: Sequence[int]) -> Iterator[Cluster]:
 
 
 def die_at(clip: int) -> None:
-    """Let this process be killed, as by kill -9, in place of reading its so-manieth clip."""
+    """Let this process be killed, as by kill -9, in place of reading the clip of that number."""
     from preprocess.packing import shard_writer as writer
 
     real, read = writer.read_clip, 0

@@ -31,9 +31,9 @@ def packing(tmp_path_factory: pytest.TempPathFactory) -> Packing:
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", range(3))
 def test_killed_at_a_random_time_it_ends_with_the_same_bytes(packing: Packing, tmp_path: Path, kill: int) -> None:
-    moment = float(np.random.default_rng().uniform(0, 1))
-    packing.interrupt(tmp_path, moment, signal.SIGKILL)
-    assert packing.difference(tmp_path) is None, f"killed at {moment:.3f} of the shards"
+    share = float(np.random.default_rng().uniform(0, 1))
+    packing.interrupt(tmp_path, share, signal.SIGKILL)
+    assert packing.difference(tmp_path) is None, f"killed at {share:.3f} of the shards"
 
 
 def wait_for(condition, pause: float = 0.02) -> None:

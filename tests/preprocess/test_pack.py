@@ -183,7 +183,7 @@ def test_the_header_check_leaves_decoding_out(tree: Tree) -> None:
 
 
 def test_bad_clips_can_be_left_out_and_are_listed(tree: Tree, capsys: Capture) -> None:
-    tree.frame(number=1).write_text("no picture")
+    tree.frame(number=1).write_text("no image")
     shutil.rmtree(tree.folder / "frames/P03")
     assert tree.pack("data.on_bad_clip=skip") == 0
     assert "left out 3 bad clips" in capsys.readouterr().out

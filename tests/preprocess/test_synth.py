@@ -51,10 +51,10 @@ def clip_files(tree: SynthTree, row: dict[str, str]) -> tuple[list[bytes], list[
     """The JPEGs of one clip: of RGB, of u and of v, each flow frame once."""
     stride = 1 if re.fullmatch(r"P\d\d_1\d\d", row["video_id"]) else 2
     numbers = range(int(row["start_frame"]), int(row["stop_frame"]) + 1)
-    moments = sorted({(number - 1) // stride + 1 for number in numbers})
+    flow_numbers = sorted({(number - 1) // stride + 1 for number in numbers})
     rgb = video_files(tree, row["participant_id"], "rgb_frames", row["video_id"])
     flow = video_files(tree, row["participant_id"], "flow_frames", row["video_id"])
-    u, v = ([flow[f"./{plane}/frame_{number:010d}.jpg"] for number in moments] for plane in "uv")
+    u, v = ([flow[f"./{plane}/frame_{number:010d}.jpg"] for number in flow_numbers] for plane in "uv")
     return [rgb[f"./frame_{number:010d}.jpg"] for number in numbers], u, v
 
 
@@ -130,7 +130,7 @@ def test_rgb_does_not_depend_on_motion_nor_flow_on_appearance(stride: int) -> No
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_both_streams_show_the_discs_of_a_moment_in_the_same_places(stride: int) -> None:
+def test_both_streams_show_the_discs_of_a_time_at_the_same_positions(stride: int) -> None:
     rgb, flow = (
         decode([files[name] for name in sorted(files) if name[0] in "fv"]) for files in draw_video(ONE, 8, stride)
     )

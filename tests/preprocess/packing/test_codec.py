@@ -47,7 +47,7 @@ def stored(split: Path, row: int, column: int, height: int, width: int) -> NDArr
 
 
 def decoded(tree: Path, row: int, column: int) -> NDArray[np.uint8]:
-    """What OpenCV makes of the file behind a stored frame of P01_01."""
+    """What OpenCV makes of the source file of a stored frame of P01_01."""
     table = open_split(tree / "shards" / "train").table
     number = int((table.rgb_index if column == 0 else table.flow_index)[row])
     folder = ("rgb_frames/P01_01", "flow_frames/P01_01/u", "flow_frames/P01_01/v")[column]
@@ -138,7 +138,7 @@ def test_the_plan_knows_the_bytes(big: Path, capsys: Capture) -> None:
     assert sum(shard.bytes for shard in open_split(pack_tree(big, "some", RAW)).index.shards) // 100_000 == 98
 
 
-def test_a_picture_that_does_not_decode_is_a_bad_clip_whatever_the_check(
+def test_a_frame_that_does_not_decode_is_a_bad_clip_whatever_the_check(
     packer: Packer, tmp_path: Path, capsys: Capture
 ) -> None:
     video = Video("P01_01")
@@ -146,7 +146,7 @@ def test_a_picture_that_does_not_decode_is_a_bad_clip_whatever_the_check(
     path = tmp_path / "frames/P01/flow_frames/P01_01/u/frame_0000000003.jpg"
     data = path.read_bytes()
     scan = data.index(b"\xff\xda")
-    path.write_bytes(data[:scan] + b"\xff\xd9")  # the header is sound, the picture is not there
+    path.write_bytes(data[:scan] + b"\xff\xd9")  # the header is sound, the scan is not there
     write_annotations(tmp_path / "train.csv", [video])
     with pytest.raises(AssertionError):
         pack_tree(tmp_path, "shards", RAW, "data.check=header")

@@ -26,7 +26,7 @@ def jpeg(mode: str = "RGB", size: tuple[int, int] = (96, 64), **options: object)
 
 
 @BOTH
-def test_size_and_channels_are_those_of_the_picture(decode: bool) -> None:
+def test_size_and_channels_are_those_of_the_image(decode: bool) -> None:
     assert check_jpeg(jpeg(), decode) == (64, 96, 3)
     assert check_jpeg(jpeg("L", (17, 9)), decode) == (9, 17, 1)
     assert check_jpeg(jpeg("L", (1, 1)), decode) == (1, 1, 1)
@@ -64,7 +64,7 @@ def test_bytes_after_the_end_are_no_fault(decode: bool, progressive: bool, trail
     assert check_jpeg(jpeg(progressive=progressive) + trailer, decode) == (64, 96, 3)
 
 
-def test_a_preview_inside_makes_no_whole_picture_of_one_that_is_cut_off() -> None:
+def test_a_preview_inside_makes_no_whole_image_of_one_that_is_cut_off() -> None:
     whole = jpeg(exif=b"Exif\0\0" + jpeg(size=(16, 16)))
     scan = whole.index(b"\xff\xda", len(jpeg(size=(16, 16))) + 30)
     for length in (scan - 200, scan, scan + 1, scan + 8, scan + 300, len(whole) - 1):
@@ -96,7 +96,7 @@ def test_the_orientation_is_that_of_exif(order: str) -> None:
     assert exif_orientation(jpeg(exif=b"Exif\0\0II*\0\xff\xff\xff\xff")) == 1
 
 
-def test_a_picture_whose_tables_are_gone_does_not_decode() -> None:
+def test_a_jpeg_whose_tables_are_gone_does_not_decode() -> None:
     whole = jpeg()
     tables = whole.index(b"\xff\xc4")  # the first Huffman table; the frame header stands before it
     damaged = whole[: tables + 4] + b"\xee" * 100 + whole[tables + 104 :]
@@ -107,11 +107,11 @@ def test_a_picture_whose_tables_are_gone_does_not_decode() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([0xC0, 0xC2, 0xC4, 0xD8, 0xDA, 0xE0, 0xFE, 0xFF]), st.binary(max_size=20))))
 @settings(max_examples=200, deadline=timedelta(seconds=2))
-def test_whatever_segments_a_header_has_it_is_a_picture_or_a_message(segments: list[tuple[int, bytes]]) -> None:
+def test_whatever_segments_a_header_has_it_is_an_image_or_a_message(segments: list[tuple[int, bytes]]) -> None:
     data = b"\xff\xd8" + b"".join(bytes([0xFF, code]) + content for code, content in segments) + b"\xff\xd9"
     with suppress(ValueError):
-        picture = check_jpeg(data, decode=False)
-        assert 0 < picture.height * picture.width <= MAX_PIXELS
+        header = check_jpeg(data, decode=False)
+        assert 0 < header.height * header.width <= MAX_PIXELS
 
 
 @BOTH

@@ -37,7 +37,7 @@ def test_rgb_bytes_do_not_depend_on_the_class(task: Task):
     assert len({tuple(flow.values()) for _, flow in drawn}) == len(task.class_names)
 
 
-def test_flow_bytes_depend_on_places_and_velocities_and_not_on_what_lies_there():
+def test_flow_bytes_depend_on_positions_and_velocities_and_not_on_what_lies_there():
     centers = draw_centers(SCENES[0], 2)
     velocities = np.array([(70, 0), (3, 0), (0, 4), (1, 1)], float)
     one, other = (draw_flow(SCENES[0], velocities, centers) for _ in range(2))
@@ -46,8 +46,8 @@ def test_flow_bytes_depend_on_places_and_velocities_and_not_on_what_lies_there()
     assert not np.array_equal(red, ring)
 
 
-def test_in_binding_each_place_moves_under_each_class_equally_often():
-    """So whoever sees which place moves knows nothing: place and class are independent, by the random assignment."""
+def test_in_binding_each_position_moves_under_each_class_equally_often():
+    """So whoever sees which position moves knows nothing: it and the class are independent, by random assignment."""
     pairs = Counter()
     for group in range(2000):
         contents = choose_binding(Scene(0, 0, group), label := group % 4)
@@ -57,7 +57,7 @@ def test_in_binding_each_place_moves_under_each_class_equally_often():
         assert 50 <= speeds.max() <= 90
         assert np.sort(speeds)[-2] <= 8
         pairs[int(speeds.argmax()), label] += 1
-    counts = np.array([[pairs[place, label] for label in range(4)] for place in range(4)])
+    counts = np.array([[pairs[position, label] for label in range(4)] for position in range(4)])
     assert counts.sum() == 2000
     assert abs(counts - 125).max() < 50  # five standard deviations
 
@@ -82,7 +82,7 @@ def test_objects_keep_their_distance_and_both_streams_move_with_them():
         assert min(gaps) > DISTANCE - 1
 
 
-def test_the_class_of_a_clip_can_be_read_off_both_streams_at_one_place():
+def test_the_class_of_a_clip_can_be_read_off_both_streams_at_one_position():
     """A rule of thumb for binding: the kind whose colour lies where the flow is fastest."""
     right = 0
     clips = [(scene, number % 4) for number, scene in enumerate(SCENES)]

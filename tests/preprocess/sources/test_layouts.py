@@ -214,7 +214,7 @@ def test_a_wrong_root_says_what_is_there_and_one_folder_deeper(root: Path) -> No
     )
 
 
-def test_what_cannot_be_looked_at_is_no_fault_of_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_listed_is_no_fault_of_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(root / "me/rgb_frames/me_000")
 
     def denied(*_: object) -> None:

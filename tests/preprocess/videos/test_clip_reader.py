@@ -33,11 +33,11 @@ def stored_clips(folder: Path) -> dict[str, tuple[list[int], EncodedClip]]:
     split = open_split(folder / "own/shards/train")
     reader, table = ClipReader(split, ("rgb", "flow")), split.table
     found = {}
-    for place, clip_id in enumerate(table.clip_id.tolist()):
-        frames = np.arange(table.num_frames[place])
-        streams = reader.read(place, frames)
+    for clip, clip_id in enumerate(table.clip_id.tolist()):
+        frames = np.arange(table.num_frames[clip])
+        streams = reader.read(clip, frames)
         rgb, u, v = ([bytes(file) for file in plane] for plane in (*streams["rgb"], *streams["flow"]))
-        found[clip_id.decode()] = (table.rgb_index[table.frames(place)].tolist(), EncodedClip(rgb, u, v))
+        found[clip_id.decode()] = (table.rgb_index[table.frames(clip)].tolist(), EncodedClip(rgb, u, v))
     return found
 
 

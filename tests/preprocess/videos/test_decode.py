@@ -1,4 +1,4 @@
-"""A video's frames: upright, in one size, with their moments; what is damaged is said."""
+"""A video's frames: upright, in one size, with their times; what is damaged is said."""
 
 import wave
 from pathlib import Path
@@ -27,7 +27,7 @@ def even(count: int, rate: float = 25) -> list[float]:
     return [round(n / rate, 6) for n in range(count)]
 
 
-def test_frames_come_in_order_with_their_pixels_and_moments(tmp_path: Path) -> None:
+def test_frames_come_in_order_with_their_pixels_and_times(tmp_path: Path) -> None:
     expected = moving([(3, 1)] * 9)
     frames, seconds = read(write_movie(tmp_path / "a.mp4", expected))
     assert seconds == even(10)
@@ -36,7 +36,7 @@ def test_frames_come_in_order_with_their_pixels_and_moments(tmp_path: Path) -> N
     assert np.abs(frames[0].astype(int) - expected[5]).mean() > 10
 
 
-def test_a_rate_that_varies_keeps_each_frame_s_own_moment(tmp_path: Path) -> None:
+def test_a_rate_that_varies_keeps_each_frame_s_own_time(tmp_path: Path) -> None:
     times = [100, 140, 300, 333, 700]
     path = write_movie(tmp_path / "a.mkv", moving([(1, 0)] * 4), times=times)
     assert read(path)[1] == [0, 0.04, 0.2, 0.233, 0.6]
@@ -117,7 +117,7 @@ def test_a_video_is_turned_and_mirrored_as_its_header_says(how: str, tmp_path: P
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="needs the case files")
 @pytest.mark.parametrize("name", ["hflip", "vflip"])
-def test_mirrored_videos_look_as_ffmpeg_shows_them(name: str) -> None:
+def test_mirrored_videos_are_as_ffmpeg_shows_them(name: str) -> None:
     shown = np.asarray(Image.open(CASES / f"mirrored_matrix/ffmpeg_{name}.png").convert("RGB")).astype(int)
     assert np.abs(read(CASES / f"mirrored_matrix/videos/{name}.mp4")[0][0] - shown).mean() < 1
 
@@ -151,7 +151,7 @@ def test_a_video_with_bytes_after_its_end_is_whole(ending: str, tmp_path: Path) 
     assert len(read(path)[0]) == 20
 
 
-def test_a_damaged_video_is_refused_with_the_moment(tmp_path: Path) -> None:
+def test_a_damaged_video_is_refused_with_the_time(tmp_path: Path) -> None:
     path = write_movie(tmp_path / "a.mp4", moving([(3, 1)] * 19))
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 400] = b"Z" * 400

@@ -84,7 +84,7 @@ def test_files_that_come_to_one_id_are_refused(tmp_path: Path) -> None:
         locate(tmp_path, table(tmp_path, "a/b.mp4,1,2,x", "a-b.mp4,1,2,x"))
 
 
-def test_nothing_outside_the_folder_is_looked_at(tmp_path: Path) -> None:
+def test_nothing_outside_the_folder_is_read(tmp_path: Path) -> None:
     root = tmp_path / "videos"
     (root / "sub").mkdir(parents=True)
     (tmp_path / "secret.mp4").write_text("secret")

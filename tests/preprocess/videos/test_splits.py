@@ -80,7 +80,7 @@ def test_frames_are_taken_as_they_are() -> None:
         (6, None, "frames", r"start_frame: found 6; the video has 5 frames"),
     ],
 )
-def test_what_lies_behind_the_end_is_refused(start: float, stop: float | None, unit: str, message: str) -> None:
+def test_what_lies_after_the_end_is_refused(start: float, stop: float | None, unit: str, message: str) -> None:
     with pytest.raises(SegmentError, match=message):
         frame_span(segment(start, stop), unit, TIMES, 5)
 
@@ -113,7 +113,7 @@ def test_clips_of_a_video_are_numbered_whatever_becomes_of_others() -> None:
     assert wrong == ["t.csv:2: a.mp4: start: found 9 s; the video ends at 0.20 s"]
 
 
-def test_a_video_whose_picture_begins_late_has_no_frames_before() -> None:
+def test_a_video_whose_frames_begin_late_has_no_frames_before() -> None:
     late = [0.5, 0.54, 0.58]
     assert frame_span(segment(0.2, 0.56), "seconds", late, 3) == (1, 2)
     with pytest.raises(SegmentError, match=r"stop: found 0\.4 s; the video's first frame is shown at 0\.50 s"):

@@ -63,7 +63,7 @@ def test_leaps_are_closed_up_where_a_video_cannot_mean_them() -> None:
         return [n / 10 + (leap if n >= 10 else 0) for n in range(20)]
 
     straight = [round(n / 10, 6) for n in range(20)]
-    assert mended(times(5), STREAM)[10] == 6.0  # a still picture
+    assert mended(times(5), STREAM)[10] == 6.0  # a still image
     assert mended(times(11), STREAM) == straight
     assert mended(times(60))[10] == 61.0  # a recording that stood still for a minute has the right to
     assert mended(times(1000)) == straight
@@ -91,7 +91,7 @@ def test_more_disorder_than_can_be_mended_is_refused() -> None:
         mended([0.1 * (n - n % 2) for n in range(20)])
 
 
-def test_a_rate_takes_the_frame_that_is_shown_at_each_moment() -> None:
+def test_a_rate_takes_the_frame_that_is_shown_at_each_time() -> None:
     seconds = [0.0, 0.04, 0.2, 0.3]
     assert at_rate(seconds, 10) == ([0.0, 0.1, 0.2, 0.3], [0, 1, 2, 3])
     assert at_rate(seconds, 20)[1] == [0, 1, 1, 1, 2, 2, 3]
