@@ -217,7 +217,12 @@ class RunFolder:
         """Append a line to metrics.jsonl, and its numbers to TensorBoard as `kind`/name at record["step"]."""
         if not self._writes:
             return
-        line = json.dumps({"kind": kind, **_finite(record)})
+        # JSON has no number for what is not finite: fp16 overflows a gradient now and then, and skips that step.
+        valid = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in record.items()
+        }
+        line = json.dumps({"kind": kind, **valid})
         append(self.metrics, f"{line}\n".encode())
         self._num_lines += 1
         if self._curves:
@@ -272,10 +277,3 @@ class RunFolder:
         """Put the lines on the disk before a checkpoint counts them."""
         with as_user_error(self.metrics), open(self.metrics, "rb") as file:
             os.fsync(file.fileno())
-
-
-def _finite(record: Record) -> Record:
-    """Replace what JSON has no number for (fp16 overflows a gradient now and then, and skips that step) by null."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
-    }

@@ -80,6 +80,7 @@ def reference():
     return Reference(REFERENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the reference folder is not at hand")
 @pytest.mark.parametrize(("method", "dtype"), CASES, ids=str)
 def test_equals_the_published_outputs(method, dtype, reference):
