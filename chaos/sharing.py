@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from chaos.pack import contents, make_tree
 from chaos.tally import ROOT, Tally, fault_parser
 from tests.preprocess.cluster import Cluster, cluster
-from tests.preprocess.test_sharing import contents, write_tree
 
 SAME = "every file byte for byte that of a run on one machine"
 
@@ -23,7 +23,7 @@ class Packing:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.count = 0
-        write_tree(folder)
+        make_tree(folder)
         self.whole: dict[str, bytes] = {}
         done = self.run("whole")
         assert done.returncode == 0, done.stderr

@@ -21,6 +21,7 @@ from common.startup import COMMANDS
 from configs import load
 from configs.schema import Config
 from models.trunks import i3d
+from preprocess.videos import own_config
 from tests.docs.markdown import ROOT, Command
 from tests.movies import moving, write_movie
 from tests.trees import Video, write_annotations, write_video
@@ -40,9 +41,9 @@ SMALLER = {  # in place of base.yaml's own values, so that what a document sets 
     "data": {"workers": 1},
     "clip": {"num_frames": 8, "crop_size": 32},
     "loader": {"batch_size": 4, "num_threads": 1},
-    "train": {"epochs": 1, "log_every": 1},
+    "train": {"epochs": 1, "log_every": 1, "tensorboard": False},
 }
-SHORTER = {  # what a command that measures is given behind its own arguments
+SHORTER = {  # what a command that measures is given after its own arguments
     "pipeline.profile.__main__": ["--rounds", "1", "--batches", "1"],
     "engine.profiling": ["--rounds", "1", "--batches", "1"],
     "benchmarks.codecs": ["--rounds", "1", "--batches", "2"],
@@ -148,6 +149,7 @@ def make_project(folder: Path, patch: pytest.MonkeyPatch) -> None:
         content[section] |= values
     base.write_text(yaml.safe_dump(content))
     patch.setattr(load, "BASE", base)
+    patch.setattr(own_config, "MIN_UPDATES", 1)
     patch.setattr(i3d, "_scaled", lambda channels, width: max(4, round(channels * width / 20)))
     patch.chdir(folder)
     for stream, channels in (("rgb", 3), ("flow", 2)):
