@@ -81,7 +81,7 @@ class Bench:
     def section(self, name: str) -> str:
         """Measure a section: its command and what that printed."""
         section = SECTIONS[name]
-        arguments = [*self._configured(section), *section.arguments]
+        arguments = [*(self.given if section.module == LOADER else ()), *section.arguments]
         shown = [word for word in arguments if not word.startswith("data.")]
         command = f"```sh\npython -m {section.module} {' '.join(shown)}".rstrip() + "\n```"
         command = f"<!-- needs: time -->\n{command}" if section.takes_time else command
@@ -92,9 +92,6 @@ class Bench:
         split = str(self.config.data.shards / "train")
         printed = run(section.module, [split if word == SHOWN_SPLIT else word for word in arguments])
         return f"{command}\n\n" + (f"```text\n{printed}\n```" if section.is_plain else printed)
-
-    def _configured(self, section: Section) -> Sequence[str]:
-        return self.given if section.module == LOADER else ()
 
     def _profile(self, arguments: Sequence[str]) -> str:
         with tempfile.TemporaryDirectory() as folder:

@@ -137,7 +137,9 @@ class Fuzz:
         """What comes of it, both streams together and one alone, of which only the frames' own CRCs are looked at."""
         outcomes = [self._seen(path, streams, data) for streams in self.truth]
         if HARMLESS in outcomes and path.name == FILES[1]:
-            return FOUND_LATER if self._is_found_by_verify() else "not even found by --verify"
+            with Workers(1) as workers, Display(quiet=True) as display:
+                found = verify_split(self.copy, workers, display)[1]
+            return FOUND_LATER if found else "not even found by --verify"
         return next((outcome for outcome in outcomes if outcome not in RIGHT), outcomes[0])
 
     def _seen(self, path: Path, streams: tuple[str, ...], data: bytes) -> str:
@@ -164,10 +166,6 @@ class Fuzz:
         changed = np.flatnonzero(before != np.frombuffer(data, np.uint8))
         clips = np.searchsorted(self.split.table.record_offset, changed, side="right") - 1
         return set(self.split.table.clip_id[clips].tolist())
-
-    def _is_found_by_verify(self) -> bool:
-        with Workers(1) as workers, Display(quiet=True) as display:
-            return bool(verify_split(self.copy, workers, display)[1])
 
 
 DETECTED = "refused when the split is opened, with the file and what to do"

@@ -79,15 +79,18 @@ class Packing:
         return cls(tree, contents(tree / "whole" / "train"), seconds)
 
     def start(self, shards: Path) -> subprocess.Popen[str]:
-        """Begin to pack into `shards`, as in the foreground: what a shell has put behind itself ignores Ctrl-C."""
+        """Begin to pack into `shards`, as in the foreground: what a shell runs in the background ignores Ctrl-C."""
         pipe, heed = subprocess.PIPE, partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         return subprocess.Popen(command(self.tree, shards), stdout=pipe, stderr=pipe, text=True, preexec_fn=heed)
 
-    def interrupt(self, shards: Path, moment: float, number: int, one_process: bool = False) -> tuple[int, str]:
-        """Start, send a signal when this part of the shards is there (0 to 1); the exit code and what stderr said."""
+    def interrupt(self, shards: Path, part: float, number: int, one_process: bool = False) -> tuple[int, str]:
+        """Start, send a signal once this part of the shards is there (0 to 1); the exit code and what stderr said."""
         process = self.start(shards)
-        self._wait_for(process, shards, int(moment * len(self.whole) / 2))
-        time.sleep(moment * len(self.whole) / 2 % 1 * self.seconds / len(self.whole))
+        due = map(str, range(int(part * len(self.whole) / 2), 99))
+        enough = {"all", *due}
+        while process.poll() is None and self.finished(shards) not in enough:
+            time.sleep(0.002)
+        time.sleep(part * len(self.whole) / 2 % 1 * self.seconds / len(self.whole))
         targets = [process.pid]
         if one_process and process.poll() is None:
             targets = children(process.pid)[-1:]
@@ -96,10 +99,6 @@ class Packing:
                 os.kill(target, number)
         _, error = process.communicate(timeout=120)
         return process.returncode, error
-
-    def _wait_for(self, process: subprocess.Popen[str], shards: Path, num_shards: int) -> None:
-        while process.poll() is None and self.finished(shards) not in ("all", *map(str, range(num_shards, 99))):
-            time.sleep(0.002)
 
     def finished(self, shards: Path) -> str:
         """How far a killed run came."""
@@ -136,8 +135,8 @@ def kill_again(packing: Packing, most: int, random: np.random.Generator, tally: 
     shards, kills, code = packing.tree / "again", 0, -signal.SIGKILL
     while kills < most and code != 0:
         done = packing.finished(shards)
-        moment = 1.0 if done == "all" else 2 * int(done) / len(packing.whole) + float(random.uniform(0, 0.2))
-        code, _ = packing.interrupt(shards, moment, signal.SIGKILL)
+        part = 1.0 if done == "all" else 2 * int(done) / len(packing.whole) + float(random.uniform(0, 0.2))
+        code, _ = packing.interrupt(shards, part, signal.SIGKILL)
         kills += code != 0
     wrong = packing.difference(shards)
     tally.note(KILLED_AGAIN, wrong or SAME, not wrong)

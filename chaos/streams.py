@@ -23,18 +23,18 @@ def damage(jpeg: bytes, random: np.random.Generator) -> bytes:
     data = bytearray(jpeg)
     scan = read_header(np.frombuffer(jpeg, np.uint8)).scan
     for _ in range(random.integers(1, 4)):
-        place = int(random.integers(2, max(3, scan if random.integers(2) else len(data))))
+        position = int(random.integers(2, max(3, scan if random.integers(2) else len(data))))
         kind = random.integers(5)
         if kind == 0:
-            data[place : place + 1] = random.bytes(1)
+            data[position : position + 1] = random.bytes(1)
         elif kind == 1:
-            data[place : place + 2] = bytes([0xFF, random.integers(0xC0, 0x100)])
+            data[position : position + 2] = bytes([0xFF, random.integers(0xC0, 0x100)])
         elif kind == 2:
-            del data[place : place + int(random.integers(1, 20))]
+            del data[position : position + int(random.integers(1, 20))]
         elif kind == 3:
-            data[place:place] = data[place : place + int(random.integers(1, 60))]
+            data[position:position] = data[position : position + int(random.integers(1, 60))]
         else:
-            del data[max(place, len(data) // 2) :]
+            del data[max(position, len(data) // 2) :]
     return bytes(data)
 
 
@@ -56,7 +56,7 @@ def try_one(random: np.random.Generator) -> Counter[str]:
 
 
 def agrees(jpeg: bytes, recoded: bytes) -> bool:
-    """Whether decoders see one picture in both, or refuse both."""
+    """Whether decoders see one image in both, or refuse both."""
     try:
         simplejpeg.decode_jpeg(jpeg)
     except ValueError:

@@ -4,7 +4,6 @@ import argparse
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -48,14 +47,11 @@ class Tally:
             text = DOCUMENT.read_text("utf-8")
             begin, end = f"<!-- faults: {name} -->\n", "<!-- end -->"
             pattern = re.escape(begin) + "(?s:.*?)" + re.escape(end)
-            command = f"`python -m chaos.{' '.join([name, *_plain(sys.argv[1:])])}`:"
+            given = [argument for argument in sys.argv[1:] if argument != "--write"]
+            command = f"`python -m chaos.{' '.join([name, *given])}`:"
             table = f"{begin}\n{command}\n\n{self.markdown()}\n\n{end}"
             DOCUMENT.write_text(re.sub(pattern, lambda _: table, text, count=1), "utf-8")
         return 1 if self._failed else 0
-
-
-def _plain(arguments: Sequence[str]) -> list[str]:
-    return [argument for argument in arguments if argument != "--write"]
 
 
 def fault_parser(name: str, description: str) -> argparse.ArgumentParser:

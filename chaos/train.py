@@ -45,15 +45,15 @@ class Watch:
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
 
-    def __getitem__(self, place: int) -> int:
-        return int(struct.unpack_from("<q", self._memory, 8 * place)[0])
+    def __getitem__(self, index: int) -> int:
+        return int(struct.unpack_from("<q", self._memory, 8 * index)[0])
 
-    def __setitem__(self, place: int, value: int) -> None:
-        struct.pack_into("<q", self._memory, 8 * place, value)
+    def __setitem__(self, index: int, value: int) -> None:
+        struct.pack_into("<q", self._memory, 8 * index, value)
 
 
 PHASE, STEPS, SAVES, ESTIMATED = range(4)
-Act = Callable[[str], None]  # what a child does to itself: called with "step" behind a step, "save" before a checkpoint
+Act = Callable[[str], None]  # what a child does to itself: called with "step" after a step, "save" before a checkpoint
 
 
 def watched(arguments: Sequence[str], watch: Watch, act: Act = lambda what: None) -> Callable[[], int]:
@@ -115,7 +115,7 @@ class Runs:
 
     def arguments(self, name: str) -> list[str]:
         """The command line of a run in `name`."""
-        every = "train.checkpoint_every=2", "train.tensorboard=false"  # its pictures take longer than all the steps
+        every = "train.checkpoint_every=2", "train.tensorboard=false"  # its plots take longer than all the steps
         options = (f"model.fusion={self.method}", *OPTIONS.get(self.method, ()), *every)
         return ["-c", str(CONFIG), *self.data, *SMALL, *options, f"runs={self.folder / name}", "--quiet"]
 
@@ -184,7 +184,7 @@ def kill_at_random(runs: Runs, trials: int, random: np.random.Generator, tally: 
 
 
 def kill_in_estimation(runs: Runs, trials: int, random: np.random.Generator, tally: Tally) -> None:
-    """`kill -9` behind a random step of the estimation, for the method that has one."""
+    """`kill -9` after a random step of the estimation, for the method that has one."""
     for _ in range(trials if runs.totals[2] else 0):
         left = [int(random.integers(1, runs.totals[2] + 1))]
 

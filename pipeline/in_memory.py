@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,10 @@ class MemoryBatches:
     def __init__(self, options: LoaderOptions, height: int, width: int, raw: bool = False) -> None:
         self._options, self._height, self._width = options, height, width
         self._views = ViewOptions(options.num_frames, options.crop_size, scale=options.scale)
-        specs = {stream: self._spec(stream, raw) for stream in options.streams}
+        plain = options.model_copy(update={"color": 0.0})
+        # A window of another size than crop_size is resized; one of this size stays as it is.
+        frame: dict[str, Any] = {"height": height, "width": width, "resize": True, "codec": "raw" if raw else "jpeg"}
+        specs = {stream: StreamSpec.of(stream, plain, **frame) for stream in options.streams}
         self._decoders: dict[str, Decoder] = open_decoders(
             specs, torch.device("cpu"), options.num_threads, prefetch=1, name="turbojpeg"
         )
@@ -89,17 +93,4 @@ class MemoryBatches:
             seed=0,
             epoch=0,
             train=False,
-        )
-
-    def _spec(self, stream: str, raw: bool) -> StreamSpec:
-        options, channels, planes = self._options, STREAMS[stream].channels, len(STREAMS[stream].planes)
-        return StreamSpec(
-            channels=channels,
-            num_planes=planes,
-            max_frames=options.batch_size * options.num_frames * planes,
-            frame_bytes=self._height * self._width * channels,
-            crop_size=options.crop_size,
-            resize=True,  # where the view's window is of another size; a window of this one stays as it is
-            gain=stream == "flow" and options.rescale_flow,
-            raw=raw,
         )

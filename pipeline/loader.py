@@ -23,7 +23,6 @@ from pipeline.decoders.open import open_decoders
 from pipeline.fetcher import ClipFetcher, EncodedBatch
 from pipeline.format.index import ShardError, check_packed
 from pipeline.format.split import open_split
-from pipeline.format.streams import STREAMS
 from pipeline.options import LoaderOptions
 from pipeline.reader import ClipReader, CorruptClipError
 from pipeline.sampler import BatchPlan, MultiView, ViewOptions
@@ -83,7 +82,15 @@ class ClipLoader:
         self._process, self._lock, self._is_closed = os.getpid(), threading.Lock(), False
         self._in_flight: deque[EncodedBatch] = deque()
         self._ahead: Iterator[BatchPlan] = iter(())
-        specs = {stream: self._spec(stream, split.codec) for stream in given.streams}
+        height, width = split.table.height, split.table.width
+        resize = given.scale != (1.0, 1.0) or int(min(height.min(), width.min())) < given.crop_size
+        frame: dict[str, Any] = {
+            "height": int(height.max()),
+            "width": int(width.max()),
+            "resize": resize,
+            "codec": split.codec,
+        }
+        specs = {stream: StreamSpec.of(stream, given, **frame) for stream in given.streams}
         self.decoders = open_decoders(specs, self.device, given.num_threads, given.prefetch, given.decoder)
 
     @classmethod
@@ -202,23 +209,6 @@ class ClipLoader:
                 f"{self.split_dir}: {sampler.num_clips} clips do not fill one step of {step} "
                 f"({sampler.batch_size} on each of {sampler.world_size} ranks); lower loader.batch_size"
             )
-
-    def _spec(self, stream: str, codec: str) -> StreamSpec:
-        given, height, width = self.options, self.table.height, self.table.width
-        channels, planes = STREAMS[stream].channels, len(STREAMS[stream].planes)
-        resize = given.scale != (1.0, 1.0) or int(min(height.min(), width.min())) < given.crop_size
-        return StreamSpec(
-            channels=channels,
-            num_planes=planes,
-            max_frames=given.batch_size * given.num_frames * planes,
-            frame_bytes=int(height.max()) * int(width.max()) * channels,
-            crop_size=given.crop_size,
-            resize=resize,
-            color=stream == "rgb" and given.color > 0,
-            gain=stream == "flow" and resize and given.rescale_flow,
-            raw=codec == "raw",
-            restarts=codec == "jpeg-restarts",
-        )
 
     def _next_batch(self, wanted: BatchPlan) -> Batch:
         """The batch of `wanted`; made again, with what comes after it, where a clip turns out to be corrupt."""

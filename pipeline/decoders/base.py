@@ -1,11 +1,15 @@
 """The interface of decoders: batches of one stream sent in, and received in the same order."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
+from pipeline.format.streams import STREAMS
+from pipeline.options import LoaderOptions
 from pipeline.reader import EncodedFrame
 from pipeline.sampler import View
 
@@ -37,6 +41,25 @@ class StreamSpec:
     gain: bool = False
     raw: bool = False
     restarts: bool = False
+
+    @classmethod
+    def of(
+        cls, stream: str, options: LoaderOptions, height: int, width: int, *, resize: bool, codec: str
+    ) -> StreamSpec:
+        """The work of `stream` in a loader with these options; frames are of height x width pixels at most."""
+        channels, planes = STREAMS[stream].channels, len(STREAMS[stream].planes)
+        return cls(
+            channels=channels,
+            num_planes=planes,
+            max_frames=options.batch_size * options.num_frames * planes,
+            frame_bytes=height * width * channels,
+            crop_size=options.crop_size,
+            resize=resize,
+            color=stream == "rgb" and options.color > 0,
+            gain=stream == "flow" and resize and options.rescale_flow,
+            raw=codec == "raw",
+            restarts=codec == "jpeg-restarts",
+        )
 
     @property
     def changes_pixels(self) -> bool:

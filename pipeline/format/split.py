@@ -81,19 +81,20 @@ def open_split(split_dir: str | Path, name: str | None = None) -> Split:
     table = _read_table(folder, index)
     shard_paths = [folder / shard.name for shard in index.shards]
     for path, shard in zip(shard_paths, index.shards, strict=True):
-        found = path.stat().st_size if path.is_file() else None
-        if found != shard.bytes:
-            state = "is missing" if found is None else f"has {found} bytes, the index says {shard.bytes}"
-            raise ShardError(f"{path}: {state}; copy it again, or remove {folder} and pack it anew")
+        _check_size(path, shard.bytes)
     return Split(folder, index, table, shard_paths)
+
+
+def _check_size(path: Path, num_bytes: int) -> None:
+    found = path.stat().st_size if path.is_file() else None
+    if found != num_bytes:
+        state = "is missing" if found is None else f"has {found} bytes, the index says {num_bytes}"
+        raise ShardError(f"{path}: {state}; {_remedy(path.parent)}")
 
 
 def _read_table(folder: Path, index: Index) -> FrameTable:
     path = folder / TABLE_NAME
-    found = path.stat().st_size if path.is_file() else None
-    if found != index.frames.bytes:
-        state = "is missing" if found is None else f"has {found} bytes, the index says {index.frames.bytes}"
-        raise ShardError(f"{path}: {state}; {_remedy(folder)}")
+    _check_size(path, index.frames.bytes)
     data = path.read_bytes()
     if crc32c(data) != index.frames.crc32c:
         raise ShardError(f"{path}: damaged, its CRC does not match the index; {_remedy(folder)}")

@@ -36,7 +36,14 @@ class FrameAlignment:
         rows = table.first_frame[clip] + frames
         all_rgb, all_flow = _numbers_of_video(table, clip)
         video = epic_video(table.video_id[clip].decode())
-        stride = video.stride if video else _likelier_stride(all_rgb, all_flow)
+        stride = (
+            video.stride
+            if video
+            else max(
+                (1, 2),
+                key=lambda stride: int((flow_index(all_rgb, stride) == all_flow).sum()),  # that fits more numbers
+            )
+        )
         return cls(
             rgb=table.rgb_index[rows].astype(np.int64),
             flow=table.flow_index[rows].astype(np.int64),
@@ -92,8 +99,3 @@ def _numbers_of_video(table: FrameTable, clip: int) -> tuple[Numbers, Numbers]:
     counts = np.diff(table.first_frame)
     rows = np.repeat(table.video_id == table.video_id[clip], counts)
     return table.rgb_index[rows].astype(np.int64), table.flow_index[rows].astype(np.int64)
-
-
-def _likelier_stride(rgb: Numbers, flow: Numbers) -> int:
-    """The stride, 1 or 2, that fits more of the numbers."""
-    return max((1, 2), key=lambda stride: int((flow_index(rgb, stride) == flow).sum()))

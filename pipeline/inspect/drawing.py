@@ -110,18 +110,15 @@ def _draw_line(sheet: Sheet, rows: Sequence[Row], columns: NDArray[np.int64], wi
 
 def _rows(sheet: Sheet) -> list[Row]:
     """What there is to show, what the model sees first."""
+    outlined = None if sheet.rgb is None or sheet.moving is None else outline(sheet.rgb, sheet.moving)
     found = [
         ("RGB", sheet.rgb, False),
         ("flow", sheet.flow, False),
-        ("RGB, and\noutlined\nwhat moves\nin flow", _outlined(sheet), False),
+        ("RGB, and\noutlined\nwhat moves\nin flow", outlined, False),
         ("whole RGB,\nthe crop\nin red", sheet.whole_rgb, True),
         ("whole flow", sheet.whole_flow, True),
     ]
     return [Row(name, frames, is_whole) for name, frames, is_whole in found if frames is not None]
-
-
-def _outlined(sheet: Sheet) -> Frames | None:
-    return None if sheet.rgb is None or sheet.moving is None else outline(sheet.rgb, sheet.moving)
 
 
 def _draw_numbers(draw: ImageDraw.ImageDraw, left: int, sheet: Sheet, column: int) -> None:

@@ -31,7 +31,7 @@ from pipeline.profile.baselines import (
 )
 from pipeline.profile.measure import describe_machine, measure_shown
 from pipeline.profile.published import PublishedClips, has_folders
-from pipeline.profile.report import show_loader, show_sweep
+from pipeline.profile.report import plot_profile, show_loader, show_sweep
 from pipeline.profile.stages import loader_batches, stage_candidates, stage_costs
 
 STREAMS = ("rgb", "flow")
@@ -90,8 +90,6 @@ def _run(arguments: argparse.Namespace) -> int:
         with atomic_write(arguments.json, "w") as file:
             json.dump(report, file, indent=2)
     if arguments.plot:
-        from pipeline.profile.report import plot_profile  # matplotlib takes its time to load
-
         plot_profile(report, arguments.plot)
     return 0
 

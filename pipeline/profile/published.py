@@ -48,7 +48,11 @@ class PublishedClips(Dataset[tuple[Tensor, Tensor, int]]):
         rows = table.frames(clip)
         chosen = rows.start + np.linspace(0, rows.stop - rows.start - 1, self.num_frames).astype(np.int64)
         numbers = table.rgb_index[chosen], table.flow_index[chosen], table.flow_index[chosen]
-        rgb, u, v = map(_names, _folders(self.root, participant, video), numbers)
+        folders = _folders(self.root, participant, video)
+        rgb, u, v = (
+            [folder / f"frame_{number:010d}.jpg" for number in frames.tolist()]
+            for folder, frames in zip(folders, numbers, strict=True)
+        )
         return rgb, u, v
 
     def _seen(self, frames: Frames) -> Frames:
@@ -94,7 +98,3 @@ def _as_clip(frames: Frames) -> Tensor:
 def _folders(root: Path, participant: str, video: str) -> tuple[Path, Path, Path]:
     flow = root / participant / "flow_frames" / video
     return root / participant / "rgb_frames" / video, flow / "u", flow / "v"
-
-
-def _names(folder: Path, numbers: NDArray[np.int32]) -> list[Path]:
-    return [folder / f"frame_{number:010d}.jpg" for number in numbers.tolist()]

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from common.display import Display
@@ -63,20 +61,18 @@ def show_sweep(rows: Sequence[dict[str, Any]], display: Display) -> None:
         table.add_row(*sizes, spread_of(row, "clips_per_s", ".0f"), spread_of(row, "cpu_ms_per_clip", ".2f"))
     display.table(table)
     # A setting is only worth its threads and memory when it is faster by more than the rounds differ.
-    enough = min((row for row in rows if row["clips_per_s_max"] >= rows[0]["clips_per_s"]), key=_cost)
+    enough = min(
+        (row for row in rows if row["clips_per_s_max"] >= rows[0]["clips_per_s"]),
+        key=lambda row: (row["num_threads"], row["batch_size"] * row["prefetch"]),
+    )
     names = ("num_threads", "batch_size", "prefetch")
     display.print("recommended: " + " ".join(f"loader.{name}={enough[name]}" for name in names))
 
 
-def _cost(row: dict[str, Any]) -> tuple[int, int]:
-    return row["num_threads"], row["batch_size"] * row["prefetch"]
-
-
-matplotlib.use("Agg")
-
-
 def plot_profile(report: dict[str, Any], path: Path) -> None:
     """Draw CPU milliseconds per clip as horizontal bars and write a PNG."""
+    from matplotlib.figure import Figure  # here: it takes its time to load
+
     cut_off = {"floor", "reading", "decoding", "copy-out", "loader"}
     others = {name: figure for name, figure in report["candidates"].items() if name not in cut_off}
     figure = Figure(figsize=(9, 1.6 + 0.55 * (2 + len(others))), layout="constrained")
