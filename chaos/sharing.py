@@ -1,99 +1,58 @@
 """Packing that machines share, some of which die: `python -m chaos.sharing --kills 5`."""
 
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
-from chaos.pack import contents, make_tree
-from chaos.tally import ROOT, Tally, fault_parser
+from chaos.pack import Packing, command, contents, make_tree
+from chaos.tally import Tally, fault_parser
 from tests.preprocess.cluster import Cluster, cluster
 
 SAME = "every file byte for byte that of a run on one machine"
 
 
-class Packing:
-    """pack.py on one tree into new folders, and what it ought to write."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.count = 0
-        make_tree(folder)
-        self.whole: dict[str, bytes] = {}
-        done = self.run("whole")
-        assert done.returncode == 0, done.stderr
-        self.whole = contents(folder / "whole" / "train")
-
-    def new(self) -> str:
-        """A folder's name."""
-        self.count += 1
-        return f"trial{self.count}"
-
-    def command(self, shards: str, *more: str) -> list[str]:
-        """The command line that packs into the folder `shards`."""
-        sizes = ("data.preset=none", "data.shard_mib=1", "data.workers=1")
-        annotations = f"data.annotations={{train: [{self.folder / 'train.csv'}]}}"
-        paths = (f"data.frames={self.folder / 'frames'}", f"data.shards={self.folder / shards}", annotations)
-        config = str(self.folder / "config.yaml")
-        return [sys.executable, "preprocess/pack.py", "-c", config, *sizes, *paths, *more]
-
-    def run(self, shards: str, *more: str) -> subprocess.CompletedProcess[str]:
-        """Run it."""
-        return subprocess.run(self.command(shards, *more), cwd=ROOT, capture_output=True, text=True, timeout=120)
-
-    def compare(self, shards: str) -> tuple[str, bool]:
-        """What was written, beside what one machine writes, and whether that is right."""
-        found = contents(self.folder / shards / "train")
-        shutil.rmtree(self.folder / shards)
-        return (SAME, True) if found == self.whole else ("other files", False)
-
-    def cluster(self, *deaths: int) -> AbstractContextManager[Cluster]:
-        """A cluster with its logs in a folder of their own."""
-        logs = self.folder / f"logs{self.count}"
-        logs.mkdir()
-        return cluster(logs, deaths)
+def start(packing: Packing, found: Cluster, folder: Path) -> subprocess.Popen[str]:
+    """Begin to pack into `folder` on a cluster."""
+    packed = [*command(packing.tree, folder / "shards"), "--scheduler", found.address]
+    return subprocess.Popen(packed, stderr=subprocess.PIPE, text=True)
 
 
-def worker_dies(packing: Packing, random: np.random.Generator, tally: Tally) -> None:
+def outcome(packing: Packing, process: subprocess.Popen[str], folder: Path) -> tuple[str, bool]:
+    """What a run has written, beside what one machine writes, and whether that is right."""
+    _, said = process.communicate(timeout=120)
+    if process.returncode:
+        return said[-400:], False
+    return (SAME, True) if contents(folder / "shards" / "train") == packing.whole else ("other files", False)
+
+
+def worker_dies(packing: Packing, folder: Path, random: np.random.Generator, tally: Tally) -> None:
     """One of two workers is killed at a random clip."""
-    shards = packing.new()
-    with packing.cluster(int(random.integers(1, 40)), 0) as found:
-        done = packing.run(shards, "--scheduler", found.address)
+    with cluster(folder, (int(random.integers(1, 40)), 0)) as found:
+        packed = outcome(packing, start(packing, found, folder), folder)
         died = found.workers[0].poll() == -9
     fault = "`--scheduler`: `kill -9` of one of two workers at a random clip"
-    tally.note(fault, *(packing.compare(shards) if done.returncode == 0 and died else (done.stderr[-400:], False)))
+    tally.note(fault, *(packed if died else ("the worker did not get that far", False)))
 
 
-def scheduler_dies(packing: Packing, tally: Tally) -> None:
-    """The scheduler is killed while shards are written, and the same command runs on another cluster."""
-    shards = packing.new()
-    with packing.cluster(0, 0) as found:
-        said = _kill_in_the_middle(packing, shards, found)
+def scheduler_dies(packing: Packing, folder: Path, tally: Tally) -> None:
+    """The scheduler is killed once a shard is there, and the same command runs on another cluster."""
+    with cluster(folder, (0, 0)) as found:
+        process = start(packing, found, folder)
+        while process.poll() is None and not list(folder.glob("shards/train/*.part.npz")):
+            time.sleep(0.01)
+        found.scheduler.kill()
+        _, said = process.communicate(timeout=120)
     good = "the cluster's scheduler is gone" in said and "Traceback" not in said
     fault = "`--scheduler`: `kill -9` of the scheduler"
     tally.note(fault, "one message, exit code 1" if good else said[-400:], good)
-    packing.count += 1
-    with packing.cluster(0, 0) as found:
-        done = packing.run(shards, "--scheduler", found.address)
-    outcome = packing.compare(shards) if done.returncode == 0 else (done.stderr[-400:], False)
-    tally.note("and the same command on another cluster", *outcome)
-
-
-def _kill_in_the_middle(packing: Packing, shards: str, found: Cluster) -> str:
-    """Pack, kill the scheduler once the first shard is there, and return what was said of it."""
-    process = subprocess.Popen(
-        packing.command(shards, "--scheduler", found.address), cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
-    while process.poll() is None and not list(packing.folder.glob(f"{shards}/train/*.part.npz")):
-        time.sleep(0.01)
-    found.scheduler.kill()
-    _, said = process.communicate(timeout=120)
-    return said
+    (folder / "another").mkdir()
+    with cluster(folder / "another", (0, 0)) as found:
+        packed = outcome(packing, start(packing, found, folder), folder)
+    tally.note("and the same command on another cluster", *packed)
 
 
 def main() -> int:
@@ -102,11 +61,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=5, help="of each sort (default: %(default)s)")
     arguments = parser.parse_args()
     random, tally = np.random.default_rng(arguments.seed), Tally()
-    with tempfile.TemporaryDirectory() as folder:
-        packing = Packing(Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        packing = Packing.of(make_tree(Path(name)))
         for _ in range(arguments.kills):
-            worker_dies(packing, random, tally)
-        scheduler_dies(packing, tally)
+            worker_dies(packing, Path(tempfile.mkdtemp(dir=name)), random, tally)
+        scheduler_dies(packing, Path(tempfile.mkdtemp(dir=name)), tally)
     return tally.finish("sharing", arguments.write)
 
 
