@@ -39,7 +39,9 @@ def main() -> None:
     first, *others = loaders.values()
     apart = max((largest_difference(first, other) for other in others), default=0)
     print(f"Pixels of an epoch of {len(first.clip_ids)} clips: at most {apart} levels from those of the first row.\n")
-    if apart > (0 if options["scale"] == (1.0, 1.0) else 1):
+    smallest = min(first.table.height.min(), first.table.width.min())
+    resized = options["scale"] != (1.0, 1.0) or smallest < first.options.crop_size
+    if apart > int(resized):
         raise SystemExit("those are too many: two decoders disagree, or the splits hold other clips")
     running = {name: loader_batches(loader) for name, loader in loaders.items()}
     taken = dict(interleave(running, rounds=arguments.rounds, batches=arguments.batches, warmup=5))

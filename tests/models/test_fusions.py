@@ -139,7 +139,7 @@ def test_a_frozen_trunk_stays_as_it_was(fusion):
 @every_fusion
 def test_a_missing_stream_is_named(fusion):
     model = build_model(fusion, **SIZES[fusion])
-    with pytest.raises(ValueError, match=f"looks at {model.streams[0]}"):
+    with pytest.raises(ValueError, match=f"this model needs {model.streams[0]}"):
         model(None, None)
 
 
