@@ -19,8 +19,8 @@ from torch import Tensor
 from common.errors import UserError
 from common.memory import is_shortage
 from pipeline.batch import BufferPool, copy_to_batch, to_ncthw
-from pipeline.decoders.augment import ZERO_MOTION
 from pipeline.decoders.base import FrameError, StreamSpec
+from pipeline.format.streams import ZERO_MOTION
 from pipeline.reader import EncodedFrame, crop_raw
 from pipeline.sampler import View
 

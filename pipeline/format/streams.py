@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 # What is stored of a frame: its JPEG file, the same pixels re-coded with restart markers, or its pixels.
 CODECS = ("jpeg", "jpeg-restarts", "raw")
+ZERO_MOTION = 127.5  # the level of no motion in a flow image
 UNKNOWN = -1  # the class of a clip whose target nobody knows
 MAX_PIXELS = 2**26  # of a frame, so that a header's word alone cannot ask for gigabytes
 

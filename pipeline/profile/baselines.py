@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.decoders.augment import ZERO_MOTION
 from pipeline.format.split import Split
-from pipeline.format.streams import PLANES
+from pipeline.format.streams import PLANES, ZERO_MOTION
 from pipeline.reader import ClipReader, EncodedFrame
 
 Decode = Callable[[Sequence[EncodedFrame], bool, int, int, int, bool], Tensor]  # files, gray, top, left, crop, mirror

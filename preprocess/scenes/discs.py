@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from preprocess.scenes.task import ZERO_MOTION, Files, LabelledScene, Scene, Task, encode, file_name
+from pipeline.format.streams import ZERO_MOTION
+from preprocess.scenes.task import Files, LabelledScene, Scene, Task, encode, file_name
 
 WIDTH, HEIGHT = 456, 256  # the size of EPIC's frames
 APPEARANCES = ("rows", "columns")  # stripes that lie, stripes that stand

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from preprocess.scenes.task import ZERO_MOTION, Files, LabelledScene, Scene, Task, encode, file_name
+from pipeline.format.streams import ZERO_MOTION
+from preprocess.scenes.task import Files, LabelledScene, Scene, Task, encode, file_name
 
 SIDE = 80  # pixels, height and width of a frame
 NUM_OBJECTS = 4

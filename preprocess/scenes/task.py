@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-ZERO_MOTION = 127.5
-
 Frame: TypeAlias = NDArray[np.uint8]
 Files: TypeAlias = dict[str, bytes]  # name within a video -> a JPEG file
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import ConfigError
+from pipeline.format.streams import ZERO_MOTION
 
 Gray = NDArray[np.uint8]  # [H, W]
 Flow = NDArray[np.float32]  # [H, W, 2]: pixels to the right, pixels down
@@ -14,7 +15,6 @@ FlowMethod = Callable[[Gray, Gray], Flow]
 
 Method = Literal["dis", "tvl1"]
 METHODS: tuple[str, ...] = get_args(Method)
-ZERO_MOTION = 127.5
 
 
 def flow_method(name: str) -> FlowMethod:
