@@ -19,8 +19,9 @@ from common.errors import exit_code_of
 from configs import Config, ConfigError, UserError, load_config
 from engine.loaders import check_split, open_loader
 from engine.runs import comparison
-from engine.runs.checkpoint import State, config_differences, plain_config
+from engine.runs.checkpoint import BEST, State, config_differences, find_checkpoint, plain_config
 from engine.runs.provenance import class_names, source_differences, trained_classes
+from engine.runs.records import CONFIG
 from engine.runtime.agreement import require_agreement, shared_facts
 from engine.runtime.precision_check import check_convolutions
 from engine.runtime.session import RunContext, open_session
@@ -32,11 +33,13 @@ from models.checkpoint import find_state, load_published, load_state, read_check
 from pipeline.sampler import SINGLE_VIEW, MultiView
 from preprocess.packing.stale import note_stale_labels
 
-BEST = "best.pt"  # whose scores have the plain folder names
 AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone, without effect on evaluation
 COMPARE = "--compare"
 
 NOTES = """\
+RUN is a run's folder, whose best.pt is scored, or a checkpoint; the config is the config.yaml beside it. --checkpoint
+names the file alone, -c another config.
+
 Writes metrics.json, predictions.csv (one line per clip; scores are the softmax of the logits), per_class.csv,
 confusion.csv and confusion.png. Checkpoints of the published code, {"model": state_dict}, are read, too. With several
 processes the predictions are the same.
@@ -55,10 +58,11 @@ Comparison: python eval.py --compare RUN... puts finished runs into one table; i
 python -m engine.runs.comparison, whose --help says more.
 """
 EXAMPLES = """\
-python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --split val -o results/xnorm-val
-torchrun --nproc_per_node=8 eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt
-python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --views 10 --crops 3
-python eval.py -c configs/xnorm.yaml --checkpoint runs/xnorm/best.pt --export epic
+python eval.py runs/xnorm
+python eval.py runs/xnorm/last.pt --split val -o results/xnorm-val
+torchrun --nproc_per_node=8 eval.py runs/xnorm --views 10 --crops 3
+python eval.py runs/xnorm --export epic
+python eval.py -c configs/xnorm.yaml --checkpoint rgb_flow.pt --split test
 """
 
 
@@ -70,16 +74,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(words)
 
     def work() -> int:
-        config = load_config(arguments.config, arguments.overrides)
+        checkpoint = arguments.checkpoint or find_checkpoint(arguments.run)
+        config = load_config(arguments.config or _config_of(checkpoint), arguments.overrides)
         multi_view = MultiView(arguments.views, arguments.crops)
-        folder = arguments.output or _folder(arguments.checkpoint, arguments.split, multi_view)
+        folder = arguments.output or _folder(checkpoint, arguments.split, multi_view)
         if arguments.export:
             check_exportable(config.model.num_classes)
         with open_session(config, arguments.quiet) as session:
-            run(config, session, arguments.checkpoint, arguments.split, folder, multi_view, bool(arguments.export))
+            run(config, session, checkpoint, arguments.split, folder, multi_view, bool(arguments.export))
         return 0
 
     return exit_code_of(work)
+
+
+def _config_of(checkpoint: Path) -> Path:
+    """The config that train.py wrote beside a checkpoint.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    config = checkpoint.parent / CONFIG
+    if not config.is_file():
+        raise ConfigError(f"{config}: missing, which train.py writes beside {checkpoint.name}; name a config by -c")
+    return config
 
 
 def _folder(checkpoint: Path, split: str, multi_view: MultiView) -> Path:
@@ -177,8 +194,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(
         "eval.py", "Score every clip of a split once with a checkpoint's weights.", EXAMPLES, notes=NOTES
     )
-    add_config(parser, default=None, required=True)
-    parser.add_argument("--checkpoint", metavar="PT", type=path_type, required=True, help="best.pt or last.pt of a run")
+    parser.add_argument("run", metavar="RUN", nargs="?", type=_run_type, help="a run's folder, or a checkpoint")
+    add_config(parser, default=None, help="the config (default: config.yaml beside the checkpoint)")
+    parser.add_argument(
+        "--checkpoint", metavar="PT", type=path_type, help="a file, published weights too (default: RUN's best.pt)"
+    )
     parser.add_argument("--split", default="test", help="train, val or test")
     parser.add_argument("--views", type=at_least(1), default=1, metavar="N", help="temporal views per clip")
     parser.add_argument("--crops", type=int, choices=(1, 3), default=1, help="spatial crops per temporal view")
@@ -192,7 +212,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         help="where to write (default: a folder beside the checkpoint, named after split and views)",
     )
-    return parser.parse_intermixed_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
+    if isinstance(arguments.run, str):
+        arguments.overrides.insert(0, arguments.run)
+        arguments.run = None
+    if (arguments.run is None) == (arguments.checkpoint is None):
+        parser.error("what to score: allowed: either RUN or --checkpoint PT")
+    return arguments
+
+
+def _run_type(text: str) -> Path | str:
+    """An argparse type: a path, or the first override, as text, of a command line that has no RUN."""
+    return text if "=" in text and not Path(text).exists() else path_type(text)
 
 
 if __name__ == "__main__":

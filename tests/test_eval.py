@@ -197,8 +197,9 @@ def test_finished_runs_are_compared_and_each_can_still_be_scored(arguments: Make
     assert (row["run"], row["method"], row["split"], row["seeds"]) == ("rgb", "rgb", "test", "0 1")
     accuracies = []
     for folder in folders:
-        command = ["-c", f"{folder}/config.yaml", "--checkpoint", f"{folder}/best.pt", "-o", f"{folder}/again"]
-        assert evaluation.main([*command, "--quiet"]) == 0
+        trained = rows(Path(folder, "test/predictions.csv"))
+        assert evaluation.main([folder, "-o", f"{folder}/again", "loader.batch_size=4", "--quiet"]) == 0
+        assert rows(Path(folder, "again/predictions.csv")) == trained
         accuracies.append(json.loads(Path(folder, "again/metrics.json").read_text())["top1"])
     mean = sum(accuracies) / 2
     assert float(row["accuracy_mean"]) == pytest.approx(mean)
@@ -213,12 +214,13 @@ def test_finished_runs_are_compared_and_each_can_still_be_scored(arguments: Make
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["-c", "configs/rgb.yaml"], "the following arguments are required: --checkpoint"),
+        (["-c", "configs/rgb.yaml"], "what to score: allowed: either RUN or --checkpoint PT"),
+        (["runs/a", "--checkpoint", "runs/a/last.pt"], "what to score: allowed: either RUN or --checkpoint PT"),
         (["--compare", "runs/a", "-c", "configs/rgb.yaml"], "unrecognized arguments: -c"),
         (["-o", "out", "runs/a", "--compare", "--views", "2"], "unrecognized arguments: --views"),
     ],
 )
-def test_one_of_the_two_uses_has_to_be_chosen(command: list[str], message: str, capsys):
+def test_one_of_the_uses_has_to_be_chosen(command: list[str], message: str, capsys):
     with pytest.raises(SystemExit) as exited:
         evaluation.main(command)
     assert exited.value.code == 2
@@ -245,6 +247,14 @@ def test_mistakes_end_with_one_message(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert message in error
+
+
+def test_a_run_without_its_files_is_one_message(best: Path, capsys):
+    assert evaluation.main([str(best)]) == 2
+    assert f"{best.parent}/config.yaml: missing, which train.py writes beside best.pt" in capsys.readouterr().err
+    best.unlink()
+    assert evaluation.main([str(best.parent)]) == 1
+    assert f"{best}: no such checkpoint; allowed: the folder of a run that has best.pt" in capsys.readouterr().err
 
 
 def test_scores_of_another_checkpoint_never_take_the_place_of_the_best_ones_in_silence(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from common.errors import ConfigError, UserError
 from common.paths import expand_path
-from engine.runs.checkpoint import State, load_checkpoint
+from engine.runs.checkpoint import State, find_checkpoint, load_checkpoint
 from engine.runs.provenance import class_names, trained_classes
 from engine.runtime.device import choose_placement
 from models import build_model
@@ -21,7 +21,6 @@ from preprocess.videos.extract_all import Extraction
 from xnorm.run import TrainedRun
 from xnorm.sources import Storing
 
-BEST = "best.pt"  # of a run's folder
 BATCH_SIZE = 8  # clips that the model sees at once
 
 
@@ -63,12 +62,7 @@ def load_run(
         UserError: there is no such checkpoint, or it is damaged.
         ConfigError: the device cannot be had, or `flow_options` cannot be read.
     """
-    path = expand_path(path)
-    checkpoint = path / BEST if path.is_dir() else path
-    if not checkpoint.is_file():
-        raise UserError(
-            f"{checkpoint}: no such checkpoint; allowed: the folder of a run that has {BEST}, or a .pt file"
-        )
+    checkpoint = find_checkpoint(expand_path(path))
     state = load_checkpoint(checkpoint)
     placement = choose_placement(device, "fp32")  # making the flow takes far longer than the model, in any precision
     config = _read_config(state, checkpoint)

@@ -12,6 +12,7 @@ from configs.schema import Config
 from models.checkpoint import read_checkpoint
 
 State = dict[str, Any]
+BEST = "best.pt"  # of a run's folder
 
 # What changes no number of a run: what things are called and where they lie, how fast it goes, how often it writes. A
 # run may go on with others, and runs that differ in these alone are compared. What shards hold has its own checksums.
@@ -35,6 +36,20 @@ def save_checkpoint(path: Path, state: State | list[State], previous: Path | Non
             torch.save(state, file)
         except RuntimeError as error:  # that torch cannot end a file which the disk has refused, and nothing of why
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+
+def find_checkpoint(run: Path) -> Path:
+    """The checkpoint that a command means by a run's folder, its best.pt, or by a checkpoint itself.
+
+    Raises:
+        UserError: there is none.
+    """
+    checkpoint = run / BEST if run.is_dir() else run
+    if not checkpoint.is_file():
+        raise UserError(
+            f"{checkpoint}: no such checkpoint; allowed: the folder of a run that has {BEST}, or a .pt file"
+        )
+    return checkpoint
 
 
 def load_checkpoint(path: Path) -> State:

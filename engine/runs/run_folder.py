@@ -17,6 +17,7 @@ from common.files import append, as_user_error, atomic_write, make_folder, remov
 from common.lock import locked
 from configs.schema import Config
 from engine.runs.checkpoint import (
+    BEST,
     NEUTRAL_KEYS,
     State,
     config_differences,
@@ -50,7 +51,7 @@ class RunFolder:
     @property
     def best(self) -> Path:
         """The checkpoint with the highest validation accuracy."""
-        return self.folder / "best.pt"
+        return self.folder / BEST
 
     @property
     def last(self) -> Path:
