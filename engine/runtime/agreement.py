@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crc32c import crc32c
 
-from common.errors import ConfigError, UserError, listed
+from common.errors import ConfigError, UserError, listed, message
 from configs.schema import Config
 from engine.runs.checkpoint import changed_values, plain_config
 from engine.runtime.world import World
@@ -41,15 +41,16 @@ def require_agreement(world: World, find: Callable[[], Facts]) -> None:
     """Compare what `find` returns over all ranks; a single process is not compared.
 
     Raises:
-        ConfigError: it differs, with the ranks and both values; or what `find` raised, here or elsewhere.
+        ConfigError: it differs, with the ranks and both values, or `find` failed on some ranks.
+        Exception: what `find` raised, where it raised on all ranks.
     """
     if world.size == 1:
         return
-    failure: UserError | None = None
+    failure: Exception | None = None
     try:
         facts = find()
-    except UserError as error:
-        failure, facts = error, {"": str(error)}
+    except Exception as error:  # the other ranks must not wait for this one
+        failure, facts = error, {"": message(error) or repr(error)}
     found: list[Facts] = [json.loads(text) for text in world.gather_texts(json.dumps(facts, default=str))]
     failed = {rank: facts[""] for rank, facts in enumerate(found) if "" in facts}
     if failure and len(failed) == world.size:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import train
 from configs.load import load_config
 from pipeline.format.split import Split, open_split
 from pipeline.loader import ClipLoader
 from preprocess import pack
 from tests.conftest import Capture
+from tests.runs import SMALL
 from tests.trees import HEADER, Video, write_annotations, write_video
 
 REAL = Path(__file__).parents[2] / "../shared/data/epic_annotations"
@@ -54,9 +56,10 @@ def halve_flow(root: Path, *videos: str) -> None:
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
-def test_a_stream_alone_packs_and_loads_without_the_other(root: Path, run: Pack, stream: str) -> None:
-    shutil.rmtree(root / "frames/me" / ("flow_frames" if stream == "rgb" else "rgb_frames"))
-    assert run(config=f"configs/{stream}.yaml", splits="train") == 0
+def test_a_stream_alone_packs_loads_and_trains_without_the_other(root: Path, run: Pack, stream: str) -> None:
+    for participant in ("me", "you"):
+        shutil.rmtree(root / "frames" / participant / ("flow_frames" if stream == "rgb" else "rgb_frames"))
+    assert run(config=f"configs/{stream}.yaml") == 0
     assert list(shards(root).streams) == [stream]
     options = {"batch_size": 2, "num_frames": 8, "crop_size": 32, "train": False, "seed": 0, "device": "cpu"}
     with ClipLoader(root / "shards/train", num_threads=1, streams=[stream], **options) as loader:
@@ -64,6 +67,11 @@ def test_a_stream_alone_packs_and_loads_without_the_other(root: Path, run: Pack,
     assert (getattr(batch, stream).shape[0], batch.labels.tolist()) == (2, [0, 1])
     with pytest.raises(Exception, match=f"holds {stream}, not {'flow' if stream == 'rgb' else 'rgb'}"):
         ClipLoader(root / "shards/train", num_threads=1, **options)
+    annotations = ", ".join(f"{split}: [{root}/{split}.csv]" for split in ("train", "val"))
+    data = ("data.preset=none", f"data.shards={root}/shards", f"data.annotations={{{annotations}}}")
+    own = (f"runs={root}", "name=alone", "train.epochs=1", "loader.batch_size=2", "model.num_classes=2")
+    assert train.main(["-c", f"configs/{stream}.yaml", *SMALL, *data, *own]) == 0
+    assert json.loads((root / "alone/summary.json").read_text())["epochs"] == 1
 
 
 def test_shards_of_both_streams_serve_a_method_that_reads_one(root: Path, run: Pack, capsys: Capture) -> None:

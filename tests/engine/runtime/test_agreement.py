@@ -49,6 +49,12 @@ def test_what_fails_on_one_rank_fails_on_all_and_on_all_alike_as_it_is(world_of:
     with pytest.raises(UserError, match=r"^val: not packed$"):
         require_agreement(world_of({"": "val: not packed"}), fail)
 
+    def lose_the_mount() -> dict[str, object]:
+        raise OSError(5, "Input/output error", "/mnt/shards/val/index.json")
+
+    with pytest.raises(ConfigError, match=r"rank 0: /mnt/shards/val/index\.json: Input/output error; give"):
+        require_agreement(world_of({"seed": 0}), lose_the_mount)
+
 
 def test_what_is_shared_is_all_but_where_things_lie(config: MakeConfig, tmp_path: Path) -> None:
     checkpoint = tmp_path / "last.pt"
