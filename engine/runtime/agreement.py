@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crc32c import crc32c
 
-from common.errors import ConfigError, UserError, listed, message
+from common.errors import ConfigError, listed, message
 from configs.schema import Config
 from engine.runs.checkpoint import changed_values, plain_config
 from engine.runtime.world import World
