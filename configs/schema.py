@@ -118,20 +118,38 @@ class TrainSection(StrictModel):
     """The optimisation."""
 
     epochs: PositiveInt
+    optimizer: Literal["adamw", "sgd"]
     lr: float = Field(gt=0)
+    head_lr_factor: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
+    decay_vectors: bool
     clip_norm: float = Field(gt=0)
     precision: Literal["auto", "fp32", "fp16", "bf16"]
     compile: bool
     sync_batchnorm: bool
     timeout: float = Field(gt=0)
     device: Literal["auto", "cpu", "cuda"]
+    schedule: Literal["plateau", "cosine", "step"]
+    warmup_steps: int = Field(ge=0)
     lr_patience: int = Field(ge=0)
     lr_factor: float = Field(gt=0, lt=1)
+    lr_steps: list[PositiveInt] | None
     stop_patience: PositiveInt
     log_every: PositiveInt
     checkpoint_every: PositiveInt
     tensorboard: bool
+
+    @model_validator(mode="after")
+    def _steps_of_the_rate(self) -> "TrainSection":
+        if (self.lr_steps is None) == (self.schedule == "step"):
+            raise ValueError(
+                "lr_steps: needed when train.schedule is step: the epochs after which the rate drops"
+                if self.lr_steps is None
+                else f"lr_steps: has no effect when train.schedule is {self.schedule}; set it to null"
+            )
+        if self.lr_steps and self.lr_steps != sorted({epoch for epoch in self.lr_steps if epoch < self.epochs}):
+            raise ValueError(f"lr_steps: found {self.lr_steps}; allowed: ascending, below train.epochs={self.epochs}")
+        return self
 
 
 class Config(StrictModel):

@@ -1,4 +1,4 @@
-"""One optimisation step: forward under autocast, the sum of the loss terms, backward, clipping, AdamW."""
+"""One optimisation step: forward under autocast, the sum of the loss terms, backward, clipping, update."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from configs.schema import TrainSection
+from engine.optimisation import make_optimizer
 from engine.runs.checkpoint import State
 from engine.runtime.device import Placement
 from engine.runtime.world import World
@@ -58,19 +59,10 @@ class TrainStep:
             forward.compile()
         self.module = world.wrap(forward, all_used, settings.sync_batchnorm)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        # Fused: one pass over all weights, and with fp16 no wait for the device to learn whether to skip the step.
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
-        )
+        self.optimizer = make_optimizer(model, settings)
         self.scaler = placement.scaler()
         self._buffers = list(model.buffers())
         self._clip_norm, self._seed, self._placement, self._world = settings.clip_norm, seed, placement, world
-
-    @property
-    def learning_rate(self) -> float:
-        """The rate that the next step takes."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
 
     def train_mode(self) -> None:
         """Leave eval mode."""

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import torch
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from common.errors import UserError
 from configs.schema import Config
 from engine.meter import Meter, describe, means
+from engine.optimisation import LearningRate
 from engine.runs.checkpoint import State
 from engine.runs.provenance import class_names, describe_data
 from engine.runs.records import is_over
@@ -58,14 +58,7 @@ class Trainer:
         self.model, self.train_loader, self.val_loader = model, train_loader, val_loader
         self.session, self.run = session, run
         self.stepper = TrainStep(model, model.losses, config.train, config.seed, session.placement, session.world)
-        self.scheduler = ReduceLROnPlateau(
-            self.stepper.optimizer,
-            mode="max",
-            factor=config.train.lr_factor,
-            patience=config.train.lr_patience,
-            threshold=0.0,  # any higher accuracy is a better one, as it is for the best checkpoint
-            threshold_mode="abs",
-        )
+        self.learning_rate = LearningRate(self.stepper.optimizer, config.train, len(train_loader))
         self.meter = Meter(session.world, train_loader.clip_ids, session.placement.precision)
         self.counters = TrainProgress()
         self.started = time.perf_counter()
@@ -115,6 +108,7 @@ class Trainer:
         self.stepper.train_mode()
         for batch in self.meter.timed(self.train_loader):
             batch = batch.to(self.session.placement.device)
+            self.learning_rate.set(counters.step)
             self.meter.add(self.stepper.step(batch, counters.step), batch)
             counters.step += 1
             counters.batches += 1
@@ -178,7 +172,7 @@ class Trainer:
         self.run.log("epoch", {**where, **self.state_of_run(), **train})
         self.run.log("val", {**where, **summarize(validation)})
         self.run.show("val/confusion", partial(draw_confusion, metrics, names=validation.classes), counters.step)
-        self.scheduler.step(accuracy)
+        self.learning_rate.end_epoch(accuracy)
         self.save()
         if is_best:  # after last.pt, from which check_best() can make it anew
             self.save_best()
@@ -200,7 +194,7 @@ class Trainer:
 
     def state_of_run(self) -> dict[str, float]:
         """Return what is logged beside what the steps measured."""
-        return {"lr": self.stepper.learning_rate, "peak_memory_mib": self.peak_memory / 2**20}
+        return {"lr": self.learning_rate.rate(self.counters.step), "peak_memory_mib": self.peak_memory / 2**20}
 
     def flush(self) -> None:
         """Bring the sums up to date, and say what was left out on the way; the device is waited for here."""
@@ -272,7 +266,7 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             "stepper": self.stepper.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
+            "learning_rate": self.learning_rate.state_dict(),
             "loader": self.train_loader.state_dict(),
             "data": describe_data(self.train_loader),
             "meter": self.meter.state_dict(),
@@ -288,6 +282,6 @@ class Trainer:
         self.train_loader.load_state_dict(state["loader"])
         self.model.load_state_dict(state["model"])
         self.stepper.load_state_dict(state["stepper"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        self.learning_rate.load_state_dict(state["learning_rate"])
         self.meter.load_state_dict(state["meter"])
         self.counters = TrainProgress(**state["counters"])

@@ -31,8 +31,9 @@ from engine.runs.tensorboard import EventFile
 from engine.scoring.reports import write_json
 
 # What a run may go on with beside: how long it is trained. What is learned from which clip until then stays the same.
-MAY_CHANGE = (*NEUTRAL_KEYS, "train.epochs", "train.stop_patience")
-VERSION = 2  # of last.pt
+MAY_CHANGE = (*NEUTRAL_KEYS, "train.stop_patience")
+EPOCHS = "train.epochs"  # likewise, unless the rates of the steps so far depend on it
+VERSION = 3  # of last.pt
 Record = dict[str, Any]
 
 
@@ -183,7 +184,8 @@ class RunFolder:
             return 0
 
     def _check_config(self, before: Mapping[str, Any]) -> None:
-        changed = config_differences(before, self._config, MAY_CHANGE)
+        free = MAY_CHANGE if self._config["train"]["schedule"] == "cosine" else (*MAY_CHANGE, EPOCHS)
+        changed = config_differences(before, self._config, free)
         if changed:
             raise ConfigError(
                 f"{self.folder}: --resume needs the config that the run began with; {'; '.join(changed)}; "

@@ -1,7 +1,7 @@
 """Base of all trunks: a sequence of stages and a map to an embedding; stages run one by one and can be frozen."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -108,6 +108,11 @@ class Trunk(nn.Module):
     def stage(self, name: str) -> nn.Module:
         """Return the module that is called `name` in `stages`."""
         return self.get_submodule(name)
+
+    def stage_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of all stages: what pretrained weights are for, without the map to the embedding."""
+        for name in self.stages:
+            yield from self.stage(name).parameters()
 
     def forward_stage(self, name: str, x: Tensor) -> Tensor:
         """Run one of `stages` on the output of the one before it."""

@@ -73,6 +73,9 @@ class FakeLoader:
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch}
 
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch = state["epoch"]
+
 
 MakeTrainer = Callable[..., Trainer]
 
