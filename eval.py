@@ -1,4 +1,4 @@
-"""Scores a split with a checkpoint, or puts finished runs side by side (`--compare`)."""
+"""Scores a split with a checkpoint, fuses scored runs (`--fuse`), or puts finished ones side by side (`--compare`)."""
 
 if __name__ == "__main__":
     from common.startup import begin
@@ -10,15 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.markup import escape
-from rich.table import Table
-
 from common.cli import add_config, at_least, command_parser, path_type
 from common.display import Display
 from common.errors import exit_code_of
 from configs import Config, ConfigError, UserError, load_config
 from engine.loaders import check_split, open_loader
-from engine.runs import comparison
+from engine.runs import comparison, ensemble
 from engine.runs.checkpoint import BEST, State, config_differences, find_checkpoint, plain_config
 from engine.runs.provenance import class_names, source_differences, trained_classes
 from engine.runs.records import CONFIG
@@ -26,15 +23,15 @@ from engine.runtime.agreement import require_agreement, shared_facts
 from engine.runtime.precision_check import check_convolutions
 from engine.runtime.session import RunContext, open_session
 from engine.scoring.epic import check_exportable
-from engine.scoring.evaluation import Evaluation, Metrics, evaluate
-from engine.scoring.reports import scored_checkpoint, write_reports
+from engine.scoring.evaluation import Evaluation, evaluate
+from engine.scoring.reports import metrics_table, scored_checkpoint, write_reports
 from models import FusionModel, build_model
 from models.checkpoint import find_state, load_published, load_state, read_checkpoint
 from pipeline.sampler import SINGLE_VIEW, MultiView
 from preprocess.packing.stale import note_stale_labels
 
 AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone, without effect on evaluation
-COMPARE = "--compare"
+OTHERS = {"--compare": comparison.main, "--fuse": ensemble.main}  # what is done with runs that are scored already
 
 NOTES = """\
 RUN is a run's folder, whose best.pt is scored, or a checkpoint; the config is the config.yaml beside it. --checkpoint
@@ -55,7 +52,8 @@ where the model has no class. Labels must be EPIC's verb_class. Noun scores are 
 mean nothing.
 
 Comparison: python eval.py --compare RUN... puts finished runs into one table; it is short for
-python -m engine.runs.comparison, whose --help says more.
+python -m engine.runs.comparison, whose --help says more. python eval.py --fuse RUN RUN... scores an ensemble of runs,
+and is short for python -m engine.runs.ensemble.
 """
 EXAMPLES = """\
 python eval.py runs/xnorm
@@ -69,8 +67,9 @@ python eval.py -c configs/xnorm.yaml --checkpoint rgb_flow.pt --split test
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     words = sys.argv[1:] if argv is None else argv
-    if COMPARE in words:
-        return comparison.main([word for word in words if word != COMPARE])
+    for option, command in OTHERS.items():
+        if option in words:
+            return command([word for word in words if word != option])
     arguments = _parse(words)
 
     def work() -> int:
@@ -139,7 +138,7 @@ def run(
     if evaluation.metrics is None:
         session.display.print(f"{split}: no clip has a label: predictions.csv alone")
     else:
-        session.display.table(_table(evaluation, evaluation.metrics, f"{checkpoint} on {split}"))
+        session.display.table(metrics_table(evaluation, evaluation.metrics, f"{checkpoint} on {split}"))
     session.display.print(f"written to {folder}")
     return evaluation
 
@@ -171,23 +170,6 @@ def _load_model(config: Config, checkpoint: Path, state: State, display: Display
         display.print(f"note: these clips are not seen as in training: {'; '.join(f'clip.{one}' for one in seen)}")
     load_state(model, state["model"], str(checkpoint))
     return model
-
-
-def _table(evaluation: Evaluation, metrics: Metrics, title: str) -> Table:
-    top5 = "" if metrics.top5 is None else f"  top-5 {metrics.top5:.1%}"
-    loss = "" if evaluation.loss is None else f"  loss {evaluation.loss:.4f}"
-    summary = f"top-1 {metrics.top1:.1%}{top5}  mean-class {metrics.mean_class:.1%}{loss}"
-    table = Table(title=title, caption=summary)
-    for column in ("label", "clips", "correct", "accuracy"):
-        table.add_column(column, justify="right")
-    if evaluation.classes:
-        table.add_column("name")
-    clips, correct = metrics.confusion.sum(dim=1).tolist(), metrics.confusion.diagonal().tolist()
-    for label, accuracy in enumerate(metrics.per_class):
-        share = "-" if accuracy is None else f"{accuracy:.1%}"
-        name = [escape(evaluation.classes[label])] if evaluation.classes else []
-        table.add_row(str(label), str(clips[label]), str(correct[label]), share, *name)
-    return table
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

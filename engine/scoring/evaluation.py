@@ -58,8 +58,8 @@ class Evaluation:
     labels: Tensor  # int64 [N], -1 where unknown
     logits: Tensor  # float32 [N, C], mean over the views per clip
     loss: float | None  # mean over all views of the sum of the model's terms; None where a clip has no label
-    clips_per_s: float
-    multi_view: MultiView
+    clips_per_s: float | None  # None where several scorings are fused
+    multi_view: MultiView | None  # likewise
     metrics: Metrics | None  # of the clips that have a label; None where none has
     classes: Sequence[str] | None = None  # their names, where the data have them [C]
 

@@ -6,10 +6,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from rich.markup import escape
+from rich.table import Table
+
 from common.files import atomic_files, make_folder
 from engine.scoring.epic import EPIC_FILE, write_epic
 from engine.scoring.evaluation import Evaluation, Metrics
 from engine.scoring.plots import draw_confusion
+
+METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
 
 
 def summarize(evaluation: Evaluation) -> dict[str, float | None]:
@@ -21,18 +26,21 @@ def summarize(evaluation: Evaluation) -> dict[str, float | None]:
 def write_reports(evaluation: Evaluation, folder: Path, checkpoint: str = "best.pt", epic: bool = False) -> None:
     """Write metrics.json, predictions.csv, per_class.csv, confusion.csv and confusion.png into `folder`.
 
-    `checkpoint` is the file whose weights were scored. `epic` adds epic.pt, for the challenge's own code. Where
-    metrics.json is, all of them are of one scoring. Where no clip has a label, there are the first two alone.
+    `checkpoint` says whose scores they are: the file's of the weights, or what was fused. `epic` adds epic.pt, for the
+    challenge's own code. Where metrics.json is, all are of one scoring. Where no clip has a label, there are the
+    first two alone.
 
     Raises:
         UserError: the folder cannot be written to.
     """
-    views = {"views": evaluation.multi_view.num_temporal, "crops": evaluation.multi_view.num_spatial}
-    about = {"checkpoint": checkpoint, "clips": len(evaluation.labels), **views}
+    views = evaluation.multi_view
+    about: dict[str, Any] = {"checkpoint": checkpoint, "clips": len(evaluation.labels)}
+    about |= {"views": views.num_temporal, "crops": views.num_spatial} if views else {}
+    about["classes"] = list(evaluation.classes) if evaluation.classes else None
     make_folder(folder)
     with atomic_files(folder) as create:  # together: scores of one evaluation never stand beside those of another
-        write_json(create("metrics.json", "w"), summarize(evaluation) | about)
-        _write_predictions(evaluation, create("predictions.csv", "w"))
+        write_json(create(METRICS, "w"), summarize(evaluation) | about)
+        _write_predictions(evaluation, create(PREDICTIONS, "w"))
         if evaluation.metrics is not None:
             _write_per_class(evaluation.metrics, evaluation.classes, create("per_class.csv", "w"))
             _write_confusion(evaluation.metrics, create("confusion.csv", "w"))
@@ -43,7 +51,7 @@ def write_reports(evaluation: Evaluation, folder: Path, checkpoint: str = "best.
 
 def scored_checkpoint(folder: Path) -> str | None:
     """Whose scores are in `folder`: the name of a checkpoint, or None where there are none."""
-    path = folder / "metrics.json"
+    path = folder / METRICS
     try:
         return str(json.loads(path.read_text("utf-8")).get("checkpoint", "another version"))
     except FileNotFoundError:
@@ -63,6 +71,24 @@ def write_csv(file: IO[str], header: Sequence[str], rows: Iterable[Sequence[Any]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
+
+
+def metrics_table(evaluation: Evaluation, metrics: Metrics, title: str) -> Table:
+    """A table for the terminal: one row per class, the split's metrics below."""
+    top5 = "" if metrics.top5 is None else f"  top-5 {metrics.top5:.1%}"
+    loss = "" if evaluation.loss is None else f"  loss {evaluation.loss:.4f}"
+    summary = f"top-1 {metrics.top1:.1%}{top5}  mean-class {metrics.mean_class:.1%}{loss}"
+    table = Table(title=title, caption=summary)
+    for column in ("label", "clips", "correct", "accuracy"):
+        table.add_column(column, justify="right")
+    if evaluation.classes:
+        table.add_column("name")
+    clips, correct = metrics.confusion.sum(dim=1).tolist(), metrics.confusion.diagonal().tolist()
+    for label, accuracy in enumerate(metrics.per_class):
+        share = "-" if accuracy is None else f"{accuracy:.1%}"
+        name = [escape(evaluation.classes[label])] if evaluation.classes else []
+        table.add_row(str(label), str(clips[label]), str(correct[label]), share, *name)
+    return table
 
 
 def _write_predictions(evaluation: Evaluation, file: IO[str]) -> None:

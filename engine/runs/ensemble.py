@@ -1,0 +1,98 @@
+"""Late fusion of finished runs by their scores: python -m engine.runs.ensemble RUN RUN... (eval.py --fuse)."""
+
+if __name__ == "__main__":
+    from common.startup import begin
+
+    begin()
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # the field's name for it
+
+from common.cli import command_parser, path_type
+from common.display import Display
+from common.errors import ConfigError, exit_code_of
+from engine.scoring.evaluation import Evaluation, compute_metrics
+from engine.scoring.fusing import LEAST, LEVELS, fuse
+from engine.scoring.predictions import Predictions, read_predictions
+from engine.scoring.reports import PREDICTIONS, metrics_table, write_reports
+from pipeline.format.streams import UNKNOWN
+
+NOTES = """\
+A RUN is a run's folder, whose predictions of --split are taken, or a folder with predictions.csv itself, such as
+runs/rgb/test-10x3. Clips are matched by id and classes by name; other clips, labels or classes are refused. Nothing is
+scored again: what is missing, eval.py RUN --split SPLIT writes.
+
+Writes what eval.py writes, by default into runs/rgb+flow/test. --level softmax is the weighted mean of probabilities,
+logits the softmax of the weighted mean of logits; weights are divided by their sum.
+"""
+EXAMPLES = """\
+python eval.py --fuse runs/rgb runs/flow
+python eval.py --fuse runs/rgb runs/flow --weights 1 1.5 --level logits
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = command_parser(
+        "eval.py --fuse", "Score a split with an ensemble of separately trained runs.", EXAMPLES, notes=NOTES
+    )
+    parser.add_argument("runs", type=path_type, nargs="+", metavar="RUN", help="folders, two and more")
+    parser.add_argument("--weights", type=float, nargs="+", metavar="W", help="one for each RUN (default: all equal)")
+    parser.add_argument("--level", choices=LEVELS, default=LEVELS[0], help="what is averaged")
+    parser.add_argument("--split", default="test", help="which of the splits that the runs have scored")
+    parser.add_argument(
+        "-o", "--output", type=path_type, metavar="FOLDER", help="where to write (default: beside the runs)"
+    )
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        runs: list[Path] = arguments.runs
+        weights = _checked_weights(arguments.weights, len(runs))
+        fused = fuse([read_predictions(_scored(run, arguments.split)) for run in runs], weights, arguments.level)
+        names = "+".join(run.resolve().name for run in runs)
+        folder = arguments.output or runs[0].resolve().parent / names / arguments.split
+        evaluation = evaluate_scores(fused)
+        parts = " + ".join(f"{weight:g} x {run}" for weight, run in zip(weights, runs, strict=True))
+        write_reports(evaluation, folder, f"{parts}, mean of {arguments.level}")
+        display = Display(arguments.quiet)
+        if evaluation.metrics is not None:
+            display.table(metrics_table(evaluation, evaluation.metrics, f"{names} on {arguments.split}"))
+        display.print(f"written to {folder}")
+        return 0
+
+    return exit_code_of(work)
+
+
+def evaluate_scores(predictions: Predictions) -> Evaluation:
+    """Measure scores as eval.py measures a model's; the loss is the cross-entropy, in nats per clip."""
+    labels = torch.from_numpy(predictions.labels)
+    logits = torch.from_numpy(predictions.scores).clamp_min(LEAST).log()
+    loss = float(F.cross_entropy(logits, labels)) if bool((labels != UNKNOWN).all()) else None
+    metrics = compute_metrics(logits, labels)
+    return Evaluation(predictions.clip_ids, labels, logits, loss, None, None, metrics, predictions.classes)
+
+
+def _scored(run: Path, split: str) -> Path:
+    """The folder of a run's scores, or `run` itself where it is such a folder."""
+    return run if (run / PREDICTIONS).is_file() else run / split
+
+
+def _checked_weights(weights: Sequence[float] | None, num_runs: int) -> list[float]:
+    if num_runs < 2:
+        raise ConfigError("--fuse: found one run, allowed: two and more")
+    if weights is None:
+        return [1.0] * num_runs
+    if len(weights) != num_runs or not all(0 <= weight < float("inf") for weight in weights) or not sum(weights):
+        found = " ".join(f"{weight:g}" for weight in weights)
+        raise ConfigError(
+            f"--weights: found {found}, allowed: one for each of the {num_runs} runs, 0 and more, not all 0"
+        )
+    return list(weights)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
