@@ -126,9 +126,11 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
             open_loader(config, "train", model, session, train=True) as train_loader,
             open_loader(config, "val", model, session) as val_loader,
         ):
-            loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
+            loaders = {"train": train_loader, "val": val_loader}
+            if test_loader is not None:
+                loaders["test"] = test_loader
             require_labels(train_loader, val_loader)
-            splits = {name: loader.checksum for name, loader in loaders.items() if loader is not None}
+            splits = {name: loader.checksum for name, loader in loaders.items()}
             log.check_splits(splits, state)
             for loader in (val_loader, test_loader):
                 if loader is not None:
@@ -145,7 +147,7 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
             trainer.train()
         session.world.barrier()  # best.pt is complete
         test = None if test_loader is None else _test_best(trainer, test_loader, session, log)
-    log.summarize(summarize_run(trainer, test, splits))
+    log.summarize(summarize_run(trainer, test, loaders))
     session.display.print(f"{log.folder}: best val accuracy {trainer.counters.best_accuracy:.3f}")
 
 

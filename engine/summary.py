@@ -1,22 +1,27 @@
 """Content of summary.json: a finished run's accuracies, cost, device and versions."""
 
 import platform
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from engine.meter import means
 from engine.model_cost import count_flops
+from engine.runs.provenance import Names, class_names
 from engine.runtime.device import Placement
 from engine.scoring.evaluation import Evaluation
 from engine.scoring.reports import summarize
 from engine.trainer import Trainer
+from pipeline.format.streams import UNKNOWN
+from pipeline.loader import ClipLoader
 from pipeline.profile.measure import describe_machine
 
 
-def summarize_run(trainer: Trainer, test: Evaluation | None, splits: dict[str, int]) -> dict[str, Any]:
-    """Sum a finished run up; `test` is None where there is no test split, `splits` are the splits' checksums."""
+def summarize_run(trainer: Trainer, test: Evaluation | None, loaders: Mapping[str, ClipLoader]) -> dict[str, Any]:
+    """Sum a finished run up; `test` is None where there is no test split, `loaders` are of all splits."""
     config, counters, placement = trainer.config, trainer.counters, trainer.session.placement
     training = means(trainer.meter.run)
     peak_memory = trainer.peak_memory  # before counting operations, which takes memory itself
@@ -40,9 +45,20 @@ def summarize_run(trainer: Trainer, test: Evaluation | None, splits: dict[str, i
         "precision": placement.precision,
         "processes": trainer.session.world.size,
         "skipped_clips": counters.skipped,
-        "splits": splits,
+        "splits": {name: loader.checksum for name, loader in loaders.items()},
+        "data": {name: count_clips(loader, trainer.train_loader.classes) for name, loader in loaders.items()},
         "versions": describe_machine(),
     }
+
+
+def count_clips(loader: ClipLoader, classes: Mapping[str, Names]) -> dict[str, Any]:
+    """Count a split's clips: all, and by target those of each of training's `classes`, under its name or number."""
+    counted = {}
+    for target, names in classes.items():
+        labels = loader.targets[target] if target in loader.targets else np.zeros(0, np.int64)
+        counts = np.bincount(labels[labels != UNKNOWN], minlength=len(names or ())).tolist()
+        counted[target] = dict(zip(class_names(names, len(counts)), counts, strict=True))
+    return {"clips": len(loader.clip_ids), "classes": counted}
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

@@ -349,6 +349,8 @@ def test_a_run_folder_has_all_that_is_promised(never_stopped: Path):
     assert {"python", "torch", "numpy"} < summary["versions"].keys()
     assert min(summary["clips_per_s"], summary["data_wait"], summary["wall_seconds"]) > 0
     assert summary["gflops_per_clip"] > 0
+    assert summary["data"]["train"] == {"clips": 12, "classes": {"label": {"0": 4, "1": 4, "2": 4}}}
+    assert {split: data["clips"] for split, data in summary["data"].items()} == {"train": 12, "val": 6, "test": 3}
     assert summary["peak_memory_bytes"] > 2**20
     assert summary["splits"].keys() == {"train", "val", "test"}
     log = [line for line in metrics(never_stopped) if line["kind"] == "val"]

@@ -94,6 +94,16 @@ def is_over(epoch: int, best_epoch: int, train: Mapping[str, Any]) -> bool:
     return bool(epoch >= train["epochs"] or epoch - best_epoch >= train["stop_patience"])
 
 
+def commonest_share(summary: Mapping[str, Any], split: str = "val") -> float | None:
+    """The share of the commonest class of a split's first target, which is the accuracy of saying nothing else.
+
+    None where the summary, of another version, does not count classes, or no clip has one.
+    """
+    classes = summary.get("data", {}).get(split, {}).get("classes", {})
+    counts = list(next(iter(classes.values()), {}).values())
+    return max(counts) / sum(counts) if any(counts) else None
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The config that a run began with.
 

@@ -26,7 +26,7 @@ from engine.runs.checkpoint import (
     save_checkpoint,
 )
 from engine.runs.curves import draw_history
-from engine.runs.records import is_over, read_config, read_summary
+from engine.runs.records import commonest_share, is_over, read_config, read_summary
 from engine.runs.tensorboard import EventFile
 from engine.scoring.reports import write_json
 
@@ -255,7 +255,7 @@ class RunFolder:
         """Write curves.png and summary.json."""
         if not self._writes:
             return
-        draw_history(self.metrics, self.folder / "curves.png")
+        draw_history(self.metrics, self.folder / "curves.png", commonest_share(summary))
         with atomic_write(self.summary, "w") as file:
             write_json(file, summary)
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from common.display import Display
 from common.files import atomic_write
+from common.palette import FAINT, GRID, INK, SERIES
 
 
 def show_loader(report: dict[str, Any], display: Display) -> None:
@@ -70,28 +71,39 @@ def show_sweep(rows: Sequence[dict[str, Any]], display: Display) -> None:
 
 
 def plot_profile(report: dict[str, Any], path: Path) -> None:
-    """Draw CPU milliseconds per clip as horizontal bars and write a PNG."""
+    """Draw CPU milliseconds per clip as horizontal bars and write a PNG.
+
+    The loader's bar is made of its stages, which add up to it. Each is the difference of two measurements: where noise
+    has made one negative, none is drawn.
+    """
     from matplotlib.figure import Figure  # here: it takes its time to load
 
     cut_off = {"floor", "reading", "decoding", "copy-out", "loader"}
     others = {name: figure for name, figure in report["candidates"].items() if name not in cut_off}
-    figure = Figure(figsize=(9, 1.6 + 0.55 * (2 + len(others))), layout="constrained")
+    figure = Figure(figsize=(9, 1.9 + 0.5 * (2 + len(others))), layout="constrained")
     axes = figure.subplots()
     bars = {"floor: decoding alone": report["candidates"]["floor"], "loader": report["candidates"]["loader"]} | others
     for name, subject in bars.items():
         value, low, high = (subject[f"cpu_ms_per_clip{end}"] for end in ("", "_min", "_max"))
-        axes.barh(name, value, color="0.8", xerr=[[value - low], [high - value]])
+        axes.barh(name, value, color=GRID, xerr=[[value - low], [high - value]], ecolor=INK, capsize=3)
         axes.annotate(f" {value:.1f}", (high, name), va="center")
     left = 0.0
-    for stage, ms in report["stages_cpu_ms_per_clip"].items():  # a difference of two runs may be below zero by noise
-        axes.barh("loader", max(ms, 0), left=left, height=0.4, label=f"{stage} {ms:.1f} ms")
-        left += max(ms, 0)
+    for (stage, ms), color in zip(drawn_stages(report).items(), SERIES, strict=False):
+        axes.barh("loader", ms, left=left, color=color, height=0.5, label=f"{stage} {ms:.1f} ms")
+        left += ms
     floor = bars["floor: decoding alone"]["cpu_ms_per_clip"]
-    axes.axvline(floor, color="0.6", linestyle=":")
-    axes.margins(x=0.12)
+    axes.axvline(floor, color=FAINT, linestyle=":")
+    axes.margins(x=0.1)
     axes.invert_yaxis()
-    axes.set_xlabel("CPU ms per clip")
+    axes.set_xlabel("CPU ms per clip: median of the rounds, and their range")
     axes.set_title(f"{report['machine']['cpu']}, DALI {report['machine']['dali']}", fontsize="medium")
-    axes.legend(loc="lower right")
+    if left:
+        figure.legend(loc="outside lower center", ncols=4, title="stages of the loader", frameon=False)
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120)
+
+
+def drawn_stages(report: dict[str, Any]) -> dict[str, float]:
+    """The stages that the loader's bar is made of, CPU ms per clip: all, or none where a difference is negative."""
+    stages: dict[str, float] = report["stages_cpu_ms_per_clip"]
+    return stages if min(stages.values()) >= 0 else {}
