@@ -20,6 +20,7 @@ from engine.runs.checkpoint import (
     BEST,
     NEUTRAL_KEYS,
     State,
+    changed_values,
     config_differences,
     load_checkpoint,
     plain_config,
@@ -27,7 +28,7 @@ from engine.runs.checkpoint import (
 )
 from engine.runs.curves import draw_history
 from engine.runs.records import commonest_share, is_over, read_config, read_summary
-from engine.runs.tensorboard import EventFile
+from engine.runs.tensorboard import EventFolder
 from engine.scoring.reports import write_json
 
 # What a run may go on with beside: how long it is trained. What is learned from which clip until then stays the same.
@@ -47,7 +48,7 @@ class RunFolder:
         self._num_lines = 0
         self._splits: dict[str, int] = {}
         self._from_previous = False
-        self._curves: EventFile | None = None
+        self._events: EventFolder | None = None
 
     @property
     def best(self) -> Path:
@@ -214,10 +215,12 @@ class RunFolder:
             self._num_lines = self._keep_lines(state["metrics_lines"] if state else 0)
         if self._config["train"]["tensorboard"]:
             first_step = state["counters"]["step"] + 1 if state else 1
-            self._curves = EventFile(self.folder / "tensorboard", first_step)
+            self._events = EventFolder(self.folder / "tensorboard", first_step)
+            hparams = changed_values({}, self._config, (*NEUTRAL_KEYS, "data.presets"))
+            self._events.describe(self._config, {key: value for key, _, value in hparams})
 
     def log(self, kind: str, record: Record) -> None:
-        """Append a line to metrics.jsonl, and its numbers to TensorBoard as `kind`/name at record["step"]."""
+        """Append a line to metrics.jsonl, and its numbers to TensorBoard's sub-run `kind` at record["step"]."""
         if not self._writes:
             return
         # JSON has no number for what is not finite: fp16 overflows a gradient now and then, and skips that step.
@@ -228,16 +231,16 @@ class RunFolder:
         line = json.dumps({"kind": kind, **valid})
         append(self.metrics, f"{line}\n".encode())
         self._num_lines += 1
-        if self._curves:
-            numbers = {f"{kind}/{name}": value for name, value in record.items() if isinstance(value, float)}
-            self._curves.add(numbers, record["step"])
+        numbers = {name: value for name, value in record.items() if isinstance(value, float)}
+        if self._events and numbers:
+            self._events.log(kind, numbers, record["step"])
 
     def show(self, name: str, draw: Callable[[IO[bytes]], None], step: int) -> None:
         """Give TensorBoard the image that `draw` writes as a PNG; without TensorBoard nothing is drawn."""
-        if self._curves:
+        if self._events:
             file = BytesIO()
             draw(file)
-            self._curves.show(name, file.getvalue(), step)
+            self._events.show(name, file.getvalue(), step)
 
     def save_last(self, state: State) -> None:
         """Replace last.pt, and keep the one before; a run resumed from it drops the lines logged after now."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 import train
 from engine import step
@@ -94,26 +94,26 @@ def test_the_folder_has_exactly_the_documented_files(run: Path) -> None:
 
 
 def test_tensorboard_has_every_number_and_the_documented_pictures(run: Path) -> None:
-    events = EventAccumulator(str(run / "tensorboard"))
-    events.Reload()
-    numbers = {
-        f"{line['kind']}/{key}" for line in lines(run) for key, value in line.items() if isinstance(value, float)
-    }
-    assert set(events.Tags()["scalars"]) == numbers
-    pictures = {name: events.Images(name) for name in events.Tags()["images"]}
-    assert {name: [picture.step for picture in found] for name, found in pictures.items()} == {
+    events = EventMultiplexer().AddRunsFromDirectory(str(run / "tensorboard")).Reload()
+    numbers: set[tuple[str, str]] = set()
+    for line in lines(run):
+        keys = {key for key, value in line.items() if isinstance(value, float)}
+        numbers |= {(line["kind"], "top1" if key == "accuracy" else key) for key in keys}
+    found = events.Runs().items()
+    assert {(kind, tag) for kind, tags in found for tag in tags["scalars"]} == numbers
+    pictures = {f"{kind}/{name}": events.Images(kind, name) for kind, tags in found for name in tags["images"]}
+    assert {name: [picture.step for picture in shown] for name, shown in pictures.items()} == {
         "train/clips": [1],
         "val/confusion": [6],
     }
-    for found in pictures.values():
-        assert found[0].encoded_image_string.startswith(b"\x89PNG")
-        assert min(found[0].width, found[0].height) > 100
+    for shown in pictures.values():
+        assert shown[0].encoded_image_string.startswith(b"\x89PNG")
+        assert min(shown[0].width, shown[0].height) > 100
 
 
 def test_one_stream_alone_is_shown_too(skipping: Path) -> None:
-    events = EventAccumulator(str(skipping / "tensorboard"))
-    events.Reload()
-    assert events.Images("train/clips")
+    events = EventMultiplexer().AddRunsFromDirectory(str(skipping / "tensorboard")).Reload()
+    assert events.Images("train", "clips")
 
 
 def test_without_tensorboard_there_are_no_events_and_the_same_numbers(

@@ -6,8 +6,16 @@ from functools import partial
 
 import pytest
 import torch
+import yaml
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer as PluginEventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import list_session_groups
+from tensorboard.plugins.hparams.api_pb2 import ListSessionGroupsRequest, Status
+from tensorboard.plugins.hparams.backend_context import Context
 
 from configs import ConfigError, UserError
 from engine.runs.checkpoint import load_checkpoint, plain_config, save_checkpoint
@@ -241,12 +249,32 @@ def test_tensorboard_reads_numbers_and_images_without_the_steps_that_were_taken_
     again = begin(resume=True)
     again.log("train", {"step": 8, "loss": 3.0, "accuracy": 0.5})
     show(again, 8, 3, 4)
-    events = EventAccumulator(str(run.folder / "tensorboard"))
-    events.Reload()
-    assert set(events.Tags()["scalars"]) == {"train/loss", "train/accuracy"}
-    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(7, 1.0), (8, 3.0)]
-    shown = [(event.step, event.width, event.height) for event in events.Images("val/confusion")]
+    again.log("val", {"step": 8, "top1": 0.25})
+    events = EventMultiplexer().AddRunsFromDirectory(str(run.folder / "tensorboard")).Reload()
+    scalars = {name: set(tags["scalars"]) for name, tags in events.Runs().items()}
+    assert scalars == {".": set(), "train": {"loss", "top1"}, "val": {"top1"}}
+    assert [(event.step, event.value) for event in events.Scalars("train", "loss")] == [(7, 1.0), (8, 3.0)]
+    shown = [(event.step, event.width, event.height) for event in events.Images("val", "confusion")]
     assert shown == [(7, 1, 1), (8, 3, 4)]
+
+
+def test_tensorboard_has_the_config_and_a_table_of_what_runs_were_set_to_and_came_to(begin: Begin):
+    begin("name=one", "train.lr=0.5").log("val", {"step": 1, "top1": 0.25})
+    run = begin("name=other", "train.lr=0.1", "train.schedule=cosine")
+    run.log("train", {"step": 1, "accuracy": 0.75})
+    events = PluginEventMultiplexer().AddRunsFromDirectory(str(run.folder.parent)).Reload()
+    (text,) = events.Tensors("other/tensorboard", "config/text_summary")
+    written = text.tensor_proto.string_val[0].decode().removeprefix("```yaml\n").removesuffix("```")
+    assert yaml.safe_load(written)["train"]["schedule"] == "cosine"
+    # The table of the plugin, by its own code: a row per run, its columns found in the runs' own folders.
+    table, request = Context(TBContext(data_provider=MultiplexerDataProvider(events, ""))), RequestContext()
+    rows = ListSessionGroupsRequest(allowed_statuses=[Status.STATUS_UNKNOWN, Status.STATUS_RUNNING], slice_size=9)
+    found = list_session_groups.Handler(request, table, "", rows).run().session_groups
+    settings = [group.hparams for group in found]
+    learned = {(each["train.lr"].number_value, each["train.schedule"].string_value) for each in settings}
+    assert learned == {(0.5, "plateau"), (0.1, "cosine")}
+    metrics = {(value.name.group, value.name.tag, value.value) for group in found for value in group.metric_values}
+    assert metrics == {("val", "top1", 0.25), ("train", "top1", 0.75)}
 
 
 def test_nothing_is_drawn_where_nobody_looks(begin: Begin, config: MakeConfig):
