@@ -10,7 +10,9 @@ from torch import nn
 
 from engine.meter import means
 from engine.model_cost import count_flops
+from engine.runs.checkpoint import plain_config
 from engine.runs.provenance import Names, class_names
+from engine.runs.trials import count_trials
 from engine.runtime.device import Placement
 from engine.scoring.evaluation import Evaluation
 from engine.scoring.reports import summarize
@@ -29,6 +31,7 @@ def summarize_run(trainer: Trainer, test: Evaluation | None, loaders: Mapping[st
         "name": config.name,
         "fusion": config.model.fusion,
         "seed": config.seed,
+        "trials": count_trials(plain_config(config), config.runs),
         "val": {"top1": counters.best_accuracy, "mean_class": counters.best_mean_class},
         "best_epoch": counters.best_epoch,
         "test": None if test is None or test.metrics is None else summarize(test),

@@ -11,8 +11,8 @@ import yaml
 
 import demo
 from configs.methods import METHODS
-from engine.runs.comparison import Row, Run
-from engine.runs.records import Accuracy, Summary
+from engine.runs.records import Accuracy, Run, Summary
+from engine.runs.rows import Row
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,22 +5,20 @@ if __name__ == "__main__":
 
     begin()
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F  # noqa: N812  # the field's name for it
-
 from common.cli import command_parser, path_type
 from common.display import Display
 from common.errors import ConfigError, exit_code_of
-from engine.scoring.evaluation import Evaluation, compute_metrics
-from engine.scoring.fusing import LEAST, LEVELS, fuse
-from engine.scoring.predictions import Predictions, read_predictions
+from engine.runs.records import Accuracy, Parameters, Run
+from engine.scoring.fusing import LEVELS, evaluate_scores, fuse
+from engine.scoring.predictions import read_predictions
 from engine.scoring.reports import PREDICTIONS, metrics_table, write_reports
-from pipeline.format.streams import UNKNOWN
 
+ENSEMBLE = "ensemble"  # what stands for a method
 NOTES = """\
 A RUN is a run's folder, whose predictions of --split are taken, or a folder with predictions.csv itself, such as
 runs/rgb/test-10x3. Clips are matched by id and classes by name; other clips, labels or classes are refused. Nothing is
@@ -67,13 +65,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code_of(work)
 
 
-def evaluate_scores(predictions: Predictions) -> Evaluation:
-    """Measure scores as eval.py measures a model's; the loss is the cross-entropy, in nats per clip."""
-    labels = torch.from_numpy(predictions.labels)
-    logits = torch.from_numpy(predictions.scores).clamp_min(LEAST).log()
-    loss = float(F.cross_entropy(logits, labels)) if bool((labels != UNKNOWN).all()) else None
-    metrics = compute_metrics(logits, labels)
-    return Evaluation(predictions.clip_ids, labels, logits, loss, None, None, metrics, predictions.classes)
+def ensemble_of(members: Sequence[Run]) -> Run:
+    """The runs of one seed as one, their probabilities averaged, as `fuse` does it.
+
+    Parameters, operations and wall time add up, clips/s is of training one after another, and memory that of the
+    largest. Validation accuracies it has none (NaN): a run keeps predictions of its test split alone.
+    """
+    fused = fuse([member.predictions for member in members if member.predictions is not None])
+    metrics = evaluate_scores(fused).metrics
+    summaries = [member.summary for member in members]
+    seconds = [1 / summary.clips_per_s for summary in summaries]
+    waited = sum(summary.data_wait * part for summary, part in zip(summaries, seconds, strict=True))
+    changes = {
+        "val": Accuracy(top1=math.nan, mean_class=math.nan),
+        "test": None if metrics is None else Accuracy(top1=metrics.top1, mean_class=metrics.mean_class),
+        "parameters": Parameters(
+            total=sum(summary.parameters.total for summary in summaries),
+            trainable=sum(summary.parameters.trainable for summary in summaries),
+        ),
+        "gflops_per_clip": sum(summary.gflops_per_clip for summary in summaries),
+        "clips_per_s": 1 / sum(seconds),
+        "data_wait": waited / sum(seconds),
+        "peak_memory_bytes": max(summary.peak_memory_bytes for summary in summaries),
+        "wall_seconds": sum(summary.wall_seconds for summary in summaries),
+    }
+    first = members[0]
+    name = " + ".join(member.stem for member in members)
+    config = first.config | {"name": f"{name}-seed{first.config['seed']}", "model": {"fusion": ENSEMBLE}}
+    return Run(first.folder.parent, config, first.summary.model_copy(update=changes), fused)
 
 
 def _scored(run: Path, split: str) -> Path:

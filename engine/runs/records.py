@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from common.errors import ConfigError, UserError
 from common.safe_yaml import read_yaml
 from engine.runs.checkpoint import NEUTRAL_KEYS, State, changed_values
+from engine.scoring.predictions import Predictions
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
-NO_SETTING = (*NEUTRAL_KEYS, "seed", "seeds", "model")  # a row is a model over its seeds
+SEEDS = (*NEUTRAL_KEYS, "seed", "seeds")  # what a row of a comparison may have several of
 
 
 class Accuracy(BaseModel):
@@ -43,6 +44,7 @@ class Summary(BaseModel):
     data_wait: float
     peak_memory_bytes: int
     wall_seconds: float = math.nan
+    trials: int = 0  # configurations of the method that had been tried when it ended; 0: an older version did not count
     splits: dict[str, int]
     device: str
     precision: str
@@ -71,6 +73,7 @@ class Run:
     folder: Path
     config: State
     summary: Summary
+    predictions: Predictions | None = None  # of the split that its accuracy is of
 
     @property
     def stem(self) -> str:
@@ -78,15 +81,18 @@ class Run:
         return str(self.config["name"]).removesuffix(f"-seed{self.config['seed']}")
 
     @property
-    def setting(self) -> State:
-        """What it was trained and scored on and how, whatever the method: its data, clips, budget and device."""
-        measured = self.summary.model_dump(include={"splits", "device", "precision", "processes"})
-        return {key: value for key, value in self.config.items() if key != "model"} | measured
+    def split(self) -> str:
+        """Which split its accuracy is of: test, where there is one."""
+        return "val" if self.summary.test is None else "test"
+
+    @property
+    def recipe(self) -> State:
+        """All that its numbers depend on: its config, and what was measured of data and device."""
+        return self.config | self.summary.model_dump(include={"splits", "device", "precision", "processes"})
 
     def is_like(self, other: "Run") -> bool:
         """Whether nothing but the seed tells the two apart."""
-        same_model = self.config["model"] == other.config["model"]
-        return same_model and not changed_values(self.setting, other.setting, NO_SETTING)
+        return not changed_values(self.recipe, other.recipe, SEEDS)
 
 
 def is_over(epoch: int, best_epoch: int, train: Mapping[str, Any]) -> bool:

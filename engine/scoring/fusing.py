@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  # the field's name for it
 
+from engine.scoring.evaluation import Evaluation, compute_metrics
 from engine.scoring.predictions import Predictions, match
+from pipeline.format.streams import UNKNOWN
 
 LEVELS = ("softmax", "logits")
 LEAST = float(np.finfo(np.float64).tiny)  # the probability that stands for 0, which has no logarithm
@@ -34,3 +38,12 @@ def fuse(
         mean /= mean.sum(axis=1, keepdims=True)
     first = matched[0]
     return Predictions(first.folder, first.clip_ids, first.labels, mean, first.classes)
+
+
+def evaluate_scores(predictions: Predictions) -> Evaluation:
+    """Measure scores as eval.py measures a model's; the loss is the cross-entropy, in nats per clip."""
+    labels = torch.from_numpy(predictions.labels)
+    logits = torch.from_numpy(predictions.scores).clamp_min(LEAST).log()
+    loss = float(F.cross_entropy(logits, labels)) if bool((labels != UNKNOWN).all()) else None
+    metrics = compute_metrics(logits, labels)
+    return Evaluation(predictions.clip_ids, labels, logits, loss, None, None, metrics, predictions.classes)

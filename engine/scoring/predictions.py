@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,11 @@ class Predictions:
         """1 where the likeliest class is the label, of the clips that have one."""
         known = self.labels != UNKNOWN
         return np.array(self.scores[known].argmax(axis=1) == self.labels[known], np.float64)
+
+    @property
+    def top1(self) -> float:
+        """The accuracy; NaN where no clip has a label."""
+        return float(self.hits.mean()) if len(self.hits) else math.nan
 
 
 def read_predictions(folder: Path) -> Predictions:

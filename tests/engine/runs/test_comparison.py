@@ -3,19 +3,25 @@
 import copy
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from common.display import Display
 from configs import UserError
 from engine.runs.checkpoint import plain_config
-from engine.runs.comparison import compare, show_comparison
+from engine.runs.comparison_report import show_comparison
+from engine.runs.records import read_config
+from engine.runs.rows import compare
+from engine.runs.trials import count_trials
 from tests.runs import MakeConfig
 
+NUM_CLIPS = 20
 MakeRun = Callable[..., Path]
 SUMMARY = {
     "val": {"top1": 0.9, "mean_class": 0.8},
@@ -32,11 +38,22 @@ SUMMARY = {
 }
 
 
+def write_predictions(folder: Path, hits: Sequence[bool]) -> None:
+    """Write what a scoring of two classes leaves, where `hits` says which clips were right."""
+    folder.mkdir()
+    write = [
+        f"clip{number:02d},0,{int(not hit)},{0.75 if hit else 0.25},{0.25 if hit else 0.75}"
+        for number, hit in enumerate(hits)
+    ]
+    (folder / "predictions.csv").write_text("\n".join(["clip_id,label,prediction,score_0,score_1", *write, ""]))
+    (folder / "metrics.json").write_text(json.dumps({"classes": None}))
+
+
 @pytest.fixture
 def run(config: MakeConfig, tmp_path: Path) -> MakeRun:
     """Write a finished run's folder: run("name", "key=value", test={"top1": 0.7}) returns it."""
 
-    def make(name: str, *overrides: str, **changes: Any) -> Path:
+    def make(name: str, *overrides: str, hits: Sequence[bool] | None = None, **changes: Any) -> Path:
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         settings = config(f"name={name}", *overrides)
@@ -44,6 +61,10 @@ def run(config: MakeConfig, tmp_path: Path) -> MakeRun:
         summary = copy.deepcopy(SUMMARY) | {"epochs": settings.train.epochs, "best_epoch": settings.train.epochs}
         for key, value in changes.items():
             summary[key] = {**summary[key], **value} if isinstance(value, dict) else value
+        if hits is None:
+            hits = np.arange(NUM_CLIPS) < NUM_CLIPS * summary["test"]["top1"] - 1e-9
+        summary["test"]["top1"] = float(np.mean(hits))
+        write_predictions(folder / "test", hits)
         (folder / "summary.json").write_text(json.dumps(summary))
         return folder
 
@@ -77,7 +98,8 @@ def test_one_seed_has_no_standard_deviation(run: MakeRun, tmp_path: Path):
     (row,) = rows([run("x")], tmp_path)
     assert (row["accuracy_mean"], row["accuracy_std"]) == ("0.5", "")
     text = (tmp_path / "out" / "comparison.md").read_text()
-    assert "| x | xnorm | test | 0 | 50.0% | 25.0% | 3.00 M | 2.00 M | 12.50 | 10.0 | 1.0% | 1.00 GiB |" in text
+    assert "| x | xnorm | test | 20 | 0 | 1 | 50.0% | 30.0 to 70.0 | 25.0% |" in text  # 50 ± 1.96 sqrt(25 / 20)
+    assert "| x | xnorm | 3.00 M | 2.00 M | 12.50 | 10.0 | 1.0% | 1.00 GiB |" in text
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -102,10 +124,12 @@ def test_a_run_that_goes_on_for_more_epochs_is_not_finished(run: MakeRun):
 
 def test_methods_and_options_are_rows_of_one_setting(run: MakeRun, tmp_path: Path):
     folders = [run("a"), run("b", "model.param_pool=global"), run("c", "model.fusion=late"), run("d", "runs=elsewhere")]
+    run("e", "data.preset=none", "seed=3")  # of one trial with a, whatever its seed
     with pytest.raises(UserError, match=r"runs/a and .*runs/d: both are seed 0 of the same config"):
         compare(folders)
     comparison = compare(folders[:3])
     assert [row.name for row in comparison.rows] == ["c", "a", "b"]  # in the order of the methods
+    assert [row.trials for row in comparison.rows] == [1, 2, 2]
     assert comparison.notes == []
 
 
@@ -188,3 +212,112 @@ def test_aliases_of_aliases_do_not_unfold(run: MakeRun):
     (folder / "config.yaml").write_text(f"a0: &a0 {{one: 1}}\n{levels}{rest}")
     with pytest.raises(UserError, match=r"config\.yaml: damaged \(its aliases stand for more than 100,000 values"):
         compare([folder])
+
+
+def hits(*numbers: int) -> list[bool]:
+    """Of 20 clips those of these numbers are right."""
+    return [number in numbers for number in range(NUM_CLIPS)]
+
+
+def test_a_method_is_held_to_late_the_ensemble_and_the_best_single_stream(run: MakeRun, tmp_path: Path):
+    folders = [
+        run("rgb", "model.fusion=rgb", hits=hits(*range(8)), val={"top1": 0.3}),
+        run("flow", "model.fusion=flow", hits=hits(*range(4, 16)), val={"top1": 0.2}),  # better, but in test alone
+        run("late", "model.fusion=late", hits=hits(*range(10))),
+        run("xnorm", hits=hits(*range(20))),
+    ]
+    rgb, flow, ensemble, late, xnorm = compare(folders).rows
+    assert (ensemble.name, ensemble.fusion) == ("rgb + flow", "ensemble")
+    assert ensemble.accuracies() == [0.8]  # clips 0 to 15: where they disagree, the first class, which is the label
+    assert {kind: found.other for kind, found in xnorm.differences.items()} == {
+        "late": "late",
+        "ensemble": "rgb + flow",
+        "best stream": "rgb",
+    }
+    assert [found.mean for found in xnorm.differences.values()] == pytest.approx([0.5, 0.2, 0.6])
+    assert set(late.differences) == {"ensemble", "best stream"}
+    assert set(rgb.differences) == {"late", "ensemble"}
+    to_late = xnorm.differences["late"]
+    half = 1.96 * np.sqrt(0.5 * 0.5 / NUM_CLIPS)  # ten clips won, none lost
+    assert to_late.interval == pytest.approx((0.5 - half, 0.5 + half), abs=0.04)
+    assert to_late.told_apart
+    assert not flow.differences["late"].told_apart  # six won and four lost
+    show_comparison(compare(folders), tmp_path / "out", Display(quiet=True))
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "| points of accuracy more than late | points of accuracy more than ensemble |" in text
+    assert "+10.0 [-20.0, +40.0] not told apart" in text
+    assert "+50.0 [+30.0, +70.0] |" in text
+
+
+def test_the_ensemble_costs_what_its_runs_cost_together(run: MakeRun):
+    cost = {"clips_per_s": 30.0, "data_wait": 0.3, "peak_memory_bytes": 2**31, "gflops_per_clip": 1.5}
+    _, _, ensemble = compare([run("rgb", "model.fusion=rgb"), run("flow", "model.fusion=flow", **cost)]).rows
+    (summary,) = (run.summary for run in ensemble.runs)
+    assert (summary.parameters.total, summary.gflops_per_clip) == (6_000_000, 14.0)
+    assert summary.clips_per_s == pytest.approx(7.5)  # 1 / (1/10 + 1/30)
+    assert summary.data_wait == pytest.approx(0.0825)  # (0.01/10 + 0.3/30) * 7.5
+    assert summary.peak_memory_bytes == 2**31
+
+
+def test_seeds_are_paired_and_those_of_one_alone_left_out(run: MakeRun):
+    late = [run(f"late-seed{seed}", "model.fusion=late", f"seed={seed}", hits=hits(*range(seed))) for seed in (0, 1, 2)]
+    xnorm = [run(f"xnorm-seed{seed}", f"seed={seed}", hits=hits(*range(2 * seed))) for seed in (1, 2, 5)]
+    assert compare([*late, *xnorm]).rows[1].differences["late"].mean == pytest.approx((1 + 2) / 2 / NUM_CLIPS)
+    assert compare([late[0], xnorm[2]]).rows[1].differences == {}
+
+
+def test_what_cannot_be_compared_has_axes_of_its_own(run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    figures: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **keys: (figures.append(self), save(self, *args, **keys))
+    )
+    folders = [
+        run("a"),
+        run("b", "clip.num_frames=16"),
+        run("c", "model.fusion=late"),
+        run("d", "clip.synchronized=false"),
+    ]
+    comparison = compare(folders)
+    show_comparison(comparison, tmp_path, Display(quiet=True))
+    (figure,) = figures
+    named = [[label.get_text() for label in axes.get_yticklabels()] for axes in figure.axes]
+    assert named == [["c", "a", "d"], ["b"]]  # an ablation of training stays beside what it is one of
+    assert [axes.get_title() for axes in figure.axes] == [
+        f"setting {letter}: accuracy on test, with its 95 % interval" for letter in "AB"
+    ]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["50.0%  n = 20 x 1"]
+    (bars,) = figure.axes[1].collections  # of the interval
+    assert bars.get_segments()[0][:, 0] == pytest.approx(comparison.rows[3].interval)
+
+
+def test_predictions_that_are_not_there_or_of_another_scoring_give_no_interval(run: MakeRun):
+    folders = [run("a"), run("b", "model.fusion=late"), run("c", "model.fusion=early")]
+    (folders[0] / "test" / "predictions.csv").unlink()
+    summary = json.loads((folders[1] / "summary.json").read_text())
+    summary["test"]["top1"] = 0.55
+    (folders[1] / "summary.json").write_text(json.dumps(summary))
+    comparison = compare(folders)
+    assert [row.interval is None for row in comparison.rows] == [False, True, True]
+    (note,) = comparison.notes
+    assert note.startswith("without intervals, as there are no predictions that give the accuracy in summary.json")
+    assert note.endswith(f"{folders[0]}, {folders[1]}")
+
+
+def test_a_folder_of_runs_is_the_runs_in_it(run: MakeRun, tmp_path: Path):
+    run("a"), run("b", "model.fusion=late")
+    (tmp_path / "runs" / "rgb+flow" / "test").mkdir(parents=True)  # of an ensemble by eval.py --fuse
+    assert [row.name for row in compare([tmp_path / "runs"]).rows] == ["b", "a"]
+
+
+def test_trials_are_of_one_method_on_one_data_set_however_many_seeds(run: MakeRun):
+    run("a", trials=3)  # it saw one more, which is removed
+    run("b", "train.lr=1.0e-3", "seed=7")
+    run("c", "train.lr=1.0e-3", "seed=8")
+    run("d", "model.fusion=late")
+    folder = run("e", "data.preset=epic-100")
+    (folder.parent / "f").mkdir()
+    (folder.parent / "f" / "config.yaml").write_text("[")  # damaged: no reason to end
+    assert count_trials(read_config(folder.parent / "b"), folder.parent) == 2
+    rows = compare([folder.parent / name for name in "abcde"]).rows
+    assert {row.name: row.trials for row in rows} == {"d": 1, "a": 3, "b, c": 2, "e": 1}
