@@ -1,4 +1,4 @@
-"""One optimisation step: forward under autocast, the sum of the loss terms, backward, clipping, update."""
+"""One optimisation step: forward under autocast, the gradients of the loss terms, clipping, update."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 
 from configs.schema import TrainSection
+from engine.gradients import SummedGradients, gradients_of
 from engine.optimisation import make_optimizer
 from engine.runs.checkpoint import State
 from engine.runtime.device import Placement
@@ -17,6 +17,7 @@ from models.fusion import FusionModel, FusionOutput
 from pipeline.batch import Batch
 
 Losses = Callable[[FusionOutput, Tensor], dict[str, Tensor]]
+_FOR_GRADIENTS = 2  # what a random stream is for, beside dropout and the trainer's
 
 
 class StepOutput(NamedTuple):
@@ -27,6 +28,14 @@ class StepOutput(NamedTuple):
     grad_norm: Tensor  # scalar, before clipping; where it is not finite, the step was not taken
 
 
+class ForwardOutput(NamedTuple):
+    """What a forward pass gives to the rest of a step."""
+
+    losses: dict[str, Tensor]  # scalars
+    logits: Tensor  # [B, C]
+    measures: dict[str, Tensor]  # scalars, what the method measures
+
+
 class ForwardPass(nn.Module):
     """A model and its losses as one module, so that DDP and compile see all of it."""
 
@@ -35,14 +44,20 @@ class ForwardPass(nn.Module):
         self.model = model
         self.losses = losses
 
-    def forward(self, rgb: Tensor | None, flow: Tensor | None, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the loss terms and the logits [B, C] of rgb [B, 3, T, H, W] and flow [B, 2, T, H, W]."""
+    def forward(self, rgb: Tensor | None, flow: Tensor | None, labels: Tensor) -> ForwardOutput:
+        """Train on rgb [B, 3, T, H, W], flow [B, 2, T, H, W] and labels [B]."""
         output = self.model(rgb, flow)
-        return self.losses(output, labels), output.logits.detach()
+        losses = self.losses(output, labels)
+        with torch.no_grad():
+            return ForwardOutput(losses, output.logits.detach(), self.model.measure(output, labels))
 
 
 class TrainStep:
-    """Takes steps on a model that is on its device already; `all_used`: every parameter gets a gradient in each."""
+    """Takes steps on a model that is on its device already.
+
+    `all_used`: every parameter gets a gradient in each, and the method may change it; else `losses` are not those of
+    the method, and the gradients are taken as they are.
+    """
 
     def __init__(
         self,
@@ -58,11 +73,14 @@ class TrainStep:
         if settings.compile:
             forward.compile()
         self.module = world.wrap(forward, all_used, settings.sync_batchnorm)
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(model, settings)
         self.scaler = placement.scaler()
         self._buffers = list(model.buffers())
-        self._clip_norm, self._seed, self._placement, self._world = settings.clip_norm, seed, placement, world
+        self._seed, self._placement, self._world = seed, placement, world
+        kind = gradients_of(model) if all_used else SummedGradients
+        self._gradients = kind(
+            model, self.module, self.optimizer, self.scaler, settings.clip_norm, world, self._generator
+        )
 
     def train_mode(self) -> None:
         """Leave eval mode."""
@@ -76,15 +94,19 @@ class TrainStep:
         # What is random in a step (dropout) follows from its number, so a resumed run needs no generator's state.
         torch.manual_seed(derive_seed(self._seed, number, self._world.rank))
         before = [buffer.clone() for buffer in self._buffers]
-        with self._placement.autocast():
-            losses, logits = self.module(batch.rgb, batch.flow, batch.labels)
-        loss = torch.stack([term.float() for term in losses.values()]).sum()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimizer)
-        grad_norm = clip_grad_norm_(self.parameters, self._clip_norm)
+        self._gradients.clear()
+        with self._gradients.context():
+            with self._placement.autocast():
+                losses, logits, measures = self.module(batch.rgb, batch.flow, batch.labels)
+            self._gradients.add(losses, measures)
+        grad_norm = self._gradients.finish(number)
         self._update(grad_norm.isfinite(), before)
         return StepOutput(losses, logits, grad_norm)
+
+    def _generator(self, number: int) -> torch.Generator:
+        """What a method's changes of the gradients of step `number` are drawn from, on all ranks the same."""
+        seed = derive_seed(self._seed, number, 0, _FOR_GRADIENTS)
+        return torch.Generator(self._placement.device).manual_seed(seed)
 
     def _update(self, taken: Tensor, buffers_before: Sequence[Tensor]) -> None:
         """Let the optimizer learn from the gradients if `taken` (a boolean on the device); else undo the forward."""

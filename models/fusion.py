@@ -1,6 +1,6 @@
 """Contract of all methods: inputs, outputs, losses, and the trainings that the trainer runs for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -61,6 +61,18 @@ class Fit(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class GradientStep:
+    """What `FusionModel.adjust_gradients` is told of a step, the same on all ranks."""
+
+    sums: Mapping[str, Tensor]
+    """What `measure` returned, summed over all clips of the step; float64 scalars."""
+    terms: Mapping[str, Mapping[str, Sequence[Tensor]]]
+    """terms[module][term], as `gradients_by_term` asks: gradients of `trained(module)`, zeros where a term has none."""
+    generator: torch.Generator
+    """Random numbers on the model's device that follow from the run's seed and the step's number alone."""
+
+
 class FusionModel(nn.Module):
     """A method: from a clip pair to logits, with its own losses.
 
@@ -71,6 +83,9 @@ class FusionModel(nn.Module):
     """What must be decoded."""
     unpublished: ClassVar[frozenset[str]] = frozenset()
     """State-dict entries absent from published checkpoints; `load_published` leaves them as they are."""
+
+    gradients_by_term: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Loss terms whose gradients `adjust_gradients` wants apart, by module; each takes a backward pass of its own."""
 
     options: CommonOptions
 
@@ -92,6 +107,22 @@ class FusionModel(nn.Module):
     def losses(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
         """The terms whose sum is trained on, each a scalar, from labels [B]."""
         return {"cls": F.cross_entropy(output.logits.float(), labels)}
+
+    def trained(self, module: str) -> list[nn.Parameter]:
+        """The parameters of a module that are trained, in the order of `GradientStep.terms`."""
+        return [parameter for parameter in self.get_submodule(module).parameters() if parameter.requires_grad]
+
+    def measure(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
+        """What `adjust_gradients` needs of a batch beside the gradients: sums over its clips, each a scalar."""
+        return {}
+
+    def adjust_gradients(self, step: GradientStep) -> None:
+        """Change the parameters' `grad`, which is averaged over all ranks and unscaled, before it is clipped.
+
+        The trainer calls this in each step of the run (not in short trainings), on all ranks alike. Where a gradient
+        was not finite the step is not taken, whatever is made of it here, and buffers are as they were before. Nothing
+        here may wait for the device (`.item()`, `if` on a tensor). State is kept in buffers: checkpoints have those.
+        """
 
     def prepare(self, fit: Fit) -> dict[str, float]:
         """Do what the method needs done before an epoch, and return the numbers of it that belong into the log.

@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -50,6 +50,15 @@ class World:
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Average tensors over all ranks, in place; of one type, and each of them dense in memory."""
+        if self.size == 1:
+            return
+        values = [tensor.as_strided((tensor.numel(),), (1,)) for tensor in tensors]  # in the order of memory
+        message = torch.cat(values).div_(self.size)
+        dist.all_reduce(message)
+        torch._foreach_copy_(values, torch.split(message, [len(value) for value in values]))
 
     def any_rank(self, flag: bool) -> bool:
         """Tell all ranks whether `flag` holds on one of them, without waiting for a GPU."""
@@ -113,6 +122,11 @@ class World:
         if self.size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
+
+
+def unsynchronized(module: nn.Module) -> AbstractContextManager[None]:
+    """Return a context in which backward passes through what World.wrap made leave each rank its own gradients."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
 def local_rank() -> int:

@@ -1,4 +1,4 @@
-"""The template of docs/own-method.md trains, resumes, is scored and compared, and is held to its options."""
+"""The methods of docs/own-method.md train, resume, are scored and compared, and are held to their options."""
 
 import json
 import re
@@ -16,13 +16,16 @@ from tests.docs.markdown import ROOT
 
 data, one_thread = runs.data, runs.one_thread  # fixtures
 TEXT = (ROOT / "docs/own-method.md").read_text("utf-8")
-CODE, YAML = (re.search(rf"^```{language}\n(.*?)^```", TEXT, re.M | re.S)[1] for language in ("python", "yaml"))
+(CODE, *MORE), (YAML,) = (
+    re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.M | re.S) for language in ("python", "yaml")
+)
+METHODS = ("Gated", "Noisy", "Aligned")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the template and its config."""
-    (tmp_path / "my_fusion.py").write_text(CODE)
+    """A folder with the template, what is added to it, and its config."""
+    (tmp_path / "my_fusion.py").write_text("\n\n".join([CODE, *MORE]))
     (tmp_path / "my.yaml").write_text(YAML)
     return tmp_path
 
@@ -34,23 +37,26 @@ def command(folder: Path, data: list[str], *more: str) -> list[str]:
 
 def test_it_has_about_thirty_lines() -> None:
     assert 25 <= len(CODE.splitlines()) <= 35
+    assert all(f"class {method}(" in "".join([CODE, *MORE]) for method in METHODS)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
 def test_it_trains_resumes_is_scored_and_compared(
-    folder: Path, data: list[str], monkeypatch: pytest.MonkeyPatch
+    method: str, folder: Path, data: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (folder / "my.yaml").write_text(YAML.replace("Gated", method))
     for name, epochs in (("whole", 2), ("parts", 1)):
         assert train.main(command(folder, data, f"name={name}", f"train.epochs={epochs}")) == 0
     monkeypatch.chdir("/")  # the run knows where the file stands
     run = folder / "runs/parts"
     assert train.main(["-c", str(run / "config.yaml"), "train.epochs=2", "--resume", "--quiet"]) == 0
-    assert runs.metrics(run) == runs.metrics(folder / "runs/whole")
+    assert runs.difference(run, folder / "runs/whole") is None
     scoring = ["--checkpoint", str(run / "best.pt"), "--split", "val", "-o", str(folder / "out"), "--quiet"]
     assert evaluation.main(["-c", str(run / "config.yaml"), *scoring]) == 0
     assert json.loads((folder / "out/metrics.json").read_text())["clips"] == 6
     assert evaluation.main(["--compare", str(run), "-o", str(folder)]) == 0
-    assert "my_fusion.py:Gated" in (folder / "comparison.md").read_text()
+    assert f"my_fusion.py:{method}" in (folder / "comparison.md").read_text()
 
 
 def test_its_path_counts_from_the_config_and_from_where_one_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 import train
-from engine import step
+from engine import gradients
 from pipeline.format.split import open_split
 from tests import runs
 from tests.docs.markdown import ROOT
@@ -69,9 +69,9 @@ def skipping(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPat
 def not_taking(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose second step has no finite gradient."""
     norms = iter([False, True, False])
-    real = step.clip_grad_norm_
+    real = gradients.clip_grad_norm_
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "clip_grad_norm_", lambda *given: real(*given) * (torch.nan if next(norms) else 1))
+        patch.setattr(gradients, "clip_grad_norm_", lambda *given: real(*given) * (torch.nan if next(norms) else 1))
         return train_in(tmp_path_factory.mktemp("not_taking"), data, "model.fusion=rgb")
 
 
