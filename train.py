@@ -15,7 +15,7 @@ import torch
 from common.cli import add_config, command_parser
 from common.errors import exit_code_of
 from configs import Config, load_config
-from engine.loaders import match_classes, open_loader, require_labels
+from engine.loaders import match_classes, open_loader
 from engine.model_cost import warn_if_memory_short
 from engine.runs.checkpoint import load_checkpoint
 from engine.runs.run_folder import RunFolder
@@ -26,6 +26,7 @@ from engine.runtime.world import local_size
 from engine.scoring.evaluation import Evaluation
 from engine.scoring.reports import summarize, write_reports
 from engine.summary import summarize_run
+from engine.targets import add_actions, number_actions, require_labels
 from engine.trainer import Trainer
 from models import build_model
 from pipeline.loader import ClipLoader
@@ -129,12 +130,15 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
             loaders = {"train": train_loader, "val": val_loader}
             if test_loader is not None:
                 loaders["test"] = test_loader
-            require_labels(train_loader, val_loader)
             splits = {name: loader.checksum for name, loader in loaders.items()}
             log.check_splits(splits, state)
             for loader in (val_loader, test_loader):
                 if loader is not None:
                     match_classes(loader, train_loader.classes, session)
+            number_actions(model, train_loader, val_loader)
+            for loader in loaders.values():
+                add_actions(loader, model.targets.actions)
+            require_labels(model, train_loader, val_loader)
             if session.world.is_main:
                 note_stale_labels(config.data, splits, session.display)
             trainer = Trainer(config, model, train_loader, val_loader, session, log)

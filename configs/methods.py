@@ -1,10 +1,20 @@
 """The options of each method: one class a method, told apart by `fusion`; a method knows its own keys and no others."""
 
 import difflib
-from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from common.errors import ConfigError
 from common.paths import ConfigPath
@@ -53,14 +63,49 @@ class Pretrained(StrictModel):
     flow: ConfigPath | None = None
 
 
+TargetName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")]
+
+
+class ClassCounts(int):
+    """The classes of several targets together, which is how many logits a head has; `by_target` has each one's."""
+
+    by_target: Mapping[str, int]
+
+    @classmethod
+    def of(cls, by_target: Mapping[str, int]) -> "ClassCounts":
+        """Add the classes of each target up."""
+        counts = cls(sum(by_target.values()))
+        counts.by_target = dict(by_target)
+        return counts
+
+
+def _count_classes(found: Any, validate: ValidatorFunctionWrapHandler) -> int:
+    if not isinstance(found, Mapping):
+        count: int = validate(found)
+        return count
+    return ClassCounts.of({str(target): validate(count) for target, count in found.items()})
+
+
+def _plain_count(count: int) -> int | dict[str, int]:
+    return dict(count.by_target) if isinstance(count, ClassCounts) else count
+
+
+NumClasses = Annotated[int, WrapValidator(_count_classes), PlainSerializer(_plain_count)]
+
+
 class CommonOptions(StrictModel):
-    """What every method has: two trunks (or one), a hidden layer, a classification head."""
+    """What every method has: two trunks (or one), a hidden layer, a classification head.
+
+    To a method, `num_classes` is how many logits its head has: with several targets, the classes of all of them.
+    """
 
     implementation: ClassVar[str]  # "module:Class" of a method of the project
 
     fusion: str
     trunk: Literal["i3d", "s3d", "r2plus1d_18"] = "i3d"
-    num_classes: int = Field(8, gt=1)
+    targets: tuple[TargetName, ...] | None = Field(None, min_length=1)
+    num_classes: NumClasses = Field(8, gt=1)
+    target_weights: dict[TargetName, Annotated[float, Field(gt=0)]] | None = None
     hidden_size: int = Field(128, gt=0)
     dropout: float = Field(0.1, ge=0, lt=1)
     width: float = Field(1.0, gt=0, le=4)
@@ -72,6 +117,24 @@ class CommonOptions(StrictModel):
     @classmethod
     def _null_is_none_of_them(cls, pretrained: Any) -> Any:
         return {} if pretrained is None else pretrained
+
+    @model_validator(mode="after")
+    def _classes_of_each_target(self) -> "CommonOptions":
+        targets = self.targets or ()
+        if len(set(targets)) < len(targets):
+            raise ValueError(f"targets: found {list(targets)}; allowed: each target once")
+        counted = set(self.num_classes.by_target) if isinstance(self.num_classes, ClassCounts) else None
+        if counted != (set(targets) if len(targets) > 1 else None):
+            each = ", ".join(f"{target}: N" for target in targets)
+            allowed = f"the classes of each of model.targets, {{{each}}}" if len(targets) > 1 else "one number"
+            raise ValueError(f"num_classes: found {_plain_count(self.num_classes)}; allowed: {allowed}")
+        unknown = set(self.target_weights or ()) - (set(targets) if len(targets) > 1 else set())
+        if unknown:
+            raise ValueError(
+                f"target_weights: found {', '.join(sorted(unknown))}; allowed: targets of model.targets, of which "
+                "there are several"
+            )
+        return self
 
     @model_validator(mode="after")
     def _momentum_of_what_learns(self) -> "CommonOptions":

@@ -1,14 +1,13 @@
 """Which rows of the annotations belong to which split: presets, which are data of the config."""
 
-from typing import Annotated, Literal, cast
+from typing import Literal, cast
 
 from pydantic import Field, model_validator
 
-from configs.methods import StrictModel
+from configs.methods import StrictModel, TargetName
 
 SplitName = Literal["train", "val", "test"]
 NO_PRESET = "none"
-TargetName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")]
 TAKEN_NAMES = ("clip_id", "video_id", "participant_id", "start_frame", "stop_frame", "height", "width")  # of records
 
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from common.errors import ConfigError, UserError
+from common.errors import ConfigError
 from configs.schema import Config
 from engine.runs.provenance import Names, adopt_classes
 from engine.runtime.session import RunContext
+from engine.targets import add_actions, check_sizes
 from models.fusion import FusionModel
-from pipeline.format.streams import UNKNOWN
 from pipeline.loader import ClipLoader
 from pipeline.sampler import SINGLE_VIEW, MultiView
 
@@ -25,21 +25,6 @@ def check_split(config: Config, split: str) -> None:
     named = config.data.annotations.splits()
     if split not in named:
         raise ConfigError(f"data.annotations: names no {split} split; named: {', '.join(named) or 'none'}")
-
-
-def require_labels(*loaders: ClipLoader) -> None:
-    """Refuse splits of which some clips have no label, for training and validation.
-
-    Raises:
-        UserError: with the split and how many.
-    """
-    for loader in loaders:
-        num_unknown = int((loader.labels == UNKNOWN).sum())
-        if num_unknown:
-            raise UserError(
-                f"{loader.split_dir}: {num_unknown} of {len(loader.labels)} clips have no label, which training and "
-                "validation need; eval.py scores such a split into predictions"
-            )
 
 
 def open_loader(
@@ -77,12 +62,8 @@ def open_loader(
     )
     _note_differences(config, loader, session, train)
     match_classes(loader, classes or {}, session)
-    highest = int(loader.labels.argmax())
-    if loader.labels[highest] >= config.model.num_classes:
-        raise UserError(
-            f"{loader.split_dir}: clip {loader.clip_ids[highest]} has label {loader.labels[highest]}, but "
-            f"model.num_classes is {config.model.num_classes}; labels run from 0 to num_classes - 1"
-        )
+    add_actions(loader, model.targets.actions)
+    check_sizes(model, loader)
     return loader
 
 

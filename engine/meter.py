@@ -52,10 +52,9 @@ class Meter:
     def add(self, measured: StepOutput, batch: Batch) -> None:
         """Take note of a step on `batch` without waiting for it."""
         size = len(batch.labels)
-        correct = (measured.logits.argmax(dim=1) == batch.labels).sum()
-        row = [*(loss.detach() * size for loss in measured.losses.values()), correct, measured.grad_norm]
+        row = [*(loss.detach() * size for loss in measured.losses.values()), measured.correct, measured.grad_norm]
         self._names = list(measured.losses)
-        num_clips = torch.full((1,), size, dtype=torch.float64, device=correct.device)
+        num_clips = torch.full((1,), size, dtype=torch.float64, device=measured.correct.device)
         self._pending.append((torch.cat([torch.stack([value.double() for value in row]), num_clips]), batch.clips))
 
     def flush(self, epoch: int, step: int) -> bool:

@@ -134,8 +134,12 @@ class Training:
             None if clips is None else clips.random_(256)
             for clips in black_clips(self.model, self.config.clip, size, device)
         )
-        labels = torch.randint(self.config.model.num_classes, (size,), device=device)
-        return Batch(rgb, flow, labels, torch.arange(size, device=device), torch.zeros_like(labels), ())
+        targets = self.model.targets
+        random = {
+            str(name): torch.randint(classes, (size,), device=device) for name, classes in targets.classes.items()
+        }
+        labels, clips = next(iter(random.values())), torch.arange(size, device=device)
+        return Batch(rgb, flow, labels, clips, torch.zeros_like(clips), (), random)
 
     def _finish(self, measured: StepOutput) -> None:
         """Wait for the device: a step's time ends here."""

@@ -167,7 +167,8 @@ class ShortTraining:
             for batch in loader:
                 batch = batch.to(device)
                 with self.session.placement.autocast():
-                    value = loss(model(batch.rgb, batch.flow), batch.labels).double()
+                    labels = model.targets.labels(batch.labels, batch.targets)
+                    value = loss(model(batch.rgb, batch.flow), labels).double()
                 sums += torch.stack([value, torch.ones_like(value)]) * len(batch.labels)
                 self.session.display.advance()
                 self.session.display.update()

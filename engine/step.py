@@ -21,10 +21,10 @@ _FOR_GRADIENTS = 2  # what a random stream is for, beside dropout and the traine
 
 
 class StepOutput(NamedTuple):
-    """Losses, logits and gradient norm of a step, still on the device."""
+    """Losses, correct clips and gradient norm of a step, still on the device."""
 
     losses: dict[str, Tensor]  # scalars
-    logits: Tensor  # [B, C]
+    correct: Tensor  # scalar: the clips of which all targets were right
     grad_norm: Tensor  # scalar, before clipping; where it is not finite, the step was not taken
 
 
@@ -45,7 +45,7 @@ class ForwardPass(nn.Module):
         self.losses = losses
 
     def forward(self, rgb: Tensor | None, flow: Tensor | None, labels: Tensor) -> ForwardOutput:
-        """Train on rgb [B, 3, T, H, W], flow [B, 2, T, H, W] and labels [B]."""
+        """Train on rgb [B, 3, T, H, W], flow [B, 2, T, H, W] and labels, as `losses` take them."""
         output = self.model(rgb, flow)
         losses = self.losses(output, labels)
         with torch.no_grad():
@@ -75,6 +75,7 @@ class TrainStep:
         self.module = world.wrap(forward, all_used, settings.sync_batchnorm)
         self.optimizer = make_optimizer(model, settings)
         self.scaler = placement.scaler()
+        self._targets = model.targets
         self._buffers = list(model.buffers())
         self._seed, self._placement, self._world = seed, placement, world
         kind = gradients_of(model) if all_used else SummedGradients
@@ -94,14 +95,15 @@ class TrainStep:
         # What is random in a step (dropout) follows from its number, so a resumed run needs no generator's state.
         torch.manual_seed(derive_seed(self._seed, number, self._world.rank))
         before = [buffer.clone() for buffer in self._buffers]
+        labels = self._targets.labels(batch.labels, batch.targets)
         self._gradients.clear()
         with self._gradients.context():
             with self._placement.autocast():
-                losses, logits, measures = self.module(batch.rgb, batch.flow, batch.labels)
+                losses, logits, measures = self.module(batch.rgb, batch.flow, labels)
             self._gradients.add(losses, measures)
         grad_norm = self._gradients.finish(number)
         self._update(grad_norm.isfinite(), before)
-        return StepOutput(losses, logits, grad_norm)
+        return StepOutput(losses, self._targets.num_correct(logits, labels), grad_norm)
 
     def _generator(self, number: int) -> torch.Generator:
         """What a method's changes of the gradients of step `number` are drawn from, on all ranks the same."""

@@ -5,17 +5,20 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
 from configs.methods import CommonOptions
+from models.targets import Targets
 
 CHANNELS = {"rgb": 3, "flow": 2}  # of each stream's clips; flow has u and v
 
 
 @dataclass
 class FusionOutput:
-    """What a model says about a batch: logits [B, num_classes], and by name whatever else its losses need."""
+    """What a model says about a batch: logits [B, num_classes], and by name whatever else its losses need.
+
+    With several targets the logits are those of each, one after the other (`FusionModel.targets`).
+    """
 
     logits: Tensor
     extra: dict[str, Tensor] = field(default_factory=dict)
@@ -54,7 +57,7 @@ class Fit(Protocol):
 
         Args:
             model: what is trained; a copy where the caller wants to keep the original.
-            loss: a scalar from an output and labels [B].
+            loss: a scalar from an output and labels, as `FusionModel.losses` gets them.
             epochs: passes over the clips trained on.
             subset: share of the training clips that is used at all.
             holdout: share of those that is held out.
@@ -88,6 +91,8 @@ class FusionModel(nn.Module):
     """Loss terms whose gradients `adjust_gradients` wants apart, by module; each takes a backward pass of its own."""
 
     options: CommonOptions
+    targets: Targets
+    """What the logits say of which target, and each one's cross-entropy."""
 
     predict: Callable[..., FusionOutput]
     """Predict from the clips of `streams`, in that order, as floats [B, 3 or 2, T, H, W] in [-1, 1]."""
@@ -95,6 +100,7 @@ class FusionModel(nn.Module):
     def __init__(self, options: CommonOptions) -> None:
         super().__init__()
         self.options = options
+        self.targets = Targets(options)
 
     def forward(self, rgb: Tensor | None, flow: Tensor | None) -> FusionOutput:
         """Predict from rgb [B, 3, T, H, W] and flow [B, 2, T, H, W], uint8 or float in [-1, 1].
@@ -105,8 +111,11 @@ class FusionModel(nn.Module):
         return self.predict(*(to_unit_range(clips[stream], stream) for stream in self.streams))
 
     def losses(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
-        """The terms whose sum is trained on, each a scalar, from labels [B]."""
-        return {"cls": F.cross_entropy(output.logits.float(), labels)}
+        """The terms whose sum is trained on, each a scalar, from labels [B]; [B, targets] where there are several.
+
+        What has another head of `num_classes` logits takes its terms from `self.targets.losses`, too.
+        """
+        return self.targets.losses(output.logits, labels)
 
     def trained(self, module: str) -> list[nn.Parameter]:
         """The parameters of a module that are trained, in the order of `GradientStep.terms`."""

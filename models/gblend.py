@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor
 
 from configs.methods import GBlendOptions, Pretrained
@@ -62,11 +61,12 @@ class GradientBlending(EarlyFusion):
 
     def losses(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
         """Weigh the heads' cross-entropies; "cls" is that of the joint head, which predicts."""
-        rgb, flow, joint = self.head_weights
+        heads = {"cls": output.logits, **output.extra}
+        weights = dict(zip(("rgb", "flow", "cls"), self.head_weights, strict=True))
         return {
-            "cls": joint * cross_entropy(output, labels),
-            "rgb": rgb * F.cross_entropy(output.extra["rgb"].float(), labels),
-            "flow": flow * F.cross_entropy(output.extra["flow"].float(), labels),
+            term: weights[head] * loss
+            for head, logits in heads.items()
+            for term, loss in self.targets.losses(logits, labels, head).items()
         }
 
     def prepare(self, fit: Fit) -> dict[str, float]:
@@ -77,7 +77,7 @@ class GradientBlending(EarlyFusion):
         results = {
             head: fit(
                 self.alone(head),
-                cross_entropy,
+                lambda output, labels: self.targets.loss(output.logits, labels),
                 epochs=options.estimation_epochs,
                 subset=options.estimation_subset,
                 holdout=options.estimation_holdout,
@@ -99,17 +99,13 @@ class GradientBlending(EarlyFusion):
         with torch.device("meta"):  # its weights are replaced: no initialisation, and no random numbers used up
             method = HEADS[head](options)
         own = self.state_dict()
+        method.targets = self.targets
         method.load_state_dict({name: own[name].clone() for name in method.state_dict()}, assign=True)
         return method
 
     def _is_due(self, epoch: int) -> bool:
         last, online = int(self.estimated_before), self.options.online
         return last == NEVER or (online is not None and epoch - last >= online)
-
-
-def cross_entropy(output: FusionOutput, labels: Tensor) -> Tensor:
-    """Return the loss of an output's logits, in fp32; a scalar."""
-    return F.cross_entropy(output.logits.float(), labels)
 
 
 def generalisation(result: FitResult) -> float:

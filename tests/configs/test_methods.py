@@ -22,6 +22,14 @@ def test_options_survive_a_round_trip(fusion):
     assert parse_options(**options.model_dump(mode="json")) == options
 
 
+def test_targets_survive_a_round_trip_and_a_method_sees_all_their_classes_together():
+    options = parse_options("late", targets=["verb", "noun"], num_classes={"noun": 4, "verb": 3})
+    again = parse_options(**options.model_dump(mode="json"))
+    assert again == options
+    assert again.num_classes == 7
+    assert again.model_dump()["num_classes"] == {"noun": 4, "verb": 3}
+
+
 def test_no_pretrained_weights_can_be_said_in_two_ways():
     assert parse_options("rgb", pretrained=None) == parse_options("rgb", pretrained={"rgb": None, "flow": None})
 
@@ -53,6 +61,19 @@ def test_no_pretrained_weights_can_be_said_in_two_ways():
             "late",
             {"freeze_trunk": True, "batchnorm_momentum": 0.1},
             r"model: batchnorm_momentum has no effect when freeze_trunk is true.*set model\.batchnorm_momentum=0\.01",
+        ),
+        (
+            "late",
+            {"targets": ["verb", "noun"]},
+            r"model: num_classes: found 8; allowed: the classes of each of model\.targets, \{verb: N, noun: N\}",
+        ),
+        ("late", {"num_classes": {"verb": 3}}, r"num_classes: found \{'verb': 3\}; allowed: one number"),
+        ("late", {"targets": ["verb", "verb"]}, r"targets: found \['verb', 'verb'\]; allowed: each target once"),
+        ("late", {"target_weights": {"noun": 2}}, r"target_weights: found noun; allowed: targets of model\.targets"),
+        (
+            "late",
+            {"targets": ["verb", "noun"], "num_classes": {"verb": 3, "noun": 1}},
+            r"model\.num_classes: found 1: input should be greater than 1",
         ),
         ("mult", {"hidden_size": 64}, r"model: hidden_size has no effect when fusion is 'mult'.*model\.attention_size"),
         ("mult", {"attention_size": 32}, r"attention_size must be a multiple of attention_heads, found 32 and 5"),

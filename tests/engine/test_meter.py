@@ -13,10 +13,9 @@ from engine.step import StepOutput
 from pipeline.batch import Batch
 
 
-def measured(cls: float, aux: float, norm: float = 2.0) -> StepOutput:
-    """A step whose first prediction is 0 and whose second is 1."""
+def measured(cls: float, aux: float, norm: float = 2.0, correct: int = 2) -> StepOutput:
     losses = {"cls": torch.tensor(cls), "aux": torch.tensor(aux)}
-    return StepOutput(losses, torch.eye(2), torch.tensor(norm))
+    return StepOutput(losses, torch.tensor(correct), torch.tensor(norm))
 
 
 def batch(labels: list[int], clips: list[int]) -> Batch:
@@ -30,7 +29,8 @@ def run(meter: Meter, steps: list[tuple[StepOutput, Batch]]) -> None:
 
 def test_means_of_two_steps_worked_out_by_hand():
     meter = Meter(World(), ["a", "b"])
-    run(meter, [(measured(1.0, 0.5), batch([0, 1], [0, 1])), (measured(3.0, 0.5, norm=4.0), batch([1, 1], [1, 0]))])
+    steps = [measured(1.0, 0.5), measured(3.0, 0.5, norm=4.0, correct=1)]
+    run(meter, list(zip(steps, [batch([0, 1], [0, 1]), batch([1, 1], [1, 0])], strict=True)))
     meter.flush(epoch=1, step=2)
     record = means(meter.epoch)
     assert record["loss"] == pytest.approx(2.5)
