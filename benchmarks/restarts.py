@@ -18,6 +18,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from benchmarks.command import argument_parser
+from benchmarks.noisy import KINDS
 from pipeline.decoders.trim import Window, trim_into
 from pipeline.decoders.turbojpeg import JpegWindows
 from pipeline.profile.measure import interleave
@@ -25,7 +26,6 @@ from pipeline.profile.report import markdown_table
 from preprocess.packing.jpeg import check_jpeg
 from preprocess.packing.restarts import recode
 
-KINDS = {"RGB": ("rgb_frames", "RGB", "420", 36_400), "grey": ("flow_frames", "GRAY", "Gray", 15_400)}
 Jpegs = list[bytes]
 
 
@@ -37,32 +37,15 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=224)
     arguments = parser.parse_args()
     columns = {}
-    for name, (folder, space, sampling, size) in KINDS.items():
-        paths = sorted(arguments.frames.glob(f"*/{folder}/**/*.jpg"))
+    for name, kind in KINDS.items():
+        paths = kind.paths(arguments.frames)
         natural = [path.read_bytes() for path in paths[:: max(1, len(paths) // arguments.images)]]
-        columns[name] = measure(natural, space, arguments.crop, arguments.rounds)
-        noisy = add_noise(natural, space, sampling, size)
-        columns[f"{name} with noise"] = measure(noisy, space, arguments.crop, arguments.rounds)
+        noise = kind.noise_level(natural)
+        noisy = [kind.with_noise(jpeg, noise, seed) for seed, jpeg in enumerate(natural)]
+        columns[name] = measure(natural, kind.space, arguments.crop, arguments.rounds)
+        columns[f"{name} with noise"] = measure(noisy, kind.space, arguments.crop, arguments.rounds)
     rows = [[what, *(column[what] for column in columns.values())] for what in columns["RGB"]]
     print(markdown_table(["", *columns], rows))
-
-
-def add_noise(jpegs: Jpegs, space: str, sampling: str, size: int) -> Jpegs:
-    """The same images with as much noise as makes them `size` bytes on average."""
-    low, high = 0.0, 40.0
-    while high - low > 0.1:
-        noise = (low + high) / 2
-        made = [_noisy(jpeg, space, sampling, noise, seed) for seed, jpeg in enumerate(jpegs)]
-        low, high = (noise, high) if statistics.mean(map(len, made)) < size else (low, noise)
-    return made
-
-
-def _noisy(jpeg: bytes, space: str, sampling: str, noise: float, seed: int) -> bytes:
-    pixels = simplejpeg.decode_jpeg(jpeg, space)
-    values = pixels + np.random.default_rng(seed).normal(0, noise, pixels.shape)
-    quality = 90 if space == "RGB" else 95
-    noisy = values.round().clip(0, 255).astype(np.uint8)
-    return bytes(simplejpeg.encode_jpeg(noisy, quality, space, sampling))
 
 
 def measure(jpegs: Jpegs, space: str, crop: int, rounds: int) -> dict[str, str]:
@@ -70,9 +53,9 @@ def measure(jpegs: Jpegs, space: str, crop: int, rounds: int) -> dict[str, str]:
     recoded = [np.frombuffer(recode(jpeg), np.uint8) for jpeg in jpegs]
     random = np.random.default_rng(0)
     windows = [_window(jpeg, crop, random) for jpeg in jpegs]
-    room = np.empty(2 * max(map(len, jpegs)) + 2, np.uint8)
+    room = np.empty(2 * max(map(len, jpegs)), np.uint8)
     trimmed = [_trim(*images, room, space) for images in zip(recoded, windows, jpegs, strict=True)]
-    scratch = JpegWindows(3, 0)._scratch(2**21)
+    scratch = JpegWindows(3, 0)._memory("pixels", 2**21)
     decode = partial(simplejpeg.decode_jpeg, colorspace=space, buffer=scratch)
     works: dict[str, tuple[Callable[..., object], Sequence[Any]]] = {
         "full check as packed untouched (Pillow, 1/8)": (partial(check_jpeg, decode=True), jpegs),

@@ -3,7 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from common.errors import UserError
 from common.memory import is_shortage
 from pipeline.batch import BufferPool, copy_to_batch, to_ncthw
 from pipeline.decoders.base import FrameError, StreamSpec
+from pipeline.decoders.trim import Window, trim_into, warm_up
 from pipeline.format.streams import ZERO_MOTION
 from pipeline.reader import EncodedFrame, crop_raw
 from pipeline.sampler import View
@@ -34,7 +35,8 @@ def define_graph(spec: StreamSpec, *, device_id: int | None, num_threads: int, p
     """Define the pipeline of one stream; its one output is uint8, crop_size x crop_size x C.
 
     All frames of all clips of a batch are the samples of one DALI batch, so that one decoder does them all. Only the
-    window of each frame is decoded (what a JPEG allows of that). `device_id` None is the CPU. Nothing is built yet.
+    window of each frame is decoded (what a JPEG allows of that). JPEGs with restart markers come trimmed: what is left
+    a GPU decodes whole, and cuts the window out of it. `device_id` None is the CPU. Nothing is built yet.
     """
     pipe = Pipeline(
         batch_size=spec.max_frames,
@@ -63,19 +65,20 @@ def _windows(*, on_gpu: bool) -> Any:
 
 
 def _decode(spec: StreamSpec, *, on_gpu: bool) -> Any:
-    return fn.decoders.image_slice(
-        fn.external_source(name=JPEG, no_copy=True, dtype=types.UINT8, ndim=1),
-        fn.external_source(name=ANCHOR, dtype=types.INT32, ndim=1),
-        fn.external_source(name=SHAPE, dtype=types.INT32, ndim=1),
-        device="mixed" if on_gpu else "cpu",
-        axes=[0, 1],
-        normalized_anchor=False,
-        normalized_shape=False,
-        output_type=types.GRAY if spec.channels == 1 else types.RGB,
+    jpegs = fn.external_source(name=JPEG, no_copy=True, dtype=types.UINT8, ndim=1)
+    anchor, shape = (fn.external_source(name=name, dtype=types.INT32, ndim=1) for name in (ANCHOR, SHAPE))
+    options: dict[str, Any] = {
+        "device": "mixed" if on_gpu else "cpu",
+        "output_type": types.GRAY if spec.channels == 1 else types.RGB,
         # The defaults reserve 16 MiB on the device and 8 MiB of pinned memory a thread, for photographs.
-        device_memory_padding=spec.frame_bytes,
-        host_memory_padding=spec.frame_bytes,
-        jpeg_fancy_upsampling=True,  # what the CPU's decoder does anyway, so that a GPU gives the same chroma
+        "device_memory_padding": spec.frame_bytes,
+        "host_memory_padding": spec.frame_bytes,
+        "jpeg_fancy_upsampling": True,  # what the CPU's decoder does anyway, so that a GPU gives the same chroma
+    }
+    if spec.restarts and on_gpu:  # whose engines decode whole images alone; on a CPU a slice costs one more copy
+        return fn.slice(fn.decoders.image(jpegs, **options), start=anchor, shape=shape, axes=[0, 1])
+    return fn.decoders.image_slice(
+        jpegs, anchor, shape, axes=[0, 1], normalized_anchor=False, normalized_shape=False, **options
     )
 
 
@@ -99,17 +102,27 @@ class DaliDecoder:
             raise UserError(
                 f"loader.device: DALI cannot be set up on {device}: {_reason(error)}; loader.device=cpu needs no GPU"
             ) from None
+        if spec.restarts:
+            warm_up()
         self._unscheduled = prefetch  # DALI's first run starts as many batches as it works ahead
         self._buffers = BufferPool()
         self._sent: deque[_Sent] = deque()
 
     def send(self, encoded: Sequence[EncodedFrame], views: Sequence[View]) -> None:
         """Start on the views' windows; see Decoder for their order."""
-        frames, failure = self._windows(encoded, views) if self._spec.raw else (_as_list(encoded), None)
-        self._pipe.feed_input(PIXELS if self._spec.raw else JPEG, frames)
+        spec, failure = self._spec, None
+        if spec.raw:
+            frames, failure = self._windows(encoded, views)
+        elif spec.restarts:
+            cut = [trim_frame(frame, view) for view, frame in zip(self._per_frame(views), encoded, strict=True)]
+            frames = _as_list([jpeg for jpeg, _ in cut])
+            self._pipe.feed_input(ANCHOR, np.array([corner for _, corner in cut], dtype=np.int32))
+        else:
+            frames = _as_list(encoded)
+        self._pipe.feed_input(PIXELS if spec.raw else JPEG, frames)
         for name, values in self._arguments(views).items():  # each [B, ...]
             per_frame = np.repeat(values, len(views[0].frames), axis=0)  # [B * T, ...]
-            self._pipe.feed_input(name, np.concatenate([per_frame] * self._spec.num_planes))
+            self._pipe.feed_input(name, np.concatenate([per_frame] * spec.num_planes))
         self._sent.append(_Sent(views, frames, failure))
         if self._unscheduled > 0:
             self._unscheduled -= 1
@@ -165,9 +178,8 @@ class DaliDecoder:
         self, encoded: Sequence[EncodedFrame], views: Sequence[View]
     ) -> tuple[TensorListCPU, FrameError | None]:
         """The windows of raw frames; one whose CRC does not match is black, and the failure of the batch."""
-        every = [view for view in views for _ in view.frames] * self._spec.num_planes
         windows, failure = [], None
-        for index, (view, frame) in enumerate(zip(every, encoded, strict=True)):
+        for index, (view, frame) in enumerate(zip(self._per_frame(views), encoded, strict=True)):
             try:
                 windows.append(np.ascontiguousarray(crop_raw(frame, view)))
             except ValueError as error:
@@ -175,13 +187,18 @@ class DaliDecoder:
                 windows.append(np.zeros((view.side, view.side, self._spec.channels), np.uint8))
         return _as_list(windows, "HWC"), failure
 
+    def _per_frame(self, views: Sequence[View]) -> list[View]:
+        """The view of each frame that is sent."""
+        return [view for view in views for _ in view.frames] * self._spec.num_planes
+
     def _arguments(self, views: Sequence[View]) -> dict[str, NDArray[Any]]:
-        """The graph's other inputs, each [B, ...]."""
+        """The graph's inputs that are the same for all frames of a view, each [B, ...]."""
         spec = self._spec
         sides = np.array([view.side for view in views])
         arguments: dict[str, NDArray[Any]] = {}
-        if not spec.raw:
+        if not spec.raw and not spec.restarts:
             arguments[ANCHOR] = np.array([(view.top, view.left) for view in views], dtype=np.int32)
+        if not spec.raw:
             arguments[SHAPE] = np.stack([sides, sides], axis=1).astype(np.int32)
         if spec.color:
             factors = np.array([view.color for view in views], dtype=np.float32)
@@ -189,6 +206,17 @@ class DaliDecoder:
         if spec.gain:
             arguments[GAIN] = (spec.crop_size / sides).astype(np.float32)
         return arguments
+
+
+def trim_frame(encoded: EncodedFrame, view: View) -> tuple[EncodedFrame, tuple[int, int]]:
+    """What a window needs of a JPEG, and where (top, left) the window lies in that."""
+    assert isinstance(encoded, np.ndarray)
+    room = np.empty(len(encoded), np.uint8)
+    with suppress(ValueError):  # a file of another size than the table says: DALI's to refuse
+        trimmed = trim_into(encoded, Window(view.top, view.left, view.side, view.side), room)
+        if trimmed is not None:
+            return room[: trimmed.size], (trimmed.top, trimmed.left)
+    return encoded, (view.top, view.left)
 
 
 @dataclass(frozen=True)

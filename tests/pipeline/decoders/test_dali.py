@@ -17,7 +17,11 @@ EVERYTHING = [
     RGB,
     replace(RGB, resize=True, color=True),
     replace(FLOW, resize=True, gain=True),
+    replace(RGB, restarts=True),
+    replace(FLOW, restarts=True, resize=True, gain=True),
 ]
+IDS = ["rgb", "rgb-all", "flow-all", "rgb-restarts", "flow-restarts-all"]
+DECODERS = {"decoders__ImageSlice", "decoders__Image"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def on_device(name: str) -> str:
     return name.rsplit("_", 1)[1]
 
 
-@pytest.fixture(params=EVERYTHING, ids=["rgb", "rgb-all", "flow-all"])
+@pytest.fixture(params=EVERYTHING, ids=IDS)
 def gpu_nodes(request: pytest.FixtureRequest) -> list[Node]:
     return nodes(request.param, device_id=0)
 
@@ -79,7 +83,7 @@ def test_inputs_stand_on_the_device_that_the_schema_demands(gpu_nodes: list[Node
 
 
 def test_arguments_that_are_fed_may_be_tensors(gpu_nodes: list[Node]) -> None:
-    fed = {"ColorTwist": COLOR, "BrightnessContrast": ("contrast",)}
+    fed = {"ColorTwist": COLOR, "BrightnessContrast": ("contrast",), "Slice": ("start", "shape")}
     for node in gpu_nodes:
         schema = backend.GetSchema(node.operator)
         assert all(schema.IsTensorArgument(argument) for argument in fed.get(node.operator, ()))
@@ -101,16 +105,20 @@ def test_once_on_the_gpu_nothing_goes_back(gpu_nodes: list[Node]) -> None:
 
 
 def test_a_stream_has_one_decoder_with_memory_for_its_frames_alone(gpu_nodes: list[Node]) -> None:
-    (decoder,) = (n for n in gpu_nodes if n.operator == "decoders__ImageSlice")
+    (decoder,) = (n for n in gpu_nodes if n.operator in DECODERS)
     gray = decoder.arguments["output_type"] == "2"
     expected = str(456 * 256 * (1 if gray else 3))
     assert decoder.arguments["device_memory_padding"] == expected
     assert decoder.arguments["host_memory_padding"] == expected
 
 
-@pytest.mark.parametrize("options", EVERYTHING, ids=["rgb", "rgb-all", "flow-all"])
+@pytest.mark.parametrize("options", EVERYTHING[:3], ids=IDS[:3])
 def test_cpu_and_gpu_graphs_are_the_same_operators(options: StreamSpec) -> None:
     assert [n.operator for n in nodes(options, None)] == [n.operator for n in nodes(options, 0)]
+
+
+@pytest.mark.parametrize("options", EVERYTHING, ids=IDS)
+def test_a_graph_for_the_cpu_has_no_operator_elsewhere(options: StreamSpec) -> None:
     assert {n.device for n in nodes(options, None)} == {"cpu"}
 
 
@@ -125,7 +133,17 @@ def test_a_graph_asks_for_the_inputs_that_its_options_need_and_no_others() -> No
     assert asked(RGB) == {JPEG, ANCHOR, SHAPE}
     assert asked(EVERYTHING[1]) == {JPEG, ANCHOR, SHAPE, *COLOR}
     assert asked(EVERYTHING[2]) == {JPEG, ANCHOR, SHAPE, GAIN}
+    assert asked(EVERYTHING[3]) == {JPEG, ANCHOR, SHAPE}
     assert asked(replace(EVERYTHING[2], raw=True)) == {PIXELS, GAIN}
+
+
+def test_a_gpu_decodes_what_was_cut_out_whole_and_a_cpu_its_window() -> None:
+    on_gpu, on_cpu = (
+        [n.operator for n in nodes(EVERYTHING[3], device_id) if n.operator != "ExternalSource"]
+        for device_id in (0, None)
+    )
+    assert on_gpu == ["decoders__Image", "Slice"]
+    assert on_cpu == ["decoders__ImageSlice"]
 
 
 def test_raw_frames_take_the_same_graph_without_the_decoder() -> None:

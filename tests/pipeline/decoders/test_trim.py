@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.decoders.jpeg_stream import REFUSALS, compiled, read_header
-from pipeline.decoders.trim import Trimmed, TrimmedWindows, Window, trim_into
+from pipeline.decoders.trim import Trimmed, Window, trim_into
 from pipeline.decoders.turbojpeg import JpegWindows
 from pipeline.sampler import View
 from preprocess.packing.restarts import recode
@@ -29,7 +29,7 @@ def as_bytes(jpeg: bytes) -> np.ndarray:
 
 
 def trim(jpeg: bytes, window: Window) -> tuple[bytes, Trimmed]:
-    out = np.empty(len(jpeg) + 2, np.uint8)
+    out = np.empty(len(jpeg), np.uint8)
     trimmed = trim_into(as_bytes(jpeg), window, out)
     assert trimmed is not None
     return out[: trimmed.size].tobytes(), trimmed
@@ -70,13 +70,15 @@ def test_a_window_of_the_trimmed_image_is_that_of_the_whole_to_the_last_bit(
 ) -> None:
     height, width, window = size
     jpeg = write_jpeg(height, width, sampling, quality, noise, restarts=restarts, optimise=optimise)
-    stored = recode(jpeg)
-    small, trimmed = trim(stored, window)
-    image = decode(small, sampling)
-    assert image.shape[:2] == trimmed[1:3]
-    np.testing.assert_array_equal(
-        cut(image, Window(trimmed.top, trimmed.left, *window[2:])), cut(decode(jpeg, sampling), window)
-    )
+    for stored in (jpeg, recode(jpeg)):
+        small, trimmed = trim(stored, window)
+        image = simplejpeg.decode_jpeg(
+            small, "GRAY" if sampling == GRAY else "RGB", strict=False
+        )  # bytes are left over
+        assert image.shape[:2] == trimmed[1:3]
+        np.testing.assert_array_equal(
+            cut(image, Window(trimmed.top, trimmed.left, *window[2:])), cut(decode(jpeg, sampling), window)
+        )
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
@@ -118,15 +120,21 @@ def dali_image(jpeg: bytes, sampling: str) -> np.ndarray:
 def test_the_pool_decodes_what_was_cut_out_and_others_whole(
     sampling: str, channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jpeg = write_jpeg(64, 104, sampling)
-    windows = TrimmedWindows(channels, 64 * 104 * channels)
+    jpeg, progressive = write_jpeg(64, 104, sampling), write_jpeg(64, 104, sampling, progressive=True)
+    windows, decoded = JpegWindows(channels, 64 * 104 * channels), []
+    whole = simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a, **k: decoded.append(whole(*a, **k)) or decoded[-1])
     for top, left, side in ((0, 0, 8), (0, 40, 64), (3, 37, 20), (63, 103, 1)):
         view = View(0, np.arange(1), top, left, side, mirror=False, color=(1, 1, 1))
-        expected = view.window(decode(jpeg, sampling))
-        np.testing.assert_array_equal(windows(as_bytes(jpeg), view), expected)
-        with monkeypatch.context() as patch:
-            patch.delattr(JpegWindows, "__call__")
-            np.testing.assert_array_equal(windows(as_bytes(recode(jpeg)), view), expected)
+        expected = view.window(whole(jpeg, "GRAY" if sampling == GRAY else "RGB"))
+        shapes = []
+        for stored in (recode(jpeg), jpeg, progressive):
+            np.testing.assert_array_equal(windows(as_bytes(stored), view), expected)
+            shapes.append(decoded[-1].shape[:2])
+        if side == 8:
+            assert shapes[0][0] == shapes[1][0] <= 16
+            assert shapes[0][1] < 104 == shapes[1][1]
+        assert shapes[2] == (64, 104)
 
 
 def test_only_what_the_window_needs_is_copied() -> None:
@@ -138,42 +146,48 @@ def test_only_what_the_window_needs_is_copied() -> None:
     assert (trimmed.height, trimmed.width) == (224, 240)  # MCUs of 8, six at a time
 
 
+@pytest.mark.parametrize("restarts", [0, 4], ids=["no markers", "markers within rows"])  # of six MCUs
+def test_of_others_what_lies_below_the_window_is_cut_off(restarts: int) -> None:
+    jpeg = write_jpeg(64, 96, restarts=restarts)
+    small, trimmed = trim(jpeg, Window(9, 30, 20, 20))
+    assert trimmed[1:] == (32, 96, 9, 30)
+    np.testing.assert_array_equal(simplejpeg.decode_jpeg(small, strict=False)[:30], decode(jpeg, "420")[:30])
+
+
 @pytest.mark.parametrize(
     "jpeg",
     [
-        write_jpeg(64, 96),
-        write_jpeg(64, 96, restarts=4),  # six MCUs a row
         write_jpeg(64, 96, progressive=True),
         b"",
         b"\xff\xd8\xff\xd9",
         b"\0" * 99,
     ],
-    ids=["no markers", "markers within rows", "progressive", "empty", "no image", "no JPEG"],
+    ids=["progressive", "empty", "no image", "no JPEG"],
 )
 def test_what_cannot_be_trimmed_is_said(jpeg: bytes) -> None:
-    assert trim_into(as_bytes(jpeg), Window(0, 0, 8, 8), np.empty(len(jpeg) + 2, np.uint8)) is None
+    assert trim_into(as_bytes(jpeg), Window(0, 0, 8, 8), np.empty(len(jpeg), np.uint8)) is None
 
 
 def test_a_image_that_exif_may_turn_is_not_trimmed() -> None:
     jpeg = write_jpeg(64, 96, restarts=1)
     exif = b"\xff\xe1\0\x0aExif\0\0\0\0"
     turned = jpeg[:2] + exif + jpeg[2:]
-    assert trim_into(as_bytes(turned), Window(0, 0, 8, 8), np.empty(len(turned) + 2, np.uint8)) is None
+    assert trim_into(as_bytes(turned), Window(0, 0, 8, 8), np.empty(len(turned), np.uint8)) is None
 
 
 def test_a_lost_marker_is_noticed() -> None:
     jpeg = recode(write_jpeg(64, 96))
     at = jpeg.index(b"\xff\xd3")
     for damaged in (jpeg[:at] + jpeg[at + 2 :], jpeg[: at + 1] + b"\xd4" + jpeg[at + 2 :], jpeg[:at]):
-        assert trim_into(as_bytes(damaged), Window(0, 0, 64, 96), np.empty(len(damaged) + 2, np.uint8)) is None
+        assert trim_into(as_bytes(damaged), Window(0, 0, 64, 96), np.empty(len(damaged), np.uint8)) is None
 
 
 def test_a_window_outside_and_too_little_room_are_refused() -> None:
     jpeg = recode(write_jpeg(64, 96))
     with pytest.raises(ValueError, match=r"\(0, 90, 8, 8\) does not lie within 64 x 96 pixels"):
-        trim_into(as_bytes(jpeg), Window(0, 90, 8, 8), np.empty(len(jpeg) + 2, np.uint8))
-    with pytest.raises(ValueError, match="needs room for 2 more"):
-        trim_into(as_bytes(jpeg), Window(0, 0, 8, 8), np.empty(len(jpeg), np.uint8))
+        trim_into(as_bytes(jpeg), Window(0, 90, 8, 8), np.empty(len(jpeg), np.uint8))
+    with pytest.raises(ValueError, match="needs room for as many"):
+        trim_into(as_bytes(jpeg), Window(0, 0, 8, 8), np.empty(len(jpeg) - 1, np.uint8))
 
 
 @given(st.integers(2, 700), st.integers(0, 255))
@@ -186,7 +200,7 @@ def test_no_change_of_one_byte_of_a_header_is_worse_than_a_refusal(position: int
     assert 0 <= header.refusal < len(REFUSALS)
     if not header.refusal:
         window = Window(header.height - 1, header.width - 1, 1, 1)
-        trim_into(as_bytes(bytes(jpeg)), window, np.empty(len(jpeg) + 2, np.uint8))
+        trim_into(as_bytes(bytes(jpeg)), window, np.empty(len(jpeg), np.uint8))
 
 
 def test_compiled_code_needs_no_cache() -> None:
