@@ -111,6 +111,7 @@ class LoaderSection(StrictModel):
     device: Literal["auto", "cpu", "cuda"]
     decoder: Literal["auto", "dali", "turbojpeg"]
     prefetch: PositiveInt
+    balance: Fraction
     on_corrupt: Literal["error", "skip"]
 
 

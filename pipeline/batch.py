@@ -56,7 +56,7 @@ class Batch:
         flow: uint8 [B, 2, T, H, W], a plane of u and a plane of v; None where flow is not decoded.
         labels: int64 [B], of the first target.
         clips: int64 [B], positions in the loader's clip_ids.
-        view_ids: int64 [B], which of the loader's views of its clip each is; 0 in training.
+        view_ids: int64 [B], which of the loader's views of its clip each is; in training, of the epoch's.
         views: how each clip is seen.
         targets: by name, int64 [B], -1 where unknown.
     """

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError
-from pipeline.sampler import BatchPlan, epoch_batches, epoch_order
+from pipeline.sampler import BatchPlan, balanced_order, epoch_batches, epoch_order
 
 
 @dataclass
@@ -21,6 +21,8 @@ class BatchSampler:
         epoch: the epoch that we are in, or that comes next.
         position: how many of its clips (views of them) all ranks together have been handed.
         per_clip: views of each clip of an epoch, one after the other; 1 in training.
+        labels: int64 [num_clips], of the first target; needed where `balance` is not 0.
+        balance: of the classes in a training epoch, see balanced_order.
         corrupt: by epoch, the clips that are passed over in it, as they are corrupt in what it shows of them.
     """
 
@@ -34,6 +36,8 @@ class BatchSampler:
     epoch: int = 0
     position: int = 0
     per_clip: int = 1
+    labels: NDArray[np.int64] | None = None
+    balance: float = 0.0
     corrupt: dict[int, set[int]] = field(default_factory=dict)
     _started: bool = False
     _seeks: int = 0
@@ -80,7 +84,11 @@ class BatchSampler:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The clips of `epoch` in order, int64 [num_clips]."""
-        order = epoch_order(self.num_clips, seed=self.seed, epoch=epoch, train=self.train)
+        if self.train and self.balance:
+            assert self.labels is not None
+            order = balanced_order(self.labels, balance=self.balance, seed=self.seed, epoch=epoch)
+        else:
+            order = epoch_order(self.num_clips, seed=self.seed, epoch=epoch, train=self.train)
         return order if self.chosen is None else self.chosen[order]
 
     def batches_from(self, plan: BatchPlan) -> Iterator[BatchPlan]:

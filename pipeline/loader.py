@@ -72,7 +72,7 @@ class ClipLoader:
         self.device = _torch_device(given.device)
         self.multi_view = MultiView(given.views, given.crops)
         self.skipped: list[str] = []
-        self.sampler = _sampler(given, len(self.clip_ids), self.multi_view)
+        self.sampler = _sampler(given, self.labels, self.multi_view)
         self._check_size()
         views = ViewOptions(**{field.name: getattr(given, field.name) for field in fields(ViewOptions)})
         self._identity = _identity(self.checksum, self.sampler, views, self.multi_view)
@@ -104,6 +104,7 @@ class ClipLoader:
             "decoder": config.loader.decoder,
             "num_threads": config.loader.num_threads,
             "prefetch": config.loader.prefetch,
+            "balance": config.loader.balance,
             "on_corrupt": config.loader.on_corrupt,
             **dict(config.clip),
         }
@@ -159,7 +160,9 @@ class ClipLoader:
         saved, ours = state["identity"], self._identity
         if saved != ours:
             different = "; ".join(
-                f"{key} was {saved.get(key)!r}, is {ours[key]!r}" for key in ours if saved.get(key) != ours[key]
+                f"{key} was {saved.get(key)!r}, is {ours.get(key)!r}"
+                for key in {**ours, **saved}
+                if saved.get(key) != ours.get(key)
             )
             raise UserError(f"{self.split_dir}: the saved position is that of another loader: {different}")
         self.sampler.seek(state["epoch"], state["position"])
@@ -298,10 +301,11 @@ class ClipLoader:
                 raise self.fetcher.explain(batch, stream, error) from None
 
 
-def _sampler(options: LoaderOptions, num_clips: int, multi_view: MultiView) -> BatchSampler:
-    chosen = None if options.clips is None else _chosen(options.clips, num_clips)
+def _sampler(options: LoaderOptions, labels: NDArray[np.int64], multi_view: MultiView) -> BatchSampler:
+    chosen = None if options.clips is None else _chosen(options.clips, len(labels))
+    labels = labels if chosen is None else labels[chosen]
     return BatchSampler(
-        num_clips if chosen is None else len(chosen),
+        len(labels),
         options.batch_size,
         options.rank,
         options.world_size,
@@ -309,6 +313,8 @@ def _sampler(options: LoaderOptions, num_clips: int, multi_view: MultiView) -> B
         options.train,
         chosen,
         per_clip=multi_view.per_clip,
+        labels=labels,
+        balance=options.balance,
     )
 
 
@@ -331,6 +337,8 @@ def _identity(split: int, sampler: BatchSampler, options: ViewOptions, multi_vie
     if options.synchronized:
         del views["synchronized"]  # as it was before there was a choice
     identity = {"split": split, "seed": sampler.seed, "train": sampler.train, **views}
+    if sampler.balance:
+        identity["balance"] = sampler.balance
     if sampler.chosen is not None:
         identity["clips"] = sampler.chosen.tolist()
     return identity if multi_view.per_clip == 1 else {**identity, **asdict(multi_view)}

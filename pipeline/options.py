@@ -25,6 +25,8 @@ class LoaderOptions(StrictModel):
         streams: which streams are decoded; the other one is None in the batches and its bytes are not read.
         rescale_flow: where a window is resized, scale the flow's values with it.
         prefetch: batches decoded ahead.
+        balance: in training, how evenly an epoch shows the classes of the first target: 0 as the split has them, 1 each
+            equally often; see balanced_order.
         on_corrupt: "error", or "skip": train on the next clip of the order instead (never in evaluation).
         clips: positions in the split: epochs are made of these clips alone, as if there were no others; a clip is
             seen as in an epoch of all. None: the whole split.
@@ -51,6 +53,7 @@ class LoaderOptions(StrictModel):
     synchronized: bool = True
     rescale_flow: bool = False
     prefetch: PositiveInt = 2
+    balance: Fraction = 0.0
     on_corrupt: Literal["error", "skip"] = "error"
     clips: SkipValidation[Sequence[int]] | None = None
     name: str | None = None

@@ -66,7 +66,7 @@ class View:
         top, left, side: the square window in the frame's own pixels, resized to crop_size where side differs from it.
         mirror: whether the window is mirrored left to right (and u inverted).
         color: factors of brightness, contrast and saturation of RGB.
-        view_index: which of the views of the clip this is, from 0.
+        view_index: which of the views of the clip this is, from 0; in training, of the epoch.
     """
 
     clip: int
@@ -91,7 +91,7 @@ class BatchPlan:
         epoch: the epoch whose order is taken from.
         step_start, step_end: the positions in that order which all ranks' batches cover together.
         clips: int64 [B], this rank's clips.
-        view_ids: int64 [B], which view of each.
+        view_ids: int64 [B], which view of each; in training, how often it has come before in the epoch.
         replaced: int64 [at most B], clips of the order that others stand in for, as they are corrupt.
     """
 
@@ -108,6 +108,32 @@ def epoch_order(num_clips: int, *, seed: int, epoch: int, train: bool) -> NDArra
     if not train:
         return np.arange(num_clips)
     return np.random.default_rng((seed, epoch, _ORDER)).permutation(num_clips)
+
+
+def balanced_order(labels: NDArray[np.int64], *, balance: float, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The clips of an epoch that shows classes more evenly than the split has them, int64 [len(labels)].
+
+    A class of n clips gets a share of the epoch in proportion to n ** (1 - balance): 0 is what the split has, 1 the same
+    for each class (Kang et al., ICLR 2020, equation 1). Shares are kept to within a clip, and the clips of a class come
+    equally often, to within one, by systematic sampling: one random offset, then equal steps over all clips.
+    """
+    rng = np.random.default_rng((seed, epoch, _ORDER))
+    shuffled = rng.permutation(len(labels))
+    shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]  # class after class, each in random order
+    _, class_of, num_clips = np.unique(labels[shuffled], return_inverse=True, return_counts=True)
+    weights = num_clips[class_of] ** -balance
+    ends = np.cumsum(weights) * (len(labels) / weights.sum())
+    taken = np.searchsorted(ends, np.arange(len(labels)) + rng.random(), side="right")
+    return rng.permutation(shuffled[np.minimum(taken, len(labels) - 1)])
+
+
+def occurrences(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each entry of `order` has come before in it: 0 throughout for a permutation."""
+    by_clip = np.argsort(order, kind="stable")
+    clips = order[by_clip]
+    numbers = np.empty(len(order), dtype=np.int64)
+    numbers[by_clip] = np.arange(len(order)) - np.searchsorted(clips, clips)
+    return numbers
 
 
 def pass_over(order: NDArray[np.int64], corrupt: Collection[int]) -> NDArray[np.int64]:
@@ -137,8 +163,10 @@ def epoch_batches(
 
     Each clip of the order is seen in `per_clip` views in a row. A step takes the next batch_size * world_size views,
     each rank its own run of batch_size. Training leaves out what does not fill a step; else every view comes once, so
-    the last batch may be short, or none. The next clip of the order stands in for one that is `corrupt`.
+    the last batch may be short, or none. The next clip of the order stands in for one that is `corrupt`. A clip that
+    comes several times in a training epoch has another view each time.
     """
+    repeats = occurrences(order)
     sound = pass_over(order, corrupt) if corrupt else order
     step, num_views = batch_size * world_size, len(order) * per_clip
     stop = num_views - step + 1 if train else num_views
@@ -147,6 +175,7 @@ def epoch_batches(
         start = min(begin + rank * batch_size, end)
         clips, view_ids = np.divmod(np.arange(start, min(start + batch_size, end)), per_clip)
         if len(clips):
+            view_ids += repeats[clips]
             replaced = order[clips][order[clips] != sound[clips]]
             yield BatchPlan(epoch, begin, end, sound[clips], view_ids, replaced)
 
@@ -167,16 +196,19 @@ def draw_view(
 ) -> View:
     """How `clip`, stored as `num_stored` frames of height x width pixels, is seen in `epoch`.
 
-    In evaluation nothing is random, and this is view number `view_index` of `multi_view`. `stream` is which of the
-    streams sees it, from 0: all alike, unless they are not `synchronized`.
+    In evaluation nothing is random, and this is view number `view_index` of `multi_view`; in training, what is drawn
+    the `view_index`-th time in an epoch, from 0. `stream` is which of the streams sees it, from 0: all alike, unless
+    they are not `synchronized`.
     """
     if not train:
         return _evaluated_view(clip, options, num_stored, height, width, multi_view, view_index)
-    rng = np.random.default_rng((seed, epoch, _VIEW, clip))
+    rng = np.random.default_rng((seed, epoch, _VIEW, clip, view_index))
     # Everything is drawn, whatever is switched on: an option changes what it names and nothing else.
     scale, down, right, mirror, *color = rng.random(7).tolist()
     if stream > 0 and not options.synchronized:
-        scale, down, right, mirror = np.random.default_rng((seed, epoch, _APART, stream, clip)).random(4).tolist()
+        scale, down, right, mirror = (
+            np.random.default_rng((seed, epoch, _APART, stream, clip, view_index)).random(4).tolist()
+        )
     side = _side(options, height, width, scale)
     brightness, contrast, saturation = (1 + options.color * (2 * draw - 1) for draw in color)
     return View(
@@ -189,6 +221,7 @@ def draw_view(
         side=side,
         mirror=bool(mirror < options.mirror),
         color=(brightness, contrast, saturation),
+        view_index=view_index,
     )
 
 

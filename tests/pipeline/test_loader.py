@@ -255,6 +255,32 @@ def test_resuming_on_other_ranks_goes_on_with_the_unseen_clips(split: Path) -> N
     assert sorted(before + after) == list(range(8))
 
 
+def test_balanced_epochs_resume_exactly_are_shared_by_ranks_and_show_a_clip_anew_each_time(packer: Packer) -> None:
+    """Six clips of class 0 and one of each of two others, of which each gets a third of the eight places."""
+    clips = tuple((16 * n + 1, 16 * n + 16, max(0, n - 5)) for n in range(8))
+    folder = packer([Video("P01_01", 128, clips=clips)])
+    options: dict[str, Any] = {"num_frames": 8, "crop_size": 48, "balance": 1.0}
+    with ClipLoader(folder, 4, **options) as whole:
+        first = next(iter(whole))
+        state = whole.state_dict()
+        whole.load_state_dict(state)
+        expected = [*first.views, *next(iter(whole)).views]
+    assert sorted(np.bincount([max(0, view.clip - 5) for view in expected])) == [2, 3, 3]
+    rest = []
+    for rank in range(2):
+        with ClipLoader(folder, 2, **options, rank=rank, world_size=2) as half:
+            half.load_state_dict(state)
+            (batch,) = half
+            rest += batch.views
+    assert repr([*first.views, *rest]) == repr(expected)
+    windows = {(view.clip, view.view_index): (view.top, view.left, view.mirror) for view in expected}
+    assert len(windows) == 8
+    assert len({windows[clip, number] for clip, number in windows if clip == 7}) > 1
+    with ClipLoader(folder, 4, **options | {"balance": 0.0}) as other:
+        with pytest.raises(UserError, match=r"is that of another loader: balance was 1.0, is None"):
+            other.load_state_dict(state)
+
+
 # Some of the clips
 
 

@@ -7,10 +7,12 @@ from pipeline.sampler import (
     MultiView,
     View,
     ViewOptions,
+    balanced_order,
     draw_view,
     epoch_batches,
     epoch_order,
     jittered_frames,
+    occurrences,
     uniform_frames,
 )
 
@@ -42,6 +44,53 @@ def test_seed_and_epoch_are_not_added_up() -> None:
     assert (
         epoch_order(50, seed=0, epoch=3, train=True).tolist() != epoch_order(50, seed=3, epoch=0, train=True).tolist()
     )
+
+
+LABELS = np.repeat([0, 1, 2, 3], [400, 60, 36, 4])  # 500 clips
+
+
+@pytest.mark.parametrize("balance", [0.25, 0.5, 1.0])
+def test_each_class_gets_its_share_of_a_balanced_epoch_and_its_clips_come_equally_often(balance: float) -> None:
+    sizes = np.bincount(LABELS)
+    expected = sizes ** (1 - balance) / (sizes ** (1 - balance)).sum() * len(LABELS)
+    for epoch in range(5):
+        order = balanced_order(LABELS, balance=balance, seed=1, epoch=epoch)
+        shown = np.bincount(LABELS[order], minlength=4)
+        assert np.abs(shown - expected).max() < 1
+        times = np.bincount(order, minlength=len(LABELS))
+        for label in range(4):
+            assert np.ptp(times[label == LABELS]) <= 1
+    if balance == 1:
+        assert shown.tolist() == [125, 125, 125, 125]
+
+
+def test_without_balance_a_balanced_order_is_a_permutation() -> None:
+    order = balanced_order(LABELS, balance=0.0, seed=1, epoch=0)
+    assert sorted(order.tolist()) == list(range(500))
+
+
+def test_a_balanced_order_follows_from_seed_and_epoch_and_shows_all_clips_in_time() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        return balanced_order(LABELS, balance=1.0, seed=seed, epoch=epoch).tolist()  # type: ignore[no-any-return]
+
+    assert order(1, 2) == order(1, 2)
+    assert len({tuple(order(*numbers)) for numbers in ((1, 2), (2, 1), (0, 3), (3, 0))}) == 4
+    assert {clip for epoch in range(20) for clip in order(0, epoch)} == set(range(500))
+    first = LABELS[order(0, 0)]
+    assert np.abs(np.bincount(first[:250]) - 62.5).max() < 30  # classes are mixed, not one after the other
+
+
+def test_occurrences_are_counted_in_order() -> None:
+    assert occurrences(np.array([7, 3, 7, 7, 0, 3])).tolist() == [0, 0, 1, 2, 0, 1]
+    assert occurrences(np.array([2, 0, 1])).tolist() == [0, 0, 0]
+
+
+def test_a_clip_that_comes_again_in_an_epoch_is_seen_otherwise() -> None:
+    def seen(number: int) -> View:
+        return draw_view(3, OPTIONS, seed=0, epoch=0, train=True, num_stored=16, height=64, width=96, view_index=number)
+
+    assert len({window_of(seen(number)) for number in range(4)}) == 4
+    assert window_of(seen(0)) == window_of(view(3))
 
 
 def test_ranks_share_an_epoch_without_overlap_and_see_the_steps_of_one_rank() -> None:
