@@ -113,9 +113,9 @@ def epoch_order(num_clips: int, *, seed: int, epoch: int, train: bool) -> NDArra
 def balanced_order(labels: NDArray[np.int64], *, balance: float, seed: int, epoch: int) -> NDArray[np.int64]:
     """The clips of an epoch that shows classes more evenly than the split has them, int64 [len(labels)].
 
-    A class of n clips gets a share of the epoch in proportion to n ** (1 - balance): 0 is what the split has, 1 the same
-    for each class (Kang et al., ICLR 2020, equation 1). Shares are kept to within a clip, and the clips of a class come
-    equally often, to within one, by systematic sampling: one random offset, then equal steps over all clips.
+    A class of n clips gets a share of the epoch in proportion to n ** (1 - balance): 0 is what the split has, 1 the
+    same for each class (Kang et al., ICLR 2020, equation 1). Shares are kept to within a clip, and the clips of a class
+    come equally often, to within one, by systematic sampling: one random offset, then equal steps over all clips.
     """
     rng = np.random.default_rng((seed, epoch, _ORDER))
     shuffled = rng.permutation(len(labels))
