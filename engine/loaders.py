@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
 from common.errors import ConfigError
-from configs.schema import Config
+from configs.schema import Config, LoaderSection
 from engine.runs.provenance import Names, adopt_classes
 from engine.runtime.session import RunContext
 from engine.targets import add_actions, check_sizes
@@ -46,13 +47,13 @@ def open_loader(
         UserError: the split is missing or damaged, or has labels that the model has no class for.
     """
     check_split(config, split)
-    world, device = session.world, config.loader.device
+    world = session.world
     loader = ClipLoader.from_config(
         config,
         split,
         batch_size=world.local_batch_size(config.loader.batch_size),
         train=train,
-        device=str(session.placement.device) if device == "auto" else device,
+        **decoding(config.loader, session.placement.device),
         rank=world.rank,
         world_size=world.size,
         streams=model.streams,
@@ -65,6 +66,16 @@ def open_loader(
     add_actions(loader, model.targets.actions)
     check_sizes(model, loader)
     return loader
+
+
+def decoding(settings: LoaderSection, model_device: torch.device) -> dict[str, str]:
+    """A ClipLoader's `device` and `decoder`, for a model on that device.
+
+    Where frames are decoded on the CPU (loader.device) for a GPU, the pool uploads them as it goes.
+    """
+    if settings.device == "cpu" and settings.decoder != "dali" and model_device.type == "cuda":
+        return {"device": str(model_device), "decoder": "turbojpeg"}
+    return {"device": str(model_device) if settings.device == "auto" else settings.device, "decoder": settings.decoder}
 
 
 def match_classes(loader: ClipLoader, classes: Mapping[str, Names], session: RunContext) -> None:

@@ -19,17 +19,21 @@ from pipeline.sampler import View
 class BufferPool:
     """A pool of uint8 CPU buffers: the memory of a tensor that is gone is given to the next.
 
-    A tensor lives for as long as anything refers to it, a view of it included, as any other tensor does.
+    A tensor lives for as long as anything refers to it, a view of it included, as any other tensor does. Where there is
+    CUDA, memory is pinned and torch's own pool has it, which waits for copies that still read it.
 
-    Attributes:
+    Args:
         keep: how many blocks of memory wait at most to be used again.
     """
 
     def __init__(self, keep: int = 2) -> None:
+        self._pins = torch.cuda.is_available()
         self._free: deque[NDArray[np.uint8]] = deque(maxlen=keep)
 
     def take(self, shape: Sequence[int]) -> Tensor:
         """A tensor of this shape; what is in it is undefined."""
+        if self._pins:
+            return torch.empty(tuple(shape), dtype=torch.uint8, pin_memory=True)
         size = math.prod(shape)
         memory = self._reusable(size)
         lease = memory[:size]  # the tensor refers to this view alone, so that it dies with the tensor
@@ -73,16 +77,23 @@ class Batch:
         return len(self.views)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on `device`; what is there already is not copied."""
+        """The same batch on `device`; what is there already is not copied, and the device is not waited for."""
         return replace(
             self,
-            rgb=self.rgb if self.rgb is None else self.rgb.to(device, non_blocking=True),
-            flow=self.flow if self.flow is None else self.flow.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            clips=self.clips.to(device, non_blocking=True),
-            view_ids=self.view_ids.to(device, non_blocking=True),
-            targets={name: classes.to(device, non_blocking=True) for name, classes in self.targets.items()},
+            rgb=self.rgb if self.rgb is None else move(self.rgb, device),
+            flow=self.flow if self.flow is None else move(self.flow, device),
+            labels=move(self.labels, device),
+            clips=move(self.clips, device),
+            view_ids=move(self.view_ids, device),
+            targets={name: move(classes, device) for name, classes in self.targets.items()},
         )
+
+
+def move(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on `device`, by way of pinned memory: copies from other memory begin with a wait for the device."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # itself, where it is
+    return tensor.to(device, non_blocking=True)
 
 
 def copy_to_batch(frames: Tensor, views: Sequence[View], out: Tensor) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from configs.schema import Config
-from pipeline.batch import Batch
+from pipeline.batch import Batch, move
 from pipeline.batch_sampler import BatchSampler
 from pipeline.decoders.base import FrameError, StreamSpec
 from pipeline.decoders.open import open_decoders
@@ -279,14 +279,14 @@ class ClipLoader:
             rgb=streams.get("rgb"),
             flow=streams.get("flow"),
             labels=self._of(clips, self.labels),
-            clips=torch.from_numpy(clips).to(self.device),
-            view_ids=torch.tensor([view.view_index for view in batch.views]).to(self.device),
+            clips=move(torch.from_numpy(clips), self.device),
+            view_ids=move(torch.tensor([view.view_index for view in batch.views]), self.device),
             views=batch.views,
             targets={name: self._of(clips, classes) for name, classes in self.targets.items()},
         )
 
     def _of(self, clips: NDArray[np.int64], numbers: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(numbers[clips]).to(self.device)
+        return move(torch.from_numpy(numbers[clips]), self.device)
 
     def _discard_all(self) -> None:
         while self._in_flight:

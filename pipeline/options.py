@@ -18,9 +18,10 @@ class LoaderOptions(StrictModel):
         batch_size: clips per batch of this rank; a step of all ranks takes batch_size * world_size.
         num_frames: T; the stored frames of a clip are sampled evenly, or jittered (`temporal`).
         crop_size: H = W, pixels.
-        device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one: where frames are decoded.
-        decoder: "dali"; "turbojpeg", a pool of threads on the CPU; or "auto": DALI on a GPU, the pool on a CPU. Both
-            give the same pixels; where windows are resized or colours change, within one level.
+        device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one: where batches come out.
+        decoder: "dali", which decodes on `device`; "turbojpeg", a pool of threads on the CPU, which uploads to a GPU as
+            it goes; or "auto": DALI on a GPU, the pool on a CPU. Both give the same pixels; where windows are resized
+            or colours change, within one level.
         num_threads: decoding threads, shared out between the streams (at least one each).
         streams: which streams are decoded; the other one is None in the batches and its bytes are not read.
         rescale_flow: where a window is resized, scale the flow's values with it.

@@ -9,6 +9,7 @@ import torch
 from pipeline.decoders.base import Decoder, StreamSpec
 from pipeline.decoders.dali_install import check_installed
 from pipeline.decoders.pool import OpenWindow, PoolDecoder
+from pipeline.decoders.upload import Upload
 from pipeline.reader import crop_raw
 
 DecoderName = Literal["auto", "dali", "turbojpeg"]
@@ -26,11 +27,12 @@ def open_decoders(
     """
     threads = ThreadPoolExecutor(num_threads, thread_name_prefix="crops")  # none of them starts before it is needed
     shares = dict(zip(specs, _share(num_threads, len(specs)), strict=True))
+    upload = Upload(device) if device.type == "cuda" else None
     uses_dali = name == "dali" or (name == "auto" and device.type == "cuda")
     return {
         stream: _open_dali(spec, device, shares[stream], prefetch)
         if uses_dali and not (spec.raw and not spec.changes_pixels)
-        else PoolDecoder(spec, device, threads, _window_of(spec))
+        else PoolDecoder(spec, threads, _window_of(spec), upload)
         for stream, spec in specs.items()
     }
 

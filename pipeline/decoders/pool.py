@@ -4,12 +4,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
 
-import torch
 from torch import Tensor
 
 from pipeline.batch import BufferPool, copy_frames, inverts, to_ncthw
 from pipeline.decoders.augment import Augment
 from pipeline.decoders.base import FrameError, StreamSpec
+from pipeline.decoders.upload import Upload
 from pipeline.reader import Bytes, EncodedFrame
 from pipeline.sampler import View
 
@@ -22,24 +22,29 @@ class PoolDecoder:
 
     A task is a plane of a clip. Frame by frame, what has just been read is still in the core's cache when it is
     decoded, and the window when it is copied into the batch. `open_window` is what differs between codecs;
-    its ValueError says what is wrong with a frame.
+    its ValueError says what is wrong with a frame. With an `upload` batches come out on its device.
     """
 
-    def __init__(self, spec: StreamSpec, device: torch.device, threads: Executor, open_window: OpenWindow) -> None:
-        self._spec, self._device, self._threads = spec, device, threads
-        self._open_window = open_window
+    def __init__(
+        self, spec: StreamSpec, threads: Executor, open_window: OpenWindow, upload: Upload | None = None
+    ) -> None:
+        self._spec, self._threads = spec, threads
+        self._open_window, self._upload = open_window, upload
         self._buffers = BufferPool()
         self._sent: deque[tuple[Tensor, list[Future[None]]]] = deque()
 
     def send(self, encoded: Sequence[EncodedFrame], views: Sequence[View]) -> None:
         """Start on the views' windows; see Decoder for their order."""
         spec, num_frames = self._spec, len(views[0].frames)
-        out = self._empty((len(views), spec.num_planes, num_frames, spec.crop_size, spec.crop_size, spec.channels))
+        shape = (len(views), spec.num_planes, num_frames, spec.crop_size, spec.crop_size, spec.channels)
+        made = self._buffers.take(shape)
+        out = made if self._upload is None else self._upload.empty(shape)
         tasks = []
         for number in range(spec.num_planes * len(views)):
             plane, clip = divmod(number, len(views))
             windows = self._windows(encoded, range(number * num_frames, (number + 1) * num_frames), views[clip])
-            tasks.append(self._threads.submit(self._copy, windows, views[clip], plane, out[clip, plane]))
+            here = (clip, plane)
+            tasks.append(self._threads.submit(self._make, windows, views[clip], plane, made[here], out[here]))
         self._sent.append((out, tasks))
 
     def receive(self) -> Tensor:
@@ -48,7 +53,7 @@ class PoolDecoder:
         wait(tasks)
         for task in tasks:
             task.result()
-        return to_ncthw(out.to(self._device, non_blocking=True))
+        return to_ncthw(out if self._upload is None else self._upload.hand_over(out))
 
     def discard(self) -> None:
         """Let go of the batch that was sent first."""
@@ -69,11 +74,8 @@ class PoolDecoder:
             except ValueError as error:
                 raise FrameError(error, index) from None
 
-    def _copy(self, windows: Iterator[Bytes], view: View, plane: int, out: Tensor) -> None:
+    def _make(self, windows: Iterator[Bytes], view: View, plane: int, made: Tensor, out: Tensor) -> None:
         invert = view.mirror and inverts(plane, self._spec.num_planes)
-        copy_frames(windows, out.numpy(), mirror=view.mirror, invert=invert)
-
-    def _empty(self, shape: tuple[int, ...]) -> Tensor:
-        if self._device.type == "cpu":
-            return self._buffers.take(shape)
-        return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+        copy_frames(windows, made.numpy(), mirror=view.mirror, invert=invert)
+        if self._upload is not None:
+            self._upload.copy(made, out)
