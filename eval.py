@@ -8,6 +8,7 @@ if __name__ == "__main__":
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from common.cli import add_config, at_least, command_parser, path_type
@@ -22,9 +23,11 @@ from engine.runs.records import CONFIG
 from engine.runtime.agreement import require_agreement, shared_facts
 from engine.runtime.precision_check import check_convolutions
 from engine.runtime.session import RunContext, open_session
+from engine.scoring.corruption import Corruption, check_streams, parse_corruptions
 from engine.scoring.epic import check_exportable
 from engine.scoring.evaluation import Evaluation, evaluate
 from engine.scoring.reports import metrics_table, scored_checkpoint, write_reports
+from engine.scoring.robustness import CORRUPT, robustness_table, score_faults, write_robustness
 from models import FusionModel, build_model
 from models.checkpoint import find_state, load_published, load_state, read_checkpoint
 from pipeline.sampler import SINGLE_VIEW, MultiView
@@ -51,6 +54,10 @@ EPIC-KITCHENS-100 challenge: --export epic adds epic.pt, the results file that i
 where the model has no class. Labels must be EPIC's verb_class. Noun scores are all 0, so its noun and action accuracies
 mean nothing.
 
+Faults: --corrupt scores under faults of a stream and without, as a curve over their severity, into test-corrupt:
+corruption.json and corruption.png. missing: the level of no motion, or mid grey, so that flow:missing is what RGB alone
+is worth inside the method; delay=n: n of the clip's frames late; dark=x: without the share x of the light.
+
 Comparison: python eval.py --compare RUN... puts finished runs into one table; it is short for
 python -m engine.runs.comparison, whose --help says more. python eval.py --fuse RUN RUN... scores an ensemble of runs,
 and is short for python -m engine.runs.ensemble.
@@ -60,6 +67,7 @@ python eval.py runs/xnorm
 python eval.py runs/xnorm/last.pt --split val -o results/xnorm-val
 torchrun --nproc_per_node=8 eval.py runs/xnorm --views 10 --crops 3
 python eval.py runs/xnorm --export epic
+python eval.py runs/xnorm --corrupt rgb:missing flow:missing flow:delay=1,2,4 rgb:dark=0.5,0.9
 python eval.py -c configs/xnorm.yaml --checkpoint rgb_flow.pt --split test
 """
 
@@ -76,11 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         checkpoint = arguments.checkpoint or find_checkpoint(arguments.run)
         config = load_config(arguments.config or _config_of(checkpoint), arguments.overrides)
         multi_view = MultiView(arguments.views, arguments.crops)
-        folder = arguments.output or _folder(checkpoint, arguments.split, multi_view)
+        corruptions = [corruption for each in arguments.corrupt for corruption in each]
+        folder = arguments.output or _folder(checkpoint, arguments.split, multi_view, bool(corruptions))
         if arguments.export:
             check_exportable(config.model.num_classes)
         with open_session(config, arguments.quiet) as session:
-            run(config, session, checkpoint, arguments.split, folder, multi_view, bool(arguments.export))
+            run(config, session, checkpoint, arguments.split, folder, multi_view, bool(arguments.export), corruptions)
         return 0
 
     return exit_code_of(work)
@@ -98,11 +107,11 @@ def _config_of(checkpoint: Path) -> Path:
     return config
 
 
-def _folder(checkpoint: Path, split: str, multi_view: MultiView) -> Path:
+def _folder(checkpoint: Path, split: str, multi_view: MultiView, is_corrupt: bool) -> Path:
     """Name the folder: test for best.pt, test-last for last.pt, test-10x3; scores of one never replace another's."""
     other = [] if checkpoint.name == BEST else [checkpoint.stem]
     views = [] if multi_view == SINGLE_VIEW else [f"{multi_view.num_temporal}x{multi_view.num_spatial}"]
-    return checkpoint.parent / "-".join([split, *other, *views])
+    return checkpoint.parent / "-".join([split, *other, *views, *([CORRUPT] if is_corrupt else [])])
 
 
 def run(
@@ -113,12 +122,17 @@ def run(
     folder: Path,
     multi_view: MultiView = SINGLE_VIEW,
     epic: bool = False,
+    corruptions: Sequence[Corruption] = (),
 ) -> Evaluation:
-    """Score `split` with the weights in `checkpoint`, print the metrics and write all into `folder`."""
+    """Score `split` with the weights in `checkpoint`, print the metrics and write all into `folder`.
+
+    With `corruptions` it is scored once more under each, and what is printed and written is how it stands that.
+    """
     check_split(config, split)
     require_agreement(session.world, lambda: shared_facts([config], [split], [checkpoint]))
     state = _read(checkpoint)
     model = session.placement.move(_load_model(config, checkpoint, state, session.display))
+    check_streams(corruptions, model.streams)
     check_convolutions(model, config, session, training=False)
     trained = trained_classes(state.get("data"))
     with open_loader(config, split, model, session, multi_view=multi_view, classes=trained) as loader:
@@ -128,7 +142,16 @@ def run(
         target = next(iter(loader.classes))
         names = trained.get(target) or loader.classes[target]
         classes = class_names(names, config.model.num_classes) if names else None
-        evaluation = evaluate(model, loader, config.model.num_classes, session, split, classes)
+        score = partial(evaluate, model, loader, config.model.num_classes, session, classes=classes)
+        evaluation = score(description=split)
+        faults = [(fault, score(description=f"{split}, {fault}", corrupt=fault)) for fault in corruptions]
+    if faults:
+        robustness = score_faults(checkpoint, split, evaluation, faults)
+        if session.world.is_main:
+            write_robustness(robustness, folder)
+        session.display.table(robustness_table(robustness, f"{checkpoint} on {split}"))
+        session.display.print(f"written to {folder}")
+        return evaluation
     if session.world.is_main:
         note_stale_labels(config.data, [split], session.display)
         before = scored_checkpoint(folder)
@@ -188,6 +211,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--export", choices=("epic",), help="add the results file of a benchmark's own code (default: none)"
     )
     parser.add_argument(
+        "--corrupt",
+        nargs="+",
+        type=parse_corruptions,
+        default=(),
+        metavar="STREAM:KIND",
+        help="score under faults of a stream, e.g. flow:missing flow:delay=1,2,4 rgb:dark=0.5,0.9 (default: none)",
+    )
+    parser.add_argument(
         "-o",
         "--output",
         type=path_type,
@@ -198,6 +229,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if isinstance(arguments.run, str):
         arguments.overrides.insert(0, arguments.run)
         arguments.run = None
+    if arguments.corrupt and arguments.export:
+        parser.error("--export: allowed without --corrupt")
     if (arguments.run is None) == (arguments.checkpoint is None):
         parser.error("what to score: allowed: either RUN or --checkpoint PT")
     return arguments

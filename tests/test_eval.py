@@ -211,6 +211,25 @@ def test_finished_runs_are_compared_and_each_can_still_be_scored(arguments: Make
     assert row["parameters"] == row["trainable_parameters"] == str(parameters)
 
 
+def test_faults_of_a_stream_are_scored_beside_the_clips_as_they_are(
+    arguments: MakeArguments, config: MakeConfig, tmp_path: Path, capsys
+):
+    torch.manual_seed(0)
+    model = build_model(**config("model.fusion=late").model.model_dump())
+    given = plain_config(config("model.fusion=late"))
+    save_checkpoint(tmp_path / "best.pt", {"model": model.state_dict(), "config": given})
+    faults = ["--corrupt", "rgb:missing", "flow:delay=1,4", "rgb:dark=0.5"]
+    scoring = [*arguments("model.fusion=late"), "--checkpoint", str(tmp_path / "best.pt"), "--split", "val", *faults]
+    assert evaluation.main(scoring) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("as it is", "rgb:missing", "flow:delay=1", "flow:delay=4", "rgb:dark=0.5"))
+    folder = tmp_path / "val-corrupt"
+    assert {path.name for path in folder.iterdir()} == {"corruption.json", "corruption.png"}
+    content = json.loads((folder / "corruption.json").read_text())
+    assert (content["checkpoint"], content["split"], content["clips"]) == ("best.pt", "val", 6)
+    assert [score["kind"] for score in content["scores"]] == [None, "missing", "delay", "delay", "dark"]
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [

@@ -11,6 +11,7 @@ from common.files import atomic_files, make_folder
 from common.palette import INK, SKY
 from engine.runs.rows import REFERENCES, Comparison, Row
 from engine.scoring.reports import write_csv
+from pipeline.format.streams import STREAMS
 
 CAPTION = (
     "accuracy: top-1, mean ± sample standard deviation over seeds; 95 %: the interval of that mean for other clips and "
@@ -109,6 +110,11 @@ def _held_to(kind: str) -> Column:
     return Column(f"{HELD_TO} {kind}", (key, f"{key}_low", f"{key}_high"), values, _difference)
 
 
+def _without(stream: str) -> Column:
+    text = lambda accuracy: "" if accuracy is None else f"{accuracy:.1%}"  # noqa: E731
+    return Column(f"accuracy without {stream}", (f"without_{stream}",), lambda row: [row.without.get(stream)], text)
+
+
 def _parameters(title: str, key: str, kind: str) -> Column:
     values = lambda row: [getattr(row.runs[0].summary.parameters, kind)]  # noqa: E731
     return Column(title, (key,), values, lambda number: f"{number / 1e6:.2f} M")
@@ -136,6 +142,7 @@ TABLES = (
         SETTING,
     ),
     (*NAMES, *(_held_to(kind) for kind in REFERENCES), SETTING),
+    (*NAMES, *(_without(stream) for stream in STREAMS), SETTING),
     (
         *NAMES,
         _parameters("params", "parameters", "total"),

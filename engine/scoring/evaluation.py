@@ -1,7 +1,7 @@
 """Evaluation of a split: every view of every clip scored exactly once over all ranks, and the metrics."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from common.errors import UserError, listed
 from engine.runtime.session import RunContext
 from models.fusion import FusionModel
+from pipeline.batch import Batch
 from pipeline.format.streams import UNKNOWN
 from pipeline.loader import ClipLoader
 from pipeline.sampler import MultiView
@@ -72,8 +73,11 @@ def evaluate(
     session: RunContext,
     description: str,
     classes: Sequence[str] | None = None,
+    corrupt: Callable[[Batch], Batch] | None = None,
 ) -> Evaluation:
     """Score `loader`'s clips with `model` in eval mode; `description` titles the progress bar, `classes` are names.
+
+    `corrupt` makes what the model sees of each batch out of it.
 
     The logits of several views per clip are averaged. Each view has a row of its own until then, so the mean does not
     depend on how views were distributed over batches and ranks.
@@ -95,6 +99,7 @@ def evaluate(
     num_scored = 0.0
     for batch in loader:
         batch = batch.to(device)
+        batch = batch if corrupt is None else corrupt(batch)
         with session.placement.autocast():
             output = model(batch.rgb, batch.flow)
             losses = model.losses(output, batch.labels) if has_loss else {}

@@ -321,3 +321,18 @@ def test_trials_are_of_one_method_on_one_data_set_however_many_seeds(run: MakeRu
     assert count_trials(read_config(folder.parent / "b"), folder.parent) == 2
     rows = compare([folder.parent / name for name in "abcde"]).rows
     assert {row.name: row.trials for row in rows} == {"d": 1, "a": 3, "b, c": 2, "e": 1}
+
+
+def test_what_a_method_knows_without_a_stream_is_its_seeds_mean(run: MakeRun, tmp_path: Path):
+    folders = [run("x-seed0", "seed=0"), run("x-seed1", "seed=1"), run("late", "model.fusion=late")]
+    for folder, accuracy in zip(folders, (0.3, 0.5), strict=False):  # of late nothing is known
+        score = {"stream": "flow", "kind": "missing", "severity": 1.0, "top1": accuracy, "low": 0.2, "high": 0.6}
+        content = {"checkpoint": "best.pt", "split": "test", "clips": 20, "scores": [score | {"mean_class": 0.5}]}
+        (folder / "test-corrupt").mkdir()
+        (folder / "test-corrupt" / "corruption.json").write_text(json.dumps(content))
+    late, x = compare(folders).rows
+    assert (late.without, x.without) == ({}, {"flow": pytest.approx(0.4)})
+    assert [row["without_flow"] for row in rows(folders, tmp_path)] == ["", "0.4"]
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "| run | method | accuracy without flow |" in text
+    assert "| x | xnorm | 40.0% |" in text
