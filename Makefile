@@ -28,7 +28,7 @@ $(STAMP): setup.cfg pyproject.toml
 demo: env
 	$(BIN)/python demo.py
 
-# All methods on all three tasks: SEEDS="0 1 2" trains once with each. The additive task takes the published rate: at three
+# All methods on all three tasks, and rgb + flow fused: SEEDS="0 1 2" trains once with each. The additive task takes the published rate: at three
 # times that and more, misa's other terms make all clips alike before cls tells them apart, and it may stay there.
 SEEDS ?= 0
 compare: env

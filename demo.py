@@ -152,7 +152,7 @@ def _show(task: str, methods: Sequence[str], overrides: Sequence[str], quiet: bo
     for method in methods:
         _must(_train(demo, method, [*silence, *overrides]), f"training {method} on {task}")
     comparison = compare([config.runs])
-    show_comparison(comparison, config.runs, display, table=tuple(methods) != demo.methods)
+    show_comparison(comparison, config.runs, display, with_tables=tuple(methods) != demo.methods)
     display.table(_verdicts(task, config, comparison.rows))
     return all(is_as_expected(task, row) for row in comparison.rows)
 

@@ -26,14 +26,14 @@ bootstrap over clips, widened by what seeds differ in beside (engine/scoring/int
 Writes comparison.md, .csv and .png.
 """
 EXAMPLES = """\
-python eval.py --compare runs
-python eval.py --compare runs/late-seed0 runs/xnorm-seed0 -o results
+python -m engine.runs.comparison runs
+python -m engine.runs.comparison runs/late-seed0 runs/xnorm-seed0 -o results
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print finished runs side by side and write the tables; return the exit code."""
-    parser = command_parser("eval.py --compare", "Put finished runs into one table.", EXAMPLES, notes=NOTES)
+    parser = command_parser("engine.runs.comparison", "Put finished runs into one table.", EXAMPLES, notes=NOTES)
     parser.add_argument("runs", type=path_type, nargs="+", metavar="RUN", help="runs, or folders of runs")
     parser.add_argument(
         "-o", "--output", type=path_type, metavar="FOLDER", help="where to write (default: the folder of the runs)"

@@ -11,12 +11,11 @@ from common.files import atomic_files, make_folder
 from common.palette import INK, SKY
 from engine.runs.rows import REFERENCES, Comparison, Row
 from engine.scoring.reports import write_csv
-from pipeline.format.streams import STREAMS
 
 CAPTION = (
     "accuracy: top-1, mean ± sample standard deviation over seeds; 95 %: the interval of that mean for other clips and "
     "seeds; trials: configurations of the method in that folder; GFLOPs: a multiply-add counts as two; clips/s and "
-    "data wait: in training; peak memory: of the GPU, on a CPU of the first process"
+    "data wait: in training; peak memory: of the GPU, or of the first process; STREAM:KIND: accuracy under a fault"
 )
 HELD_TO = "points of accuracy more than"
 NOT_TOLD_APART = "not told apart"
@@ -31,7 +30,7 @@ class Column(NamedTuple):
     text: Callable[..., str] = "{}".format
 
 
-def show_comparison(comparison: Comparison, folder: Path, display: Display, table: bool = True) -> None:
+def show_comparison(comparison: Comparison, folder: Path, display: Display, with_tables: bool = True) -> None:
     """Write comparison.md, comparison.csv and comparison.png into `folder`, and print the tables if they are wanted.
 
     Raises:
@@ -41,32 +40,43 @@ def show_comparison(comparison: Comparison, folder: Path, display: Display, tabl
     make_folder(folder)
     with atomic_files(folder) as create:
         create("comparison.md", "w").write(markdown(comparison))
-        columns = list({column.keys: column for columns in TABLES for column in columns}.values())
+        columns = list({column.keys: column for table in _columns(comparison) for column in table}.values())
         header = [key for column in columns for key in column.keys]
         rows = ([value for column in columns for value in column.values(row)] for row in comparison.rows)
         write_csv(create("comparison.csv", "w"), header, rows)
-        _draw(comparison, create("comparison.png"))
-    for one in shown if table else []:
+        draw_comparison(comparison, create("comparison.png"))
+    for one in shown if with_tables else []:
         display.table(one)
     display.print(f"written to {folder}/comparison.md, .csv, .png")
 
 
 def markdown(comparison: Comparison) -> str:
     """The tables in Markdown, with what has to be known to read them."""
+    return "\n".join([markdown_tables(comparison), CAPTION, *(f"\n**{note}**" for note in comparison.notes), ""])
+
+
+def markdown_tables(comparison: Comparison) -> str:
+    """The tables alone."""
     lines = []
     for header, *rows in _tables(comparison):
         rules = ["---" if number < len(NAMES) else "---:" for number in range(len(header))]
         lines += ["| " + " | ".join(row) + " |" for row in (header, rules, *rows)] + [""]
-    return "\n".join([*lines, CAPTION, *(f"\n**{note}**" for note in comparison.notes), ""])
+    return "\n".join(lines)
+
+
+def _columns(comparison: Comparison) -> list[tuple[Column, ...]]:
+    """The columns of each table."""
+    faults = dict.fromkeys(name for row in comparison.rows for name in row.faults)
+    return [*TABLES, (*NAMES, *(_fault(name) for name in faults), SETTING)]
 
 
 def _tables(comparison: Comparison) -> Iterator[list[list[str]]]:
     """Header and rows of each table as text; columns without an entry are left out, and settings where there is one."""
     several = len(comparison.settings) > 1
-    for columns in TABLES:
+    for columns in _columns(comparison):
         texts = {column.title: [column.text(*column.values(row)) for row in comparison.rows] for column in columns}
         chosen = {title: cells for title, cells in texts.items() if any(cells) and (several or title != SETTING.title)}
-        if len(chosen) > len(NAMES):
+        if len(chosen) > len(NAMES) + several:
             yield [list(chosen), *map(list, zip(*chosen.values(), strict=True))]
 
 
@@ -90,7 +100,8 @@ def _interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
 
 
-def _difference(mean: float | None, low: float | None, high: float | None) -> str:
+def difference_text(mean: float | None, low: float | None, high: float | None) -> str:
+    """The difference of two accuracies with its interval, in points; nothing where it is not known."""
     if mean is None or low is None or high is None:
         return ""
     text = f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
@@ -107,12 +118,12 @@ def _held_to(kind: str) -> Column:
         return [None] * 3 if found is None else [found.mean, *found.interval]
 
     key = f"to_{kind.replace(' ', '_')}"
-    return Column(f"{HELD_TO} {kind}", (key, f"{key}_low", f"{key}_high"), values, _difference)
+    return Column(f"{HELD_TO} {kind}", (key, f"{key}_low", f"{key}_high"), values, difference_text)
 
 
-def _without(stream: str) -> Column:
+def _fault(name: str) -> Column:
     text = lambda accuracy: "" if accuracy is None else f"{accuracy:.1%}"  # noqa: E731
-    return Column(f"accuracy without {stream}", (f"without_{stream}",), lambda row: [row.without.get(stream)], text)
+    return Column(name, (name,), lambda row: [row.faults.get(name)], text)
 
 
 def _parameters(title: str, key: str, kind: str) -> Column:
@@ -142,7 +153,6 @@ TABLES = (
         SETTING,
     ),
     (*NAMES, *(_held_to(kind) for kind in REFERENCES), SETTING),
-    (*NAMES, *(_without(stream) for stream in STREAMS), SETTING),
     (
         *NAMES,
         _parameters("params", "parameters", "total"),
@@ -161,7 +171,7 @@ TABLES = (
 )
 
 
-def _draw(comparison: Comparison, file: IO[bytes]) -> None:
+def draw_comparison(comparison: Comparison, file: IO[bytes]) -> None:
     """Draw one bar per row with its interval and each seed as a dot; each setting has axes of its own."""
     from matplotlib.figure import Figure  # here: slow to import; Figure alone needs no display
 

@@ -28,15 +28,15 @@ Writes what eval.py writes, by default into runs/rgb+flow/test. --level softmax 
 logits the softmax of the weighted mean of logits; weights are divided by their sum.
 """
 EXAMPLES = """\
-python eval.py --fuse runs/rgb runs/flow
-python eval.py --fuse runs/rgb runs/flow --weights 1 1.5 --level logits
+python -m engine.runs.ensemble runs/rgb runs/flow
+python -m engine.runs.ensemble runs/rgb runs/flow --weights 1 1.5 --level logits
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = command_parser(
-        "eval.py --fuse", "Score a split with an ensemble of separately trained runs.", EXAMPLES, notes=NOTES
+        "engine.runs.ensemble", "Score a split with an ensemble of separately trained runs.", EXAMPLES, notes=NOTES
     )
     parser.add_argument("runs", type=path_type, nargs="+", metavar="RUN", help="folders, two and more")
     parser.add_argument("--weights", type=float, nargs="+", metavar="W", help="one for each RUN (default: all equal)")

@@ -53,7 +53,7 @@ class Row:
         interval: of the accuracy; None where a run's predictions are not there.
         differences: by what it is held to, one of REFERENCES; not to itself, nor to what is not there.
         trials: configurations of the method that were tried.
-        without: mean accuracy without a stream, by its name, where `eval.py --corrupt` has scored that for all runs.
+        faults: mean accuracy under each fault that `eval.py --corrupt` has scored for all runs, by its name.
     """
 
     runs: tuple[Run, ...]
@@ -61,7 +61,7 @@ class Row:
     interval: Interval | None = None
     differences: Mapping[str, Difference] = field(default_factory=dict)
     trials: int = 1
-    without: Mapping[str, float] = field(default_factory=dict)
+    faults: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -232,16 +232,16 @@ def _completed(row: Row, rows: Sequence[Row]) -> Row:
         row,
         interval=mean_interval(np.stack(hits), lowest=0.0) if len(hits) == len(row.runs) else None,
         differences={kind: found for kind, found in others.items() if found is not None},
-        without=_without(row),
+        faults=_faults(row),
         trials=max([1, *counted, *(run.summary.trials for run in row.runs)]),
     )
 
 
-def _without(row: Row) -> dict[str, float]:
+def _faults(row: Row) -> dict[str, float]:
     found = [read_robustness(run.folder / f"{run.split}-{CORRUPT}") for run in row.runs if row.fusion != ENSEMBLE]
-    scored = [robustness.without if robustness else {} for robustness in found]
-    streams = [stream for stream in STREAMS if scored and all(stream in each for each in scored)]
-    return {stream: fmean(each[stream] for each in scored) for stream in streams}
+    scored = [robustness.faults if robustness else {} for robustness in found]
+    names = [name for name in scored[0] if all(name in each for each in scored)] if scored else []
+    return {name: fmean(each[name] for each in scored) for name in names}
 
 
 def difference(row: Row, other: Row) -> Difference | None:

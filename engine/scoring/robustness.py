@@ -46,9 +46,9 @@ class Robustness(BaseModel):
     scores: list[Scored]
 
     @property
-    def without(self) -> dict[str, float]:
-        """The accuracy without a stream, by its name: with two of them, what the other one's is inside the method."""
-        return {score.stream: score.top1 for score in self.scores if score.kind == "missing" and score.stream}
+    def faults(self) -> dict[str, float]:
+        """The accuracy under each fault, by its name."""
+        return {score.name: score.top1 for score in self.scores if score.kind is not None}
 
 
 def score_faults(

@@ -323,16 +323,18 @@ def test_trials_are_of_one_method_on_one_data_set_however_many_seeds(run: MakeRu
     assert {row.name: row.trials for row in rows} == {"d": 1, "a": 3, "b, c": 2, "e": 1}
 
 
-def test_what_a_method_knows_without_a_stream_is_its_seeds_mean(run: MakeRun, tmp_path: Path):
+def test_the_accuracy_under_a_fault_is_the_mean_over_seeds_that_all_have_it(run: MakeRun, tmp_path: Path):
     folders = [run("x-seed0", "seed=0"), run("x-seed1", "seed=1"), run("late", "model.fusion=late")]
+    known = {"top1": 0.5, "low": 0.2, "high": 0.6, "mean_class": 0.5, "stream": "flow"}
     for folder, accuracy in zip(folders, (0.3, 0.5), strict=False):  # of late nothing is known
-        score = {"stream": "flow", "kind": "missing", "severity": 1.0, "top1": accuracy, "low": 0.2, "high": 0.6}
-        content = {"checkpoint": "best.pt", "split": "test", "clips": 20, "scores": [score | {"mean_class": 0.5}]}
+        faults = [known | {"kind": "missing", "severity": 1.0, "top1": accuracy}]
+        faults += [known | {"kind": "delay", "severity": 4.0 + accuracy}]
+        content = {"checkpoint": "best.pt", "split": "test", "clips": 20, "scores": faults}
         (folder / "test-corrupt").mkdir()
         (folder / "test-corrupt" / "corruption.json").write_text(json.dumps(content))
     late, x = compare(folders).rows
-    assert (late.without, x.without) == ({}, {"flow": pytest.approx(0.4)})
-    assert [row["without_flow"] for row in rows(folders, tmp_path)] == ["", "0.4"]
+    assert (late.faults, x.faults) == ({}, {"flow:missing": pytest.approx(0.4)})
+    assert [row["flow:missing"] for row in rows(folders, tmp_path)] == ["", "0.4"]
     text = (tmp_path / "out" / "comparison.md").read_text()
-    assert "| run | method | accuracy without flow |" in text
+    assert "| run | method | flow:missing |" in text
     assert "| x | xnorm | 40.0% |" in text

@@ -111,7 +111,7 @@ def test_a_curve_is_written_and_read_back(tmp_path: Path):
         ("flow:delay=1", 0.8),
         ("flow:delay=4", 0.5),
     ]
-    assert robustness.without == {"flow": 0.4}
+    assert robustness.faults == {"flow:missing": 0.4, "flow:delay=1": 0.8, "flow:delay=4": 0.5}
     half = 1.96 * math.sqrt(0.5 * 0.5 / 100)
     last = robustness.scores[-1]
     assert (last.low, last.high) == pytest.approx((0.5 - half, 0.5 + half), abs=0.011)
