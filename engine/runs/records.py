@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from common.errors import ConfigError, UserError
 from common.safe_yaml import read_yaml
+from configs import load
 from engine.runs.checkpoint import NEUTRAL_KEYS, State, changed_values
 from engine.scoring.predictions import Predictions
 
@@ -88,11 +89,19 @@ class Run:
     @property
     def recipe(self) -> State:
         """All that its numbers depend on: its config, and what was measured of data and device."""
-        return self.config | self.summary.model_dump(include={"splits", "device", "precision", "processes"})
+        measured = self.summary.model_dump(include={"splits", "device", "precision", "processes"})
+        return with_defaults(self.config) | measured
 
     def is_like(self, other: "Run") -> bool:
         """Whether nothing but the seed tells the two apart."""
         return not changed_values(self.recipe, other.recipe, SEEDS)
+
+
+def with_defaults(config: State) -> State:
+    """A config with the keys that it lacks, of an older version, as they are unless asked otherwise."""
+    defaults = read_yaml(load.BASE)
+    sections = {name: content for name, content in config.items() if isinstance(content, dict)}
+    return config | {name: defaults.get(name, {}) | content for name, content in sections.items()}
 
 
 def is_over(epoch: int, best_epoch: int, train: Mapping[str, Any]) -> bool:

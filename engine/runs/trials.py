@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.errors import ConfigError
 from engine.runs.checkpoint import State, changed_values
-from engine.runs.records import CONFIG, SEEDS, read_config
+from engine.runs.records import CONFIG, SEEDS, read_config, with_defaults
 
 
 def count_trials(config: State, folder: Path) -> int:
@@ -14,7 +14,7 @@ def count_trials(config: State, folder: Path) -> int:
     Runs that differ by their seed, or by what changes no number, are one trial. What was removed, or trained elsewhere,
     cannot be counted: it is a lower bound.
     """
-    return _count_distinct(config, [config, *_configs_in(folder)])
+    return _count_distinct(config, [with_defaults(each) for each in (config, *_configs_in(folder))])
 
 
 def _configs_in(folder: Path) -> list[State]:

@@ -17,6 +17,7 @@ class _Kind(NamedTuple):
     apply: Callable[[Tensor, float], Tensor]  # clip uint8 [B, C, T, H, W] and severity to the clip that is seen
     allowed: str  # severities, in words
     takes: Callable[[float], bool]
+    unit: str = ""
     pictures_alone: bool = False  # not what shows motion
 
 
@@ -38,8 +39,16 @@ def _dark(clip: Tensor, severity: float) -> Tensor:
 
 KINDS = {
     "missing": _Kind(_missing, "none", lambda severity: severity == 1),
-    "delay": _Kind(_delay, "whole frames of the clip as it is sampled, 1 and more", lambda n: n >= 1 and n % 1 == 0),
-    "dark": _Kind(_dark, "shares of the light that is gone, above 0 to 1", lambda share: 0 < share <= 1, True),
+    "delay": _Kind(
+        _delay, "whole frames of the clip as it is sampled, 1 and more", lambda n: n >= 1 and n % 1 == 0, "frames late"
+    ),
+    "dark": _Kind(
+        _dark,
+        "shares of the light that is gone, above 0 to 1",
+        lambda share: 0 < share <= 1,
+        "of the light is gone",
+        True,
+    ),
 }
 
 

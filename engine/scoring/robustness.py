@@ -11,7 +11,7 @@ from rich.table import Table
 from common.errors import UserError
 from common.files import atomic_files, make_folder
 from common.palette import INK, TEST
-from engine.scoring.corruption import Corruption
+from engine.scoring.corruption import KINDS, Corruption
 from engine.scoring.evaluation import Evaluation
 from engine.scoring.intervals import mean_interval
 from engine.scoring.reports import write_json
@@ -121,7 +121,7 @@ def _draw(robustness: Robustness, file: IO[bytes]) -> None:
     figure = Figure(figsize=(1 + 3 * len(kinds), 3.2), layout="constrained")
     for axes, kind in zip(figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0], kinds, strict=True):
         _draw_kind(axes, [clean, *(score for score in faults if (score.stream, score.kind) == kind)])
-        axes.set(title=":".join(map(str, kind)), ylim=(0, 1.02))
+        axes.set(title=":".join(map(str, kind)), xlabel=KINDS[str(kind[1])].unit, ylim=(0, 1.02))
     figure.axes[0].set_ylabel(f"accuracy on {robustness.split}, {robustness.clips} clips")
     figure.savefig(file, format="png", dpi=120)
 

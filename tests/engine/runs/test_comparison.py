@@ -153,6 +153,19 @@ def test_other_data_clips_budget_or_device_are_not_mixed_silently(
     assert f"**{comparison.notes[0]}**" in (tmp_path / "comparison.md").read_text()
 
 
+def test_what_an_older_version_did_not_have_is_as_it_is_by_default(run: MakeRun):
+    folders = [run("a-seed0", "seed=0"), run("a-seed1", "seed=1"), run("b", "train.clip_norm=2", "seed=2")]
+    for folder in folders[1:]:
+        settings = yaml.safe_load((folder / "config.yaml").read_text())
+        del settings["clip"]["color"], settings["model"]["trunk"]
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    comparison = compare(folders)
+    assert [(row.seeds, row.setting, row.trials) for row in comparison.rows] == [([0, 1], "A", 2), ([2], "B", 2)]
+    assert comparison.notes == [
+        "rows of setting B cannot be compared with those of A: train.clip_norm is 2.0, in A 1.0"
+    ]
+
+
 def test_where_things_lie_is_no_setting(run: MakeRun):
     moved = ("data.shards=/elsewhere", "data.frames=/elsewhere", "loader.num_threads=9", "train.log_every=1", "seed=1")
     (row,) = compare([run("a"), run("b", *moved)]).rows
