@@ -115,6 +115,8 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
     if resume and log.finished:
         session.display.print(f"{log.folder}: finished already")
         return
+    accumulate = config.train.accumulate
+    at_once = session.world.local_batch_size(config.loader.batch_size, accumulate) // accumulate  # clips
     state = log.load() if resume else None
     torch.manual_seed(config.seed)
     # A resumed run has its weights in last.pt; the files of pretrained ones may be gone.
@@ -122,7 +124,7 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
     model = session.placement.move(model)
     check_convolutions(model, config, session)
     if session.world.is_main and session.placement.device.type == "cpu":
-        warn_if_memory_short(model, config.clip, session.world.local_batch_size(config.loader.batch_size), local_size())
+        warn_if_memory_short(model, config.clip, at_once, local_size())
     has_test = "test" in config.data.annotations.splits()
     with open_loader(config, "test", model, session) if has_test else nullcontext() as test_loader:
         with (

@@ -10,7 +10,8 @@ _SHORTAGE = re.compile(
     r"|can't start new thread|failed to map segment",
 )
 _GPU = re.compile(r"cuda|gpu", re.IGNORECASE)
-LOWER = "lower loader.batch_size or clip.num_frames"  # and not crop_size, which leaves less of the frame to be seen
+# Not crop_size, which leaves less of the frame to be seen.
+LOWER = "raise train.accumulate, or lower loader.batch_size or clip.num_frames"
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")  # of a container or a batch queue's job, as it sees it
 

@@ -93,6 +93,24 @@ def _plain_count(count: int) -> int | dict[str, int]:
 NumClasses = Annotated[int, WrapValidator(_count_classes), PlainSerializer(_plain_count)]
 
 
+def stages_in_order(stages: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    """Refuse stages that the trunk does not have, or not in this order.
+
+    Raises:
+        ValueError: with the nearest name, or the right order.
+    """
+    trunk = info.data.get("trunk", "i3d")  # not there when it is wrong itself, which is said already
+    known = TRUNK_STAGES[trunk]
+    for stage in stages:
+        if stage not in known:
+            hint = did_you_mean(stage, known) or f"; known: {', '.join(known)}"
+            raise ValueError(f"unknown stage '{stage}' of trunk '{trunk}'{hint}")
+    in_order = [stage for stage in known if stage in stages]
+    if list(stages) != in_order:
+        raise ValueError(f"found {list(stages)}; allowed: each stage once, as the network has them: {in_order}")
+    return stages
+
+
 class CommonOptions(StrictModel):
     """What every method has: two trunks (or one), a hidden layer, a classification head.
 
@@ -111,7 +129,17 @@ class CommonOptions(StrictModel):
     width: float = Field(1.0, gt=0, le=4)
     batchnorm_momentum: float = Field(0.01, gt=0, le=1)
     freeze_trunk: bool = False
+    freeze: tuple[str, ...] = ()
+    freeze_bn: bool = False
+    checkpoint_stages: tuple[str, ...] = ()
     pretrained: Pretrained = Pretrained()
+
+    _known_stages = field_validator("freeze", "checkpoint_stages")(stages_in_order)
+
+    @field_validator("checkpoint_stages", mode="before")
+    @classmethod
+    def _all_stages(cls, stages: Any, info: ValidationInfo) -> Any:
+        return TRUNK_STAGES[info.data.get("trunk", "i3d")] if stages == "all" else stages
 
     @field_validator("pretrained", mode="before")
     @classmethod
@@ -139,12 +167,24 @@ class CommonOptions(StrictModel):
     @model_validator(mode="after")
     def _momentum_of_what_learns(self) -> "CommonOptions":
         default = CommonOptions.model_fields["batchnorm_momentum"].default
-        if self.freeze_trunk and self.batchnorm_momentum != default:
+        if self.frozen_norms and self.batchnorm_momentum != default:
             raise ValueError(
-                "batchnorm_momentum has no effect when freeze_trunk is true: frozen statistics stay as they are; "
-                f"set model.batchnorm_momentum={default:g} or model.freeze_trunk=false"
+                f"batchnorm_momentum has no effect when {self.frozen_norms} is true: frozen statistics stay as they "
+                f"are; set model.batchnorm_momentum={default:g} or model.{self.frozen_norms}=false"
             )
         return self
+
+    @model_validator(mode="after")
+    def _frozen_once(self) -> "CommonOptions":
+        if self.freeze_trunk and (self.freeze or self.freeze_bn):
+            name = "freeze" if self.freeze else "freeze_bn"
+            raise ValueError(f"{name} has no effect when freeze_trunk is true, which freezes all of it; remove one")
+        return self
+
+    @property
+    def frozen_norms(self) -> str | None:
+        """The key that freezes the BatchNorm of all stages."""
+        return "freeze_trunk" if self.freeze_trunk else "freeze_bn" if self.freeze_bn else None
 
     @model_validator(mode="after")
     def _published_width(self) -> "CommonOptions":
@@ -263,24 +303,6 @@ def default_exchanges(values: Any) -> Any:
     if isinstance(values, dict) and values.get("exchange_after") is None:
         return values | {"exchange_after": EXCHANGES.get(values.get("trunk", "i3d"), EXCHANGES["i3d"])}
     return values
-
-
-def stages_in_order(stages: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-    """Refuse stages that the trunk does not have, or not in this order.
-
-    Raises:
-        ValueError: with the nearest name, or the right order.
-    """
-    trunk = info.data.get("trunk", "i3d")  # not there when it is wrong itself, which is said already
-    known = TRUNK_STAGES[trunk]
-    for stage in stages:
-        if stage not in known:
-            hint = did_you_mean(stage, known) or f"; known: {', '.join(known)}"
-            raise ValueError(f"unknown stage '{stage}' of trunk '{trunk}'{hint}")
-    in_order = [stage for stage in known if stage in stages]
-    if list(stages) != in_order:
-        raise ValueError(f"found {list(stages)}; allowed: each stage once, as the network has them: {in_order}")
-    return stages
 
 
 class LmfOptions(CommonOptions):

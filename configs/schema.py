@@ -125,6 +125,7 @@ class TrainSection(StrictModel):
     weight_decay: float = Field(ge=0)
     decay_vectors: bool
     clip_norm: float = Field(gt=0)
+    accumulate: PositiveInt
     precision: Literal["auto", "fp32", "fp16", "bf16"]
     compile: bool
     sync_batchnorm: bool
@@ -189,9 +190,10 @@ class Config(StrictModel):
 
     @model_validator(mode="after")
     def _batchnorm_is_not_frozen(self) -> "Config":
-        if self.train.sync_batchnorm and self.model.freeze_trunk:
+        if self.train.sync_batchnorm and self.model.frozen_norms:
             raise ValueError(
-                "train.sync_batchnorm: has no effect when model.freeze_trunk is true; set one of the two to false"
+                f"train.sync_batchnorm: has no effect when model.{self.model.frozen_norms} is true; set one of the two "
+                "to false"
             )
         return self
 

@@ -72,7 +72,7 @@ def warn_if_memory_short(model: FusionModel, clip: ClipSection, batch_size: int,
 def memory_short_message(weights: int, activations: int, available: int, batch_size: int) -> str:
     """Put a shortage into words, with the batch size that would fit."""
     fits = int(max(0, available - weights) / (activations / batch_size))
-    way_out = f"loader.batch_size={fits} would fit" if fits else "not even one clip would fit"
+    way_out = f"{fits} at once would fit" if fits else "not even one clip would fit"
     state, kept, whole, there = (n / GIB for n in (weights, activations, weights + activations, available))
     return (
         f"training takes at least {whole:.1f} GiB a process ({state:.1f} for gradients and optimizer, {kept:.1f} for "

@@ -1,7 +1,7 @@
 """One optimisation step: forward under autocast, the gradients of the loss terms, clipping, update."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from engine.gradients import SummedGradients, gradients_of
 from engine.optimisation import make_optimizer
 from engine.runs.checkpoint import State
 from engine.runtime.device import Placement
-from engine.runtime.world import World
+from engine.runtime.world import World, unsynchronized
 from models.fusion import FusionModel, FusionOutput
 from pipeline.batch import Batch
 
@@ -78,6 +78,7 @@ class TrainStep:
         self._targets = model.targets
         self._buffers = list(model.buffers())
         self._seed, self._placement, self._world = seed, placement, world
+        self._accumulate = settings.accumulate
         kind = gradients_of(model) if all_used else SummedGradients
         self._gradients = kind(
             model, self.module, self.optimizer, self.scaler, settings.clip_norm, world, self._generator
@@ -90,6 +91,7 @@ class TrainStep:
     def step(self, batch: Batch, number: int) -> StepOutput:
         """Take step `number` of the run on a batch that is on the device, without waiting for it.
 
+        The batch goes through the model in `accumulate` parts, one after the other; losses are means over them.
         Where the gradient is not finite, weights, optimizer and statistics stay as they were; the device decides that.
         """
         # What is random in a step (dropout) follows from its number, so a resumed run needs no generator's state.
@@ -97,13 +99,28 @@ class TrainStep:
         before = [buffer.clone() for buffer in self._buffers]
         labels = self._targets.labels(batch.labels, batch.targets)
         self._gradients.clear()
-        with self._gradients.context():
-            with self._placement.autocast():
-                losses, logits, measures = self.module(batch.rgb, batch.flow, labels)
-            self._gradients.add(losses, measures)
+        found = [self._add_part(*part) for part in self._parts(batch.rgb, batch.flow, labels)]
         grad_norm = self._gradients.finish(number)
         self._update(grad_norm.isfinite(), before)
-        return StepOutput(losses, self._targets.num_correct(logits, labels), grad_norm)
+        losses = {name: torch.stack([part[name] for part, _ in found]).sum() for name in found[0][0]}
+        return StepOutput(losses, torch.stack([correct for _, correct in found]).sum(), grad_norm)
+
+    def _parts(self, rgb: Tensor | None, flow: Tensor | None, labels: Tensor) -> Iterator[tuple[Any, ...]]:
+        """Yield (is_last, rgb, flow, labels) of as many equal parts of a batch as are accumulated."""
+        chunks = ([None] * self._accumulate if x is None else x.chunk(self._accumulate) for x in (rgb, flow, labels))
+        for number, part in enumerate(zip(*chunks, strict=True), start=1):
+            yield number == self._accumulate, *part
+
+    def _add_part(
+        self, is_last: bool, rgb: Tensor | None, flow: Tensor | None, labels: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Add the gradients of a part of a batch; return its share of the losses, and how many clips were right."""
+        with self._gradients.context() if is_last else unsynchronized(self.module):
+            with self._placement.autocast():
+                losses, logits, measures = self.module(rgb, flow, labels)
+            losses = {name: loss / self._accumulate for name, loss in losses.items()}
+            self._gradients.add(losses, measures)
+        return {name: loss.detach() for name, loss in losses.items()}, self._targets.num_correct(logits, labels)
 
     def _generator(self, number: int) -> torch.Generator:
         """What a method's changes of the gradients of step `number` are drawn from, on all ranks the same."""

@@ -42,7 +42,7 @@ def check_convolutions(model: FusionModel, config: Config, session: RunContext, 
     """
     if session.placement.precision == "fp32":
         return
-    batch_size = session.world.local_batch_size(config.loader.batch_size)
+    batch_size = max(1, session.world.local_batch_size(config.loader.batch_size) // config.train.accumulate)
 
     def work() -> None:
         with torch.set_grad_enabled(training), _plain_libraries():

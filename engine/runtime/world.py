@@ -32,16 +32,17 @@ class World:
         """Whether this process writes and prints."""
         return self.rank == 0
 
-    def local_batch_size(self, batch_size: int) -> int:
-        """Return this rank's part of the global batch.
+    def local_batch_size(self, batch_size: int, accumulate: int = 1) -> int:
+        """Return this rank's part of the global batch, which goes through the model in `accumulate` parts.
 
         Raises:
             ConfigError: it cannot be divided.
         """
-        if batch_size % self.size:
+        if batch_size % (self.size * accumulate):
+            parts = f" in {accumulate} parts each (train.accumulate)" if accumulate > 1 else ""
             raise ConfigError(
-                f"loader.batch_size: found {batch_size}, which {self.size} processes cannot share equally; "
-                f"allowed: multiples of {self.size}"
+                f"loader.batch_size: found {batch_size}, which {self.size} processes cannot share equally{parts}; "
+                f"allowed: multiples of {self.size * accumulate}"
             )
         return batch_size // self.size
 

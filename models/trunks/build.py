@@ -39,6 +39,6 @@ def build_trunk(stream: str, options: CommonOptions, *, with_embedding: bool = T
         if not Path(path).is_file():
             raise ConfigError(f"{path}: no such file of pretrained weights; {WEIGHTS[options.trunk]}; {WITHOUT}")
         load_pretrained(trunk, path, stream)
-    if options.freeze_trunk:
-        trunk.freeze()
+    trunk.freeze(trunk.stages if options.freeze_trunk else options.freeze, options.freeze_bn)
+    trunk.recomputed = options.checkpoint_stages
     return trunk

@@ -1,13 +1,16 @@
 """Base of all trunks: a sequence of stages and a map to an embedding; stages run one by one and can be frozen."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 
 class PointwiseConv3d(nn.Conv3d):
@@ -58,6 +61,8 @@ def track_statistics(norm: BatchNorm, mean: Tensor, var: Tensor) -> None:
     """
     assert norm.momentum is not None
     assert norm.num_batches_tracked is not None
+    if not norm.track_running_stats:  # a stage is computed again for its gradients, see Trunk.forward_stage
+        return
     norm.num_batches_tracked.add_(1)
     for running, value in ((norm.running_mean, mean), (norm.running_var, var)):
         assert running is not None
@@ -97,7 +102,9 @@ class Trunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.frozen = False
+        self.frozen: tuple[str, ...] = ()  # stages
+        self.freezes_norms = False
+        self.recomputed: tuple[str, ...] = ()  # stages whose activations are not kept, see checkpoint
         self.channels: dict[str, int] = {}  # of each stage's output
 
     @property
@@ -115,8 +122,18 @@ class Trunk(nn.Module):
             yield from self.stage(name).parameters()
 
     def forward_stage(self, name: str, x: Tensor) -> Tensor:
-        """Run one of `stages` on the output of the one before it."""
-        result: Tensor = self.stage(name)(x)
+        """Run one of `stages` on the output of the one before it.
+
+        Of the stages in `recomputed` the input alone is kept for the backward pass, which runs them again (Chen et al.,
+        2016, section 3).
+        """
+        stage = self.stage(name)
+        if name in self.recomputed and torch.is_grad_enabled():
+            # Nothing in a stage is random.
+            contexts = partial(_contexts_of, stage)
+            result: Tensor = checkpoint(stage, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+            return result
+        result = stage(x)
         return result
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -139,17 +156,38 @@ class Trunk(nn.Module):
         """Make pretrained weights, by name, those of this stream."""
         return state
 
-    def freeze(self) -> None:
-        """Stop the training of the stages, for good; the new map to the embedding still learns."""
-        self.frozen = True
-        for name in self.stages:
-            self.stage(name).requires_grad_(False)
+    def freeze(self, stages: Iterable[str] = (), norms: bool = False) -> None:
+        """Stop the training of these stages, or of all BatchNorm, for good; the map to the embedding still learns."""
+        self.frozen, self.freezes_norms = tuple(stages), norms
+        for module in self._frozen():
+            module.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Trunk":
-        """Switch modes, but leave the BatchNorm of frozen stages as it was loaded."""
+        """Switch modes, but leave what is frozen, with its BatchNorm, as it was loaded."""
         super().train(mode)
-        if self.frozen:
-            for name in self.stages:
-                self.stage(name).eval()
+        for module in self._frozen():
+            module.eval()
         return self
+
+    def _frozen(self) -> Iterator[nn.Module]:
+        yield from map(self.stage, self.frozen)
+        if self.freezes_norms:
+            yield from (module for module in self.modules() if isinstance(module, BatchNorm))
+
+
+def _contexts_of(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What a stage is run in, and run again in: where its batch is not tracked a second time."""
+    return nullcontext(), _untracked(stage)
+
+
+@contextmanager
+def _untracked(stage: nn.Module) -> Iterator[None]:
+    norms = [module for module in stage.modules() if isinstance(module, BatchNorm) and module.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

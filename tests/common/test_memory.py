@@ -31,13 +31,13 @@ def said(error: Exception, capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_full_gpu_is_one_message_with_what_to_lower(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     message = said(error, capsys)
     assert message.startswith("error: the GPU's memory is full (")
-    assert "; lower loader.batch_size or clip.num_frames; train.precision=bf16" in message
+    assert "; raise train.accumulate, or lower loader.batch_size or clip.num_frames; train.precision=bf16" in message
 
 
 def test_a_full_machine_is_one_message_with_what_to_lower(capsys: pytest.CaptureFixture[str]) -> None:
     message = said(RuntimeError(CPU), capsys)
     assert message.startswith("error: this machine's memory is full (")
-    assert "you tried to allocate 9 bytes.); lower loader.batch_size" in message
+    assert "you tried to allocate 9 bytes.); raise train.accumulate, or lower loader.batch_size" in message
 
 
 def test_memory_that_torch_itself_refuses_is_recognised(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,10 +77,16 @@ METHODS: dict[str, Callable[[], Tiny]] = {"plain": Tiny, "adjusted": Adjusted, "
 
 
 def stepper_of(
-    model: FusionModel, precision: str = "fp32", world: World = ALONE, seed: int = 0, clip_norm: float = 1.0
+    model: FusionModel,
+    precision: str = "fp32",
+    world: World = ALONE,
+    seed: int = 0,
+    clip_norm: float = 1.0,
+    accumulate: int = 1,
 ) -> TrainStep:
     """A stepper; in fp16 with a scale that these few values bear."""
-    settings = load_config(CONFIG, [f"train.clip_norm={clip_norm}", "train.lr=0.1"]).train
+    changes = f"train.clip_norm={clip_norm}", f"train.accumulate={accumulate}"
+    settings = load_config(CONFIG, [*changes, "train.lr=0.1"]).train
     stepper = TrainStep(model, model.losses, settings, seed, Placement(torch.device("cpu"), precision), world)
     if precision == "fp16":
         stepper.scaler.load_state_dict(stepper.scaler.state_dict() | {"scale": 8.0})
@@ -96,22 +102,26 @@ def batch(seed: int = 0, rank: int = 0, size: int = 1) -> Batch:
     return Batch(rgb[clips], flow[clips], clips % CLASSES, clips, torch.zeros_like(clips), ())
 
 
-def train(make: Callable[[], Tiny], world: World = ALONE) -> tuple[Tiny, list[StepOutput]]:
+def train(make: Callable[[], Tiny], world: World = ALONE, accumulate: int = 1) -> tuple[Tiny, list[StepOutput]]:
     """Three steps, in fp64 so that the order of sums shows in no digit that is compared."""
     torch.manual_seed(0)
     model = make().double()
-    stepper = stepper_of(model, world=world)
+    stepper = stepper_of(model, world=world, accumulate=accumulate)
     return model, [stepper.step(batch(number, world.rank, world.size), number) for number in range(3)]
 
 
 def collect(world: World) -> dict[str, object]:
-    """What the weights of each rank are in the end, by method, and what the losses were; of one shape everywhere."""
+    """What the weights of each rank are in the end, by method, and what the losses were; of one shape everywhere.
+
+    With several ranks, also where each of them accumulates two parts of its share.
+    """
     found: dict[str, object] = {}
-    for name, make in METHODS.items():
-        model, steps = train(make, world)
-        state = torch.cat([value.flatten() for value in model.state_dict().values()])
-        norms = torch.stack([step.grad_norm for step in steps])
-        found[name] = {"state": world.gather(state).view(world.size, -1), "norms": norms}
+    for accumulate in (1, 2) if world.size > 1 else (1,):
+        for name, make in METHODS.items():
+            model, steps = train(make, world, accumulate)
+            state = torch.cat([value.flatten() for value in model.state_dict().values()])
+            norms = torch.stack([step.grad_norm for step in steps])
+            found[f"{name} {accumulate}"] = {"state": world.gather(state).view(world.size, -1), "norms": norms}
     return found
 
 

@@ -201,9 +201,11 @@ def test_two_ranks_learn_what_one_does_and_the_same_bits_each(tmp_path: Path) ->
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     alone = collect(World())
     for name in METHODS:
-        assert torch.equal(*found[name]["state"])
-        torch.testing.assert_close(found[name]["state"][:1], alone[name]["state"])
-        torch.testing.assert_close(found[name]["norms"], alone[name]["norms"])
-    assert not torch.equal(found["plain"]["state"][0, 1:7], found["by term"]["state"][0, 1:7])
+        for accumulate in (1, 2):
+            ranks, expected = found[f"{name} {accumulate}"], alone[f"{name} 1"]
+            assert torch.equal(*ranks["state"])
+            torch.testing.assert_close(ranks["state"][:1], expected["state"])
+            torch.testing.assert_close(ranks["norms"], expected["norms"])
+    assert not torch.equal(found["plain 1"]["state"][0, 1:7], found["by term 1"]["state"][0, 1:7])
     model, _ = train(ByTerm)
     assert model.seen == 3 * 8

@@ -99,14 +99,16 @@ def test_activations_grow_with_the_batch_and_frozen_trunks_need_few(fusion: str)
     fewer, less = count_training_bytes(frozen, CLIP, 2)
     assert fewer < weights
     assert less < two
+    recomputed = build_model(fusion, num_classes=6, checkpoint_stages="all", **options)
+    assert count_training_bytes(recomputed, CLIP, 2)[1] < 0.6 * two
 
 
 def test_the_warning_names_the_batch_size_that_fits() -> None:
     text = memory_short_message(weights=GIB, activations=32 * GIB, available=9 * GIB, batch_size=32)
     assert text == (
         "training takes at least 33.0 GiB a process (1.0 for gradients and optimizer, 32.0 for activations of 32 "
-        "clips), 9.0 GiB are available; if it is killed, lower loader.batch_size or clip.num_frames: "
-        "loader.batch_size=8 would fit"
+        "clips), 9.0 GiB are available; if it is killed, raise train.accumulate, or lower "
+        "loader.batch_size or clip.num_frames: 8 at once would fit"
     )
     assert memory_short_message(2 * GIB, GIB, GIB, 1).endswith(": not even one clip would fit")
 

@@ -1,6 +1,7 @@
 """A step of any method on any device asks for nothing back, and what it learns follows from its number."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from configs import load_config
+from engine.optimisation import make_optimizer
 from engine.runtime.device import Placement
 from engine.runtime.world import World
 from engine.step import TrainStep
@@ -19,27 +21,31 @@ from tests.runs import CONFIG
 SMALL = {"width": 0.05, "num_classes": 6}
 
 
-def stepper_of(fusion: str, precision: str = "fp32", broken: tuple[int, ...] = ()) -> TrainStep:
-    """A stepper; the losses of the steps whose numbers are in `broken` have no finite gradient."""
+def stepper_of(
+    fusion: str, precision: str = "fp32", broken: tuple[int, ...] = (), accumulate: int = 1, **options: Any
+) -> TrainStep:
+    """A stepper; the forward passes whose numbers are in `broken` have no finite gradient."""
     torch.manual_seed(0)
     placement = Placement(torch.device("cpu"), precision)
-    model = placement.move(build_model(fusion, **SMALL))
+    model = placement.move(build_model(fusion, **SMALL, **options))
     calls = iter(range(100))
 
     def losses(*arguments: Any) -> dict[str, Tensor]:
         factor = float("inf") if next(calls) in broken else 1.0
         return {name: loss * factor for name, loss in model.losses(*arguments).items()}
 
-    stepper = TrainStep(model, losses, load_config(CONFIG).train, 0, placement, World())
+    settings = load_config(CONFIG, [f"train.accumulate={accumulate}"]).train
+    stepper = TrainStep(model, losses, settings, 0, placement, World())
     if precision == "fp16":  # else the first steps would be spent on finding a scale that these few values bear
         stepper.scaler.load_state_dict(stepper.scaler.state_dict() | {"scale": 8.0})
     stepper.train_mode()
     return stepper
 
 
-def batch() -> Batch:
-    rgb, flow = (torch.randint(0, 256, (2, channels, 16, 32, 32), dtype=torch.uint8) for channels in (3, 2))
-    return Batch(rgb, flow, torch.tensor([1, 2]), torch.tensor([0, 1]), torch.zeros(2, dtype=torch.int64), ())
+def batch(size: int = 2) -> Batch:
+    rgb, flow = (torch.randint(0, 256, (size, channels, 16, 32, 32), dtype=torch.uint8) for channels in (3, 2))
+    clips = torch.arange(size)
+    return Batch(rgb, flow, clips + 1, clips, torch.zeros_like(clips), ())
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -100,3 +106,52 @@ def test_a_step_without_a_finite_gradient_leaves_all_as_it_was_and_the_next_one_
     assert not torch.equal(after["0.exp_avg"], before["0.exp_avg"])
     if precision == "fp32":  # in fp16 the scale was halved, and so other values are rounded
         torch.testing.assert_close(after, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("fusion", ["xnorm", "gblend", "mult"])
+def test_accumulated_parts_learn_what_the_whole_batch_does(fusion: str):
+    """With frozen BatchNorm, whose statistics are of a part, and in fp64, so that rounding is no excuse."""
+    drops = {"embed_dropout": 0.0} if fusion == "mult" else {}
+    found = []
+    for accumulate in (1, 2, 4):
+        stepper = stepper_of(fusion, accumulate=accumulate, freeze_bn=True, dropout=0.0, **drops)
+        stepper.module.double()
+        torch.manual_seed(1)
+        rgb, flow = (2 * torch.rand(4, channels, 8, 32, 32, dtype=torch.float64) - 1 for channels in (3, 2))
+        clips = replace(batch(4), rgb=rgb, flow=flow)
+        steps = [stepper.step(clips, number) for number in range(3)]
+        curve = [[*step.losses.values(), step.grad_norm, step.correct.double()] for step in steps]
+        found.append(({"curve": torch.stack([torch.stack(row) for row in curve])}, stepper.module.state_dict()))
+    for parts in found[1:]:
+        torch.testing.assert_close(parts, found[0], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("broken", [2, 3])  # the first or the second half of the second step
+def test_a_part_without_a_finite_gradient_costs_its_whole_step_and_no_more(precision: str, broken: int):
+    clips = batch(4)
+    stepper = stepper_of("rgb", precision, broken=(broken,), accumulate=2)
+    assert stepper.step(clips, 0).grad_norm.isfinite()
+    before = state_of(stepper)
+    with CountCalls() as calls, CountOperations() as operations:
+        norm = stepper.step(clips, 1).grad_norm
+    assert not norm.isfinite()
+    assert (calls.found, operations.found) == ([], [])
+    torch.testing.assert_close(state_of(stepper), before, rtol=0, atol=0)
+    assert stepper.step(clips, 2).grad_norm.isfinite()
+    assert not torch.equal(state_of(stepper)["0.exp_avg"], before["0.exp_avg"])
+
+
+def test_a_first_step_without_a_finite_gradient_leaves_sgd_ready_for_the_next():
+    model = torch.nn.Linear(3, 2)
+    sgd = make_optimizer(model, load_config(CONFIG, ["train.optimizer=sgd", "train.lr=0.1"]).train)
+    before = copy.deepcopy(model.state_dict())
+    for found_inf in (1.0, 0.0):
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, torch.nan if found_inf else 1.0)
+        sgd.found_inf = torch.tensor(found_inf)
+        sgd.step()
+        if found_inf:
+            torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    decayed = 1 + 1e-4 * before["bias"]
+    torch.testing.assert_close(model.bias.detach(), before["bias"] - 0.1 * 1.9 * decayed)

@@ -16,6 +16,8 @@ CHANGED = {
     "width": 0.1,
     "batchnorm_momentum": 0.9,
     "freeze_trunk": True,
+    "freeze": ("Conv3d_1a_7x7",),
+    "freeze_bn": True,
     "rgb_weight": 0.9,
     "diff_weight": 0.6,
     "cmd_weight": 2.0,
@@ -34,7 +36,7 @@ CHANGED = {
     "rank": 2,
     "squeeze_ratio": 8,
 }
-ELSEWHERE = ("fusion", "pretrained")  # the method itself; tests/models/test_checkpoint.py
+ELSEWHERE = ("fusion", "pretrained", "checkpoint_stages")  # tests/models/test_checkpoint.py, trunks/test_recompute.py
 REFUSED = {("mult", "hidden_size")}
 OPTIONS = [(fusion, key) for fusion, options in METHODS.items() for key in options.model_fields if key not in ELSEWHERE]
 

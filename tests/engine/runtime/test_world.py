@@ -18,6 +18,11 @@ def test_the_batch_size_is_that_of_all_ranks_together():
 def test_a_batch_that_ranks_cannot_share_equally_is_refused():
     with pytest.raises(ConfigError, match=r"loader.batch_size: found 32, which 3 processes .*multiples of 3"):
         World(size=3).local_batch_size(32)
+    assert World(size=4).local_batch_size(32, accumulate=8) == 8
+    with pytest.raises(
+        ConfigError, match=r"4 processes .* in 3 parts each \(train.accumulate\); allowed: multiples of 12"
+    ):
+        World(size=4).local_batch_size(32, accumulate=3)
 
 
 def test_a_single_process_is_a_world_of_its_own():

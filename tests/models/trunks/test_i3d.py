@@ -97,7 +97,7 @@ def gradients(convolution, x):
 
 def test_a_frozen_trunk_keeps_its_weights_and_statistics_and_learns_its_embedding():
     trunk = I3D(2, 16, width=0.1)
-    trunk.freeze()
+    trunk.freeze(trunk.stages)
     trunk.train()
     before = {name: value.clone() for name, value in trunk.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in trunk.parameters() if p.requires_grad], lr=1.0)
