@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from common.cores import wait_passively
 from common.memory import is_shortage, oom_message
 
 READER_IS_GONE = (errno.EPIPE, errno.EIO)  # a pipe that was closed, a terminal that was
@@ -40,10 +41,11 @@ class _LastingOutput(io.FileIO):
 
 
 def begin() -> None:
-    """Let Ctrl-C end the imports without a traceback, and let output lose its reader or a sign, but not the command."""
+    """Let Ctrl-C end the imports without a traceback, threads wait asleep, and output lose its reader or a sign."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until exit_code_of() takes over
     sys.excepthook = _tell
+    wait_passively()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by a shell, >&-

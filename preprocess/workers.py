@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
 from typing import TypeVar
 
+from common.cores import usable_cores
 from common.errors import UserError
 
 Task = TypeVar("Task")
@@ -22,11 +23,6 @@ POLL_SECONDS = 0.5
 SMALL_JOB_BYTES = 8 * 2**20  # copied and checked in less time than processes need to start
 TASKS_PER_PROCESS = 4  # under way or waiting for it
 STOPS = (signal.SIGINT, signal.SIGTERM)
-
-
-def num_cores() -> int:
-    """Cores that this process may use: a container or a batch queue can restrict them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_small_job(num_bytes: int) -> bool:
@@ -41,7 +37,7 @@ class Workers:
     """
 
     def __init__(self, count: int = 0, fewer: str = "data.workers=1") -> None:
-        self.count = count or num_cores()
+        self.count = count or usable_cores()
         self._fewer = fewer
         self._executor: Executor | None = None
 

@@ -1,12 +1,12 @@
 """Loads a trained run: its model, how that sees clips, the names of its classes, and how its data were made."""
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
+from common.cores import usable_cores
 from common.errors import ConfigError, UserError
 from common.paths import expand_path
 from engine.runs.checkpoint import State, find_checkpoint, load_checkpoint
@@ -68,7 +68,7 @@ def load_run(
     config = _read_config(state, checkpoint)
     model = build_model(**config.model.model_dump() | {"pretrained": None})
     load_state(model, state["model"], str(checkpoint))
-    threads = num_threads or len(os.sched_getaffinity(0))
+    threads = num_threads or usable_cores()
     fixed = {"train": False, "batch_size": BATCH_SIZE, "num_threads": threads, "streams": model.streams}
     data = state.get("data")
     return TrainedRun(
