@@ -41,6 +41,6 @@ class LowRankFusion(FusionModel):
 
     def fuse(self, rgb: Tensor, flow: Tensor) -> Tensor:
         """Fuse embeddings, both [B, hidden_size], into [B, hidden_size]."""
-        one = rgb.new_ones(len(rgb), 1)
+        one = rgb.new_ones(rgb.shape[0], 1)
         products = (torch.cat([rgb, one], dim=1) @ self.rgb_factor) * (torch.cat([flow, one], dim=1) @ self.flow_factor)
         return torch.einsum("r,rbh->bh", self.fusion_weights[0], products) + self.fusion_bias

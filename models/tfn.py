@@ -38,6 +38,6 @@ class TensorFusion(FusionModel):
 
 def tensor_fusion(rgb: Tensor, flow: Tensor) -> Tensor:
     """Multiply each of [rgb; 1] with each of [flow; 1], embeddings [B, R] and [B, F]: [B, (R + 1) (F + 1)]."""
-    one = rgb.new_ones(len(rgb), 1)
+    one = rgb.new_ones(rgb.shape[0], 1)
     outer = torch.cat([rgb, one], dim=1)[:, :, None] * torch.cat([flow, one], dim=1)[:, None, :]
     return outer.flatten(1)
