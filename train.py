@@ -17,7 +17,6 @@ from common.errors import exit_code_of
 from configs import Config, load_config
 from engine.loaders import match_classes, open_loader
 from engine.model_cost import warn_if_memory_short
-from engine.report.page import PAGE, write_page
 from engine.runs.checkpoint import load_checkpoint
 from engine.runs.run_folder import RunFolder
 from engine.runtime.agreement import require_agreement, shared_facts
@@ -26,7 +25,7 @@ from engine.runtime.session import InterruptionError, RunContext, open_session
 from engine.runtime.world import local_size
 from engine.scoring.evaluation import Evaluation
 from engine.scoring.reports import summarize, write_reports
-from engine.summary import summarize_run
+from engine.summary import describe_start, summarize_run
 from engine.targets import add_actions, number_actions, require_labels
 from engine.trainer import Trainer
 from models import build_model
@@ -36,8 +35,7 @@ from preprocess.packing.stale import note_stale_labels
 ALWAYS, AUTO = "always", "auto"  # of --resume
 NOTES = """\
 Output: runs/<name>/ with config.yaml, metrics.jsonl (one line per log), tensorboard/, best.pt (highest validation
-accuracy), last.pt (to resume from), test/ (predictions and tables of best.pt), summary.json and
-report.html, a page with all of that and the mistakes as moving clips.
+accuracy), last.pt (to resume from), test/ (predictions and tables of best.pt) and summary.json.
 
 Signals: a first SIGTERM or Ctrl-C, a SIGUSR1, SIGUSR2 or SIGHUP saves last.pt after the current step and ends the run;
 a second SIGTERM or Ctrl-C ends it at once.
@@ -152,13 +150,13 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
             session.world.barrier()  # all have looked at the folder before one writes there
             session.world.run_on_all_ranks(lambda: log.open(state, splits))
             trainer.check_best(best_epoch)
+            for line in describe_start(trainer, loaders):
+                session.display.print(line)
             trainer.train()
         session.world.barrier()  # best.pt is complete
         test = None if test_loader is None else _test_best(trainer, test_loader, session, log)
     log.summarize(summarize_run(trainer, test, loaders))
-    if session.world.is_main:
-        write_page(log.folder / PAGE, config, log.folder, None if test is None else log.folder / "test", "test")
-    session.display.print(f"{log.folder}: best val accuracy {trainer.counters.best_accuracy:.3f}, all in {PAGE}")
+    session.display.print(f"{log.folder}: best val accuracy {trainer.counters.best_accuracy:.3f}")
 
 
 def _test_best(trainer: Trainer, loader: ClipLoader, session: RunContext, log: RunFolder) -> Evaluation:

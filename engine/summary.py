@@ -1,13 +1,15 @@
-"""Content of summary.json: a finished run's accuracies, cost, device and versions."""
+"""What a run is, in lines at its start, and what it came to, as the content of summary.json."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from common.cores import describe_cores
+from common.errors import listed
 from engine.meter import means
 from engine.model_cost import count_flops
 from engine.runs.checkpoint import plain_config
@@ -20,6 +22,30 @@ from engine.trainer import Trainer
 from pipeline.format.streams import UNKNOWN
 from pipeline.loader import ClipLoader
 from pipeline.profile.measure import describe_machine
+
+SHOWN_CLASSES = 8  # of each split, at the start
+
+
+def describe_start(trainer: Trainer, loaders: Mapping[str, ClipLoader]) -> Iterator[str]:
+    """Say line by line what is about to be trained, on what and where; `loaders` are of all splits."""
+    config, model, session = trainer.config, trainer.model, trainer.session
+    count = count_parameters(model)
+    trained = "" if count["trainable"] == count["total"] else f", {count['trainable'] / 1e6:.2f} M of them trained"
+    yield f"{config.model.fusion}, trunk {model.options.trunk}, {count['total'] / 1e6:.2f} M parameters{trained}"
+    for split, loader in loaders.items():
+        counted = count_clips(loader, trainer.train_loader.classes)
+        classes = (
+            f"; {target}: {listed([f'{name} {clips:,}' for name, clips in counts.items()], SHOWN_CLASSES)}"
+            for target, counts in counted["classes"].items()
+        )
+        yield f"{split}: {counted['clips']:,} clips{''.join(classes)}"
+    clip, processes = config.clip, session.world.size
+    shared = "" if processes == 1 else f" shared by {processes} processes"
+    yield (
+        f"{device_name(session.placement)}, {describe_cores()}; {session.placement.precision}, batches of "
+        f"{config.loader.batch_size} clips{shared}, each {clip.num_frames} x {clip.crop_size} x {clip.crop_size}"
+    )
+    yield f"writes into {trainer.run.folder}"
 
 
 def summarize_run(trainer: Trainer, test: Evaluation | None, loaders: Mapping[str, ClipLoader]) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Trainer:
         self.meter = Meter(session.world, train_loader.clip_ids, session.placement.precision)
         self.counters = TrainProgress()
         self.started = time.perf_counter()
+        self.has_shown = False  # how it goes
         session.placement.reset_peak_memory()
 
     @property
@@ -114,6 +115,8 @@ class Trainer:
             counters.batches += 1
             if counters.step % self.settings.log_every == 0:
                 self.log(batch)
+            elif not self.has_shown:
+                self.show_first()
             if counters.step % self.settings.checkpoint_every == 0:
                 self.save()
             self.session.display.advance()
@@ -189,8 +192,21 @@ class Trainer:
         self.run.log("train", {**where, **self.state_of_run(), **record})
         if counters.step == self.settings.log_every:  # the run's first one
             self.run.show("train/clips", partial(draw_clips, self.train_loader, batch), counters.step)
-        clips_left = (self.settings.epochs * len(self.train_loader) - counters.step) * self.config.loader.batch_size
-        self.session.display.update(describe(record, clips_left))
+        self.session.display.update(describe(record, self.clips_left))
+        self.has_shown = True
+
+    def show_first(self) -> None:
+        """Say how the first step went, however far off the first log is; the device is waited for here."""
+        self.flush()
+        where = f"{self.title(self.counters.epoch + 1)}  step {self.counters.step}"
+        self.session.display.print(f"{where}  {describe(means(self.meter.window), self.clips_left)}")
+        self.has_shown = True
+
+    @property
+    def clips_left(self) -> int:
+        """How many clips are to be trained on, over all ranks, if it does not stop early."""
+        steps = self.settings.epochs * len(self.train_loader) - self.counters.step
+        return steps * self.config.loader.batch_size
 
     def state_of_run(self) -> dict[str, float]:
         """Return what is logged beside what the steps measured."""

@@ -19,7 +19,6 @@ from tests.test_structure import PACKAGES
 from tests.trees import Video, write_annotations, write_video
 
 ROOT = Path(__file__).parents[1]
-KINDS = (".py", ".yaml", ".html", ".js")  # of files that are the program
 HELP = """
 import sys
 from importlib.metadata import distribution
@@ -36,7 +35,7 @@ def sources() -> Iterator[Path]:
     """What a clone needs to be installed, and what it must bring along, relative to the root."""
     yield from (path.relative_to(ROOT) for path in ROOT.glob("*.py"))
     for name in PACKAGES:
-        yield from (path.relative_to(ROOT) for path in ROOT.glob(f"{name}/**/*") if path.suffix in KINDS)
+        yield from (path.relative_to(ROOT) for path in ROOT.glob(f"{name}/**/*") if path.suffix in (".py", ".yaml"))
 
 
 @pytest.fixture(scope="module")

@@ -168,6 +168,16 @@ def test_a_finished_run_is_left_alone_unless_it_gets_more_epochs(arguments: Make
     assert train.main(arguments(*LIGHT)) == 0
     summary = tmp_path / "runs/xnorm/summary.json"
     before = summary.read_bytes()
+    parameters = f"{json.loads(summary.read_text())['parameters']['total'] / 1e6:.2f} M parameters"
+    said = capsys.readouterr().out
+    for text in (
+        f"rgb, trunk i3d, {parameters}\n",
+        "train: 12 clips; label: 0 4, 1 4, 2 4\nval: 6 clips; label: 0 2, 1 2, 2 2\ntest: 3 clips",
+        "fp32, batches of 4 clips, each 8 x 32 x 32\n",
+        f"writes into {summary.parent}\n",
+        "epoch 1/1  step 1  loss ",
+    ):
+        assert text in said
     assert train.main([*arguments(*LIGHT), "--resume"]) == 0
     assert "runs/xnorm: finished already" in capsys.readouterr().out
     assert summary.read_bytes() == before
@@ -341,7 +351,7 @@ def test_a_sweep_looks_at_all_folders_before_it_starts_a_seed(
 def test_a_run_folder_has_all_that_is_promised(never_stopped: Path):
     names = {path.name for path in never_stopped.iterdir()}
     files = {"config.yaml", "metrics.jsonl", "best.pt", "last.pt", "last.prev.pt", "summary.json", "curves.png"}
-    assert names == files | {"tensorboard", "test", "report.html"}
+    assert names == files | {"tensorboard", "test"}
     summary = json.loads((never_stopped / "summary.json").read_text())
     assert summary["test"]["top1"] == json.loads((never_stopped / "test" / "metrics.json").read_text())["top1"]
     assert (summary["epochs"], summary["steps"], summary["processes"]) == (2, 6, 1)

@@ -1,6 +1,7 @@
 """The loop's decisions, on a model and clips so small that a step takes no time."""
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -44,6 +45,20 @@ def test_training_stops_after_so_many_epochs_without_a_better_one(trainer: MakeT
     assert said[-1] == (
         "stopped early after epoch 4: 2 epochs (train.stop_patience) brought no val accuracy above 0.300, of epoch 2"
     )
+
+
+@pytest.mark.parametrize("log_every", [1, 100])
+def test_the_first_step_is_shown_and_counts_in_the_log_as_it_would(trainer: MakeTrainer, monkeypatch, log_every: int):
+    small = trainer("train.epochs=2", f"train.log_every={log_every}", "loader.batch_size=2")
+    said: list[str] = []
+    monkeypatch.setattr(small.session.display, "print", said.append)
+    monkeypatch.setattr(small.session.display, "update", said.append)
+    small.train_epoch()
+    first = next(text for text in said if "loss" in text)
+    assert re.search(r"loss \d\.\d{4}  accuracy .* clips/s  data wait .*  0:00:0\d left$", first)
+    assert first.startswith("epoch 1/2  step 1  loss") == (log_every == 100)
+    assert small.meter.epoch["steps"] == 4
+    assert small.meter.epoch["clips"] == 8
 
 
 def test_the_rate_drops_after_more_than_lr_patience_epochs_without_a_better_one(trainer: MakeTrainer, monkeypatch):

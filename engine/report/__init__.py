@@ -1,1 +1,0 @@
-"""Pages of results for a browser: one file each, which needs no network."""
