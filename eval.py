@@ -16,6 +16,7 @@ from common.display import Display
 from common.errors import exit_code_of
 from configs import Config, ConfigError, UserError, load_config
 from engine.loaders import check_split, open_loader
+from engine.report.page import page_of, write_page
 from engine.runs import comparison, ensemble
 from engine.runs.checkpoint import BEST, State, config_differences, find_checkpoint, plain_config
 from engine.runs.provenance import class_names, source_differences, trained_classes
@@ -158,6 +159,7 @@ def run(
         if before not in (None, checkpoint.name):
             session.display.print(f"note: the scores that were in {folder}, of {before}, are replaced")
         write_reports(evaluation, folder, checkpoint.name, epic)
+        write_page(page_of(folder), config, checkpoint.parent, folder, split)
     if evaluation.metrics is None:
         session.display.print(f"{split}: no clip has a label: predictions.csv alone")
     else:

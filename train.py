@@ -17,6 +17,7 @@ from common.errors import exit_code_of
 from configs import Config, load_config
 from engine.loaders import match_classes, open_loader
 from engine.model_cost import warn_if_memory_short
+from engine.report.page import PAGE, write_page
 from engine.runs.checkpoint import load_checkpoint
 from engine.runs.run_folder import RunFolder
 from engine.runtime.agreement import require_agreement, shared_facts
@@ -35,7 +36,8 @@ from preprocess.packing.stale import note_stale_labels
 ALWAYS, AUTO = "always", "auto"  # of --resume
 NOTES = """\
 Output: runs/<name>/ with config.yaml, metrics.jsonl (one line per log), tensorboard/, best.pt (highest validation
-accuracy), last.pt (to resume from), test/ (predictions and tables of best.pt) and summary.json.
+accuracy), last.pt (to resume from), test/ (predictions and tables of best.pt), summary.json and
+report.html, a page with all of that and the mistakes as moving clips.
 
 Signals: a first SIGTERM or Ctrl-C, a SIGUSR1, SIGUSR2 or SIGHUP saves last.pt after the current step and ends the run;
 a second SIGTERM or Ctrl-C ends it at once.
@@ -156,7 +158,9 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
         session.world.barrier()  # best.pt is complete
         test = None if test_loader is None else _test_best(trainer, test_loader, session, log)
     log.summarize(summarize_run(trainer, test, loaders))
-    session.display.print(f"{log.folder}: best val accuracy {trainer.counters.best_accuracy:.3f}")
+    if session.world.is_main:
+        write_page(log.folder / PAGE, config, log.folder, None if test is None else log.folder / "test", "test")
+    session.display.print(f"{log.folder}: best val accuracy {trainer.counters.best_accuracy:.3f}, all in {PAGE}")
 
 
 def _test_best(trainer: Trainer, loader: ClipLoader, session: RunContext, log: RunFolder) -> Evaluation:

@@ -14,14 +14,23 @@ _ID = re.compile(r"P[0-9]{2}_(1?)[0-9]{2}")
 
 @dataclass(frozen=True)
 class EpicVideo:
-    """How a video was recorded: RGB frames a second, and RGB frames a flow frame."""
+    """How a video was recorded, and how its published flow was made.
+
+    Attributes:
+        fps: RGB frames per second.
+        stride: RGB frames per flow frame.
+        dilation: RGB frames that the motion of a flow frame goes over.
+        bound: that motion, in pixels, at the lowest and the highest level.
+    """
 
     fps: float
     stride: int
+    dilation: int
+    bound: float
 
 
-RECORDED_2018 = EpicVideo(59.94, 2)
-RECORDED_2020 = EpicVideo(50.0, 1)
+RECORDED_2018 = EpicVideo(59.94, stride=2, dilation=3, bound=25.0)
+RECORDED_2020 = EpicVideo(50.0, stride=1, dilation=1, bound=8.0)
 
 
 def flow_index(rgb: Numbers, stride: int) -> Numbers:

@@ -19,6 +19,7 @@ from tests.test_structure import PACKAGES
 from tests.trees import Video, write_annotations, write_video
 
 ROOT = Path(__file__).parents[1]
+KINDS = (".py", ".yaml", ".html", ".js")  # of files that are the program
 HELP = """
 import sys
 from importlib.metadata import distribution
@@ -35,7 +36,7 @@ def sources() -> Iterator[Path]:
     """What a clone needs to be installed, and what it must bring along, relative to the root."""
     yield from (path.relative_to(ROOT) for path in ROOT.glob("*.py"))
     for name in PACKAGES:
-        yield from (path.relative_to(ROOT) for path in ROOT.glob(f"{name}/**/*") if path.suffix in (".py", ".yaml"))
+        yield from (path.relative_to(ROOT) for path in ROOT.glob(f"{name}/**/*") if path.suffix in KINDS)
 
 
 @pytest.fixture(scope="module")

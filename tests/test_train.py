@@ -351,7 +351,7 @@ def test_a_sweep_looks_at_all_folders_before_it_starts_a_seed(
 def test_a_run_folder_has_all_that_is_promised(never_stopped: Path):
     names = {path.name for path in never_stopped.iterdir()}
     files = {"config.yaml", "metrics.jsonl", "best.pt", "last.pt", "last.prev.pt", "summary.json", "curves.png"}
-    assert names == files | {"tensorboard", "test"}
+    assert names == files | {"tensorboard", "test", "report.html"}
     summary = json.loads((never_stopped / "summary.json").read_text())
     assert summary["test"]["top1"] == json.loads((never_stopped / "test" / "metrics.json").read_text())["top1"]
     assert (summary["epochs"], summary["steps"], summary["processes"]) == (2, 6, 1)

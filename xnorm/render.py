@@ -10,16 +10,14 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from torchvision.utils import flow_to_image
 
 from common.cli import require_parent
 from common.display import Display
 from common.errors import ConfigError
 from common.files import atomic_write
-from pipeline.inspect.sheet import FASTEST, to_vectors
+from pipeline.inspect.flow_colours import FlowColours, pixels_per_level
 from pipeline.sampler import uniform_frames
 from preprocess.videos.clip_reader import EncodedClip, VideoClips
 from xnorm.predictions import Prediction, Predictions, time_text
@@ -63,7 +61,8 @@ def render(source: VideoSource, predictions: Predictions, path: Path, display: D
     video = source.video
     numbers = [np.array([number]) for number in range(1, video.num_frames + 1)]
     display.begin(f"render {path.name}", len(numbers), unit="frames")
-    painter = Painter(video, predictions, source.made.bound)
+    pixels = pixels_per_level({"options": source.made.model_dump()}, "")
+    painter = Painter(video, predictions, pixels)
     times = video.seconds or [number / RATE for number in range(len(numbers))]
     with atomic_write(path) as file:
         frames = (painter.paint(number, clip) for number, clip in enumerate(video.read(numbers), 1))
@@ -95,21 +94,20 @@ def encode(file: Any, container_format: str, frames: Iterator[Frame], times: Seq
 class Painter:
     """Paints frame after frame: RGB, flow, and the caption of the clip that it belongs to."""
 
-    def __init__(self, video: VideoClips, predictions: Predictions, bound: float) -> None:
-        """Choose the flow's scale by some frames of the video; `bound` is the motion of the highest level, pixels."""
+    def __init__(self, video: VideoClips, predictions: Predictions, pixels: float | None) -> None:
+        """Choose the flow's scale by some frames of the video; a level of it is `pixels` of motion per frame."""
         self._predictions = predictions
         self._captions: dict[int, Frame] = {}
         self._nearest = nearest_clips(predictions, video.num_frames)
         some = [np.array([number + 1]) for number in np.unique(uniform_frames(video.num_frames, SAMPLED)).tolist()]
-        fastest = fastest_motion([_decode_flow(clip) for clip in video.read(some)])
-        self._colours = flow_colours(fastest)
-        self._scale = f"flow: white is no motion, full colour {fastest / 127.5 * bound:.2g} pixels"
+        self._colours = FlowColours.of(*map(_decode_flow, video.read(some)))
+        self._scale = f"flow: white is no motion, full colour {self._colours.scale_text(pixels)}"
 
     def paint(self, number: int, clip: EncodedClip) -> Frame:
         """The frame of this number, from 1: [H, W, 3], both even."""
         rgb = _decode(clip.rgb[0])[..., ::-1]
         u, v = _decode_flow(clip)
-        both = np.concatenate([rgb, self._colours[u, v]], axis=1)
+        both = np.concatenate([rgb, self._colours.paint(u, v)], axis=1)
         enlarge = -(-MIN_WIDTH // rgb.shape[1])
         both = both.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
         whole = np.concatenate([both, self._caption(self._nearest[number - 1], both.shape[1])])
@@ -132,22 +130,6 @@ def nearest_clips(predictions: Predictions, num_frames: int) -> NDArray[np.int64
         closer = (frames >= span.start_frame) & (frames <= span.stop_frame) & (distance < least)
         nearest[closer], least[closer] = clip, distance[closer]
     return nearest
-
-
-def fastest_motion(flows: Sequence[NDArray[np.uint8]]) -> float:
-    """The speed, in levels, that all but a hundredth of the moving pixels of flows [2, H, W] stay below; at least 1."""
-    speeds = np.concatenate([torch.hypot(*to_vectors(torch.from_numpy(flow))).numpy().ravel() for flow in flows])
-    moving = speeds[speeds > 0]
-    return max(1.0, float(np.quantile(moving, FASTEST))) if len(moving) else 1.0
-
-
-def flow_colours(fastest: float) -> NDArray[np.uint8]:
-    """The colour of each level of u and of v, [256, 256, 3]: direction is hue, `fastest` and beyond has full colour."""
-    levels = torch.arange(256, dtype=torch.uint8)
-    vectors = to_vectors(torch.stack([levels[:, None].expand(256, 256), levels.expand(256, 256)]))
-    vectors *= fastest / torch.hypot(*vectors).clamp(min=fastest)
-    colours: NDArray[np.uint8] = flow_to_image(vectors).permute(1, 2, 0).contiguous().numpy()
-    return colours
 
 
 def draw_caption(prediction: Prediction | None, width: int, scale: str) -> Frame:

@@ -186,6 +186,7 @@ def draw_panel(axis: Any, panel: Panel, points: Gathered) -> None:
         )
     for name, level in (panel.levels or {}).items():
         axis.axhline(level, color=INK, linewidth=1, linestyle=(0, (1, 2)), label=f"{name}, {level:.3g}")
+    axis.set_xlim(left=0)
     axis.grid(color=GRID, linewidth=0.6)
     axis.set_axisbelow(True)
     axis.xaxis.get_major_locator().set_params(integer=True)

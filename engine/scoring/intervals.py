@@ -1,5 +1,7 @@
-"""Intervals that hold a mean over clips and seeds: a bootstrap over clips, widened by what seeds differ in beside."""
+"""Intervals: of one share, and of a mean over clips and seeds, a bootstrap widened by what seeds differ in beside."""
 
+import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,19 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+
+def share_interval(hits: int, clips: int) -> Interval:
+    """The 95 % score interval of a share, `hits` of `clips` (1 and more), for one set of weights.
+
+    Of the few clips of a class, all right or all wrong, a bootstrap says nothing; this one says how few they are. E. B.
+    Wilson, Probable Inference, the Law of Succession, and Statistical Inference, JASA 22 (158), 1927.
+    """
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    share, weight = hits / clips, 1 / (1 + z * z / clips)
+    middle = weight * (share + z * z / (2 * clips))
+    half = weight * z * math.sqrt(share * (1 - share) / clips + (z / (2 * clips)) ** 2)
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
 def mean_interval(values: NDArray[np.float64], lowest: float = -1.0, highest: float = 1.0) -> Interval:

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from common.files import atomic_write
-from pipeline.inspect.sheet import Frames, Sheet, colour_flows
+from pipeline.inspect.flow_colours import ZERO, FlowColours, Frames
+from pipeline.inspect.sheet import Sheet
 
 COLUMNS = 8  # of a line; a clip alone shows all its frames, in several lines, one of several clips no more than these
 LARGE, SMALL = 224, 160  # pixels that an image is wide at most: of a clip alone, of one of several
@@ -168,11 +168,11 @@ def outline(frames: Frames, inside: NDArray[np.bool_]) -> Frames:
 @cache
 def _wheel() -> Image.Image:
     """The legend of the flow's colours: a disc, each point in the colour of motion to it."""
-    axis = torch.linspace(0, 255, WHEEL)
-    u, v = axis.expand(WHEEL, WHEEL), axis[:, None].expand(WHEEL, WHEEL)
-    outside = (u - 127.5) ** 2 + (v - 127.5) ** 2 > 127.5**2
-    flow = torch.stack([u, v]).masked_fill(outside, 127.5).round().byte()
-    return Image.fromarray(colour_flows(flow[:, None])[0][0])
+    levels = np.linspace(0, 255, WHEEL).round().astype(np.uint8)
+    u, v = np.meshgrid(levels, levels)
+    colours = FlowColours(fastest=ZERO).paint(u, v)
+    colours[np.hypot(u - ZERO, v - ZERO) > ZERO] = 255
+    return Image.fromarray(colours)
 
 
 @cache

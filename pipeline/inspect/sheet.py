@@ -9,16 +9,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import flow_to_image
 
 from pipeline.batch import Batch
 from pipeline.inspect.alignment import FrameAlignment
+from pipeline.inspect.flow_colours import FASTEST, FlowColours, Frames, pixels_per_level, to_vectors
 from pipeline.loader import ClipLoader
 from pipeline.reader import EncodedFrame, RawFrame
 from pipeline.sampler import View
 
-Frames = NDArray[np.uint8]  # [T, H, W, 3]
-FASTEST = 0.99  # share of the pixels that are slower than the most saturated colour: noise must not set the scale
 MOVES = 0.4  # of that speed, against the motion that most of the frame has, which is the camera's
 RESTS = 0.1  # of the fastest motion of the clip: nothing that is slower moves
 STILL = 2.0  # levels: nor does what is slower than this
@@ -34,6 +32,7 @@ class Sheet:
         height, width: of the whole frames, pixels.
         rgb, flow: uint8 [T, H, W, 3]; flow as colours, no motion white, one scale for the whole clip; None where
             the stream was not decoded.
+        flow_scale: how fast the most saturated colour is; "" without flow.
         moving: bool [T, H, W], where the flow differs from that of the surroundings.
         whole_rgb, whole_flow: the frames that the view was cut from, in the same colours; None unless asked for.
     """
@@ -47,6 +46,7 @@ class Sheet:
     alignment: FrameAlignment
     rgb: Frames | None
     flow: Frames | None
+    flow_scale: str
     moving: NDArray[np.bool_] | None
     whole_rgb: Frames | None = None
     whole_flow: Frames | None = None
@@ -57,23 +57,26 @@ class Sheet:
         view, table = batch.views[position], loader.table
         files = loader.fetcher.reader.read(view.clip, view.frames) if whole else {}
         width = int(table.width[view.clip])
+        video_id = table.video_id[view.clip].decode()
         flows = [] if batch.flow is None else [batch.flow[position].cpu()]
         if "flow" in files:
             flows.append(torch.from_numpy(np.stack([_decode(plane, width) for plane in files["flow"]])))
-        colours = dict(enumerate(colour_flows(*flows))) if flows else {}
+        colours = FlowColours.of(*(flow.numpy() for flow in flows)) if flows else None
+        painted = [colours.paint(*flow.numpy()) for flow in flows] if colours else []
         return cls(
             clip_id=loader.clip_ids[view.clip],
-            video_id=table.video_id[view.clip].decode(),
+            video_id=video_id,
             label=_label(loader, int(batch.labels[position])),
             view=view,
             height=int(table.height[view.clip]),
             width=int(table.width[view.clip]),
             alignment=FrameAlignment.of(table, view.clip, view.frames),
             rgb=None if batch.rgb is None else batch.rgb[position].permute(1, 2, 3, 0).cpu().numpy(),
-            flow=colours.get(0),
+            flow=painted[0] if painted else None,
+            flow_scale=colours.scale_text(pixels_per_level(loader.source, video_id)) if colours else "",
             moving=find_moving(flows[0]) if flows else None,
             whole_rgb=_decode(files["rgb"][0], width) if "rgb" in files else None,
-            whole_flow=colours.get(1),
+            whole_flow=painted[1] if len(painted) > 1 else None,
         )
 
     @property
@@ -89,24 +92,6 @@ class Sheet:
         return f"{window} of {self.height} x {self.width}, {'mirrored' if view.mirror else 'not mirrored'}"
 
 
-def colour_flows(*flows: Tensor) -> list[Frames]:
-    """Flows uint8 [2, T, H, W] as colours [T, H, W, 3]: direction is hue, speed is saturation.
-
-    All have one scale. No motion is white; the fastest hundredth of the pixels has full saturation.
-    """
-    vectors = [to_vectors(flow) for flow in flows]  # [2, T, H, W]
-    flat = torch.cat([vector.flatten(1) for vector in vectors], dim=1)  # [2, pixels]
-    speed = torch.hypot(*flat)
-    fastest = _quantile(speed[speed > 0], FASTEST)
-    flat = flat * (fastest / speed.clamp(min=fastest))
-    colours = flow_to_image(flat[:, None]) if fastest > 0 else torch.full((3, 1, len(speed)), 255).byte()
-    parts = colours[:, 0].split([vector[0].numel() for vector in vectors], dim=1)  # [3, pixels] each
-    return [
-        part.reshape(3, *vector.shape[1:]).permute(1, 2, 3, 0).numpy()
-        for part, vector in zip(parts, vectors, strict=True)
-    ]
-
-
 def find_moving(flow: Tensor) -> NDArray[np.bool_]:
     """Where flow, uint8 [2, T, H, W], differs clearly from the camera's motion: bool [T, H, W]."""
     vectors = to_vectors(flow)
@@ -116,13 +101,6 @@ def find_moving(flow: Tensor) -> NDArray[np.bool_]:
     least = (MOVES * fastest).clamp(min=max(STILL, RESTS * float(fastest.max())))
     moving: NDArray[np.bool_] = (speed > least[:, None, None]).numpy()
     return moving
-
-
-def to_vectors(flow: Tensor) -> Tensor:
-    """Levels uint8 [2, T, H, W] as float32 motion, right and down positive; 127 and 128 are zero."""
-    vectors = flow.float() - 127.5
-    vectors[vectors.abs() <= 0.5] = 0
-    return vectors
 
 
 def _commonest(vectors: Tensor) -> Tensor:

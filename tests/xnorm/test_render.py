@@ -9,31 +9,13 @@ import torch
 
 from xnorm import render
 from xnorm.predictions import Predictions
-from xnorm.render import ENCODERS, FORMATS, draw_caption, encode, fastest_motion, flow_colours, nearest_clips
+from xnorm.render import ENCODERS, FORMATS, draw_caption, encode, nearest_clips
 from xnorm.spans import Span
 
 
 def predictions(*spans: tuple[int, int]) -> Predictions:
     found = [Span("a.mp4", str(number), None, None, *span) for number, span in enumerate(spans)]
     return Predictions(found, torch.zeros(len(spans), 2), ["a" * 500, "b"])
-
-
-def test_colours_say_where_flow_goes_and_how_fast() -> None:
-    colours = flow_colours(fastest=40.0).astype(int)
-    right, farther, left, down = colours[168, 127], colours[250, 128], colours[87, 127], colours[127, 168]
-    assert (colours[127:129, 127:129] == 255).all()
-    assert np.abs(right - farther).max() <= 2  # beyond the scale nothing changes
-    for one, other in ((right, left), (right, down), (left, down)):
-        assert np.abs(one - other).max() > 100
-    assert colours[137, 127].min() > right.min()  # a slower motion is paler
-
-
-def test_the_scale_passes_over_the_fastest_hundredth_and_over_rest() -> None:
-    flow = np.full((2, 100, 100), 128, np.uint8)
-    assert fastest_motion([flow]) == 1.0
-    flow[0, :50] = 148
-    flow[0, 0, :40] = 255
-    assert fastest_motion([flow]) == 20.5
 
 
 def test_a_frame_has_the_caption_of_the_clip_whose_middle_is_nearest() -> None:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.files import atomic_write
-from pipeline.inspect.sheet import Sheet, colour_flows, find_moving
+from pipeline.inspect.sheet import Sheet, find_moving
 from pipeline.loader import ClipLoader
 from preprocess import pack
 from preprocess.scenes.discs import HEIGHT, WIDTH, disc_masks
@@ -46,22 +46,6 @@ def test_the_crop_lies_in_the_whole_frame_where_the_window_is_drawn(split: Path,
     np.testing.assert_array_equal(sheet.rgb, window[:, :, ::-1] if mirror else window)
     if not mirror:  # a mirror turns motion, and so the colours, round
         np.testing.assert_array_equal(sheet.flow, sheet.whole_flow[:, rows, columns])
-
-
-def test_no_motion_is_white_and_directions_differ() -> None:
-    still = torch.tensor([127, 128], dtype=torch.uint8).repeat(2, 1, 4, 2)  # both roundings of zero
-    assert (colour_flows(still)[0] == 255).all()
-    flow = torch.full((2, 2, 4, 4), 128, dtype=torch.uint8)
-    flow[0, 0], flow[0, 1] = 228, 28  # right, then left
-    right, left = colour_flows(flow)[0][:, 0, 0]
-    assert right.tolist() != left.tolist()
-
-
-def test_flows_that_are_coloured_together_have_one_scale() -> None:
-    slow, fast = torch.full((2, 1, 4, 4), 138, dtype=torch.uint8), torch.full((2, 1, 8, 8), 228, dtype=torch.uint8)
-    beside, _ = colour_flows(slow, fast)
-    (alone,) = colour_flows(slow)
-    assert beside.mean() > alone.mean() + 50  # paler
 
 
 def test_what_moves_is_what_differs_from_the_camera() -> None:

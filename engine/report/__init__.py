@@ -1,0 +1,1 @@
+"""Pages of results for a browser: one file each, which needs no network."""
