@@ -27,7 +27,7 @@ from engine.runtime.world import local_size
 from engine.scoring.evaluation import Evaluation
 from engine.scoring.reports import summarize, write_reports
 from engine.summary import describe_start, summarize_run
-from engine.targets import add_actions, number_actions, require_labels
+from engine.targets import add_actions, number_actions, require_labels, shape_losses
 from engine.trainer import Trainer
 from models import build_model
 from pipeline.loader import ClipLoader
@@ -143,6 +143,7 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
             for loader in loaders.values():
                 add_actions(loader, model.targets.actions)
             require_labels(model, train_loader, val_loader)
+            shape_losses(model, train_loader, config.train)
             if session.world.is_main:
                 note_stale_labels(config.data, splits, session.display)
             trainer = Trainer(config, model, train_loader, val_loader, session, log)

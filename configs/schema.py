@@ -124,6 +124,8 @@ class TrainSection(StrictModel):
     head_lr_factor: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     decay_vectors: bool
+    class_weights: Fraction
+    label_smoothing: float = Field(ge=0, lt=1)
     clip_norm: float = Field(gt=0)
     accumulate: PositiveInt
     precision: Literal["auto", "fp32", "fp16", "bf16"]

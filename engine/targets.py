@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.errors import ConfigError, UserError
+from configs.schema import TrainSection
 from models.fusion import FusionModel
 from models.targets import ACTION, NOUN, VERB, Targets
 from pipeline.format.streams import UNKNOWN
@@ -86,6 +87,23 @@ def number_actions(model: FusionModel, *loaders: ClipLoader) -> None:
             "clips to train and to validate on"
         )
     targets.actions = torch.from_numpy(pairs)
+
+
+def shape_losses(model: FusionModel, loader: ClipLoader, settings: TrainSection) -> None:
+    """Give the model's cross-entropies the label smoothing and the class weights of a training on these clips.
+
+    A class of n clips weighs n ** -class_weights, times what makes the mean over the clips 1.
+    """
+    model.targets.label_smoothing = settings.label_smoothing
+    if settings.class_weights == 0:
+        return
+    weights = []
+    for name, size in zip(names_in(loader, model.targets), model.targets.classes.values(), strict=True):
+        num_clips = np.bincount(loader.targets[name], minlength=size).astype(np.float64)
+        weight = np.maximum(num_clips, 1) ** -settings.class_weights
+        weights.append(weight * num_clips.sum() / (num_clips * weight).sum())
+    device = next(model.parameters()).device
+    model.targets.class_weights = torch.from_numpy(np.concatenate(weights)).float().to(device)
 
 
 def add_actions(loader: ClipLoader, actions: Tensor | None) -> None:

@@ -4,23 +4,33 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the field's name for it
-from torch import Tensor
+from torch import Tensor, nn
 
 from configs.methods import ClassCounts, CommonOptions
 
 VERB, NOUN, ACTION = "verb", "noun", "action"  # an action is a pair of a verb and a noun
 
 
-class Targets:
+class Targets(nn.Module):
     """How the logits of a head [B, C] are shared out: the classes of each target, in the order of `model.targets`.
+
+    A module, so that losses know whether they are trained on: class weights and smoothing are for training alone.
 
     Attributes:
         classes: how many each has, by its name; None is the data's first target, whatever it is called.
         actions: where there is an `action` among the names, the verb and noun of each of its classes, int64 [A, 2];
             known from the training data on.
+        label_smoothing: in training, the share of a label that all classes get alike (Szegedy et al., CVPR 2016,
+            section 7).
+        class_weights: in training, by class of each target, one target after the other, [C]; None: 1 for all.
+            Checkpoints do not have them.
     """
 
+    actions: Tensor | None
+    class_weights: Tensor | None
+
     def __init__(self, options: CommonOptions) -> None:
+        super().__init__()
         counts = options.num_classes
         names = options.targets or (None,)
         self.classes: dict[str | None, int] = (
@@ -30,6 +40,8 @@ class Targets:
         )
         self.actions: Tensor | None = None
         self._weights = options.target_weights or {}
+        self.label_smoothing = 0.0
+        self.register_buffer("class_weights", None, persistent=False)
 
     @property
     def has_actions(self) -> bool:
@@ -51,11 +63,14 @@ class Targets:
             labels: [B], or [B, targets] where there are several.
             term: what the terms are called.
         """
-        if len(self.classes) == 1:
-            return {term: cross_entropy(logits, labels)}
+        heads, is_single = self.split(logits), len(self.classes) == 1
+        class_weights = self.class_weights if self.training else None
+        weights = {} if class_weights is None else self.split(class_weights[None])  # each [1, C]
+        smoothing = self.label_smoothing if self.training else 0.0
         return {
-            f"{term}_{name}": self._weights.get(str(name), 1.0) * cross_entropy(head, label)
-            for (name, head), label in zip(self.split(logits).items(), labels.unbind(dim=1), strict=True)
+            term if is_single else f"{term}_{name}": self._weights.get(str(name), 1.0)
+            * cross_entropy(head, label, weights.get(name), smoothing)
+            for (name, head), label in zip(heads.items(), labels.view(len(labels), -1).unbind(dim=1), strict=True)
         }
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -82,9 +97,16 @@ class Targets:
         return scores
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy of one target's logits [B, C] against labels [B], in fp32; a scalar."""
-    return F.cross_entropy(logits.float(), labels)
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+    """Return the mean cross-entropy of one target's logits [B, C] against labels [B], in fp32; a scalar.
+
+    With `weights` [1, C] of the classes the mean is over clips, not over weights as torch's: so that of a batch is the
+    mean of those of its parts.
+    """
+    if weights is None:
+        return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    losses = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="none")
+    return (losses * weights[0, labels]).mean()
 
 
 def marginal(logits: Tensor, classes: Tensor) -> Tensor:
