@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from io import StringIO
 from typing import Any, NamedTuple
 
@@ -38,16 +39,22 @@ class Chart(NamedTuple):
 
 def draw_curves(records: Sequence[Record], chance: float | None) -> Iterator[Chart]:
     """The panels of curves.png, one chart each."""
-    import matplotlib  # here: slow to import
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # here: slow to import
 
     points = gather(records)
-    with matplotlib.rc_context(LOOK):
+    with themed():
         for panel in panels(points, chance):
             figure = Figure(figsize=SIZE)
             figure.subplots_adjust(0.13, 0.11, 0.98, 0.97)
             draw_panel(figure.subplots(), panel, points)
             yield Chart(panel.title, to_svg(figure, f"{panel.title} over epochs"))
+
+
+def themed() -> AbstractContextManager[None]:
+    """Have figures that are made meanwhile look as pages want them."""
+    import matplotlib
+
+    return matplotlib.rc_context(LOOK)  # type: ignore[no-any-return]
 
 
 def to_svg(figure: Any, description: str) -> Markup:

@@ -1,15 +1,10 @@
 """The page of a run: what was trained on what, its curves, its classes, its mistakes as moving clips."""
 
-import hashlib
 import json
 from base64 import b64encode
 from collections.abc import Mapping
-from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
 
 from common.errors import UserError
 from common.files import atomic_write
@@ -17,6 +12,7 @@ from common.palette import FAINT, TEST, TRAINING, VALIDATION
 from configs.schema import Config
 from engine.report.charts import draw_curves
 from engine.report.clips import draw_strips
+from engine.report.html import render
 from engine.report.scores import Scores
 from engine.runs.curves import SHARED, read_log
 from engine.runs.records import CONFIG, SUMMARY, commonest_share
@@ -50,39 +46,6 @@ def write_page(path: Path, config: Config, run: Path | None, scored: Path | None
 def page_of(scored: Path) -> Path:
     """Where the page of a folder of scores goes: into the run's, of its best weights on the test split; else beside."""
     return (scored.parent if scored.name == "test" and (scored.parent / CONFIG).is_file() else scored) / PAGE
-
-
-def render(template: str, **values: Any) -> str:
-    """A page that needs no network: all that it shows is in it, and all but its own script is kept from running."""
-    script = _environment().get_template("page.js").render()
-    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _environment().get_template(template).render(**values, script=script, script_hash=f"sha256-{digest}")
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: name is not None and name.endswith(".html"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": _percent, "number": _number, "thousands": "{:,}".format, "duration": _duration}
-    return environment
-
-
-def _percent(share: float | None) -> str:
-    return _number(share if share is None else 100 * share, 1, " %")
-
-
-def _number(value: float | None, digits: int = 4, unit: str = "") -> str:
-    """A number that may not have been measured: null in JSON, or no key at all."""
-    return "-" if value is None or isinstance(value, Undefined) else f"{value:.{digits}f}{unit}"
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
 
 
 def _about_run(run: Path | None) -> dict[str, Any]:

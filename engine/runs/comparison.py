@@ -23,7 +23,7 @@ Each row is held to late, to the ensemble and to the best single stream (by vali
 paired clip by clip and seed by seed, with a 95 % interval; "not told apart" where that holds 0. The interval is a
 bootstrap over clips, widened by what seeds differ in beside (engine/scoring/intervals.py).
 
-Writes comparison.md, .csv and .png.
+Writes comparison.md, .csv, .png, and .html, a page for a browser.
 """
 EXAMPLES = """\
 python -m engine.runs.comparison runs

@@ -9,6 +9,8 @@ from rich.table import Table
 from common.display import Display
 from common.files import atomic_files, make_folder
 from common.palette import INK, SKY
+from engine.report.charts import themed, to_svg
+from engine.report.html import render
 from engine.runs.rows import REFERENCES, Comparison, Row
 from engine.scoring.reports import write_csv
 
@@ -31,7 +33,7 @@ class Column(NamedTuple):
 
 
 def show_comparison(comparison: Comparison, folder: Path, display: Display, with_tables: bool = True) -> None:
-    """Write comparison.md, comparison.csv and comparison.png into `folder`, and print the tables if they are wanted.
+    """Write comparison.md, .csv, .png and .html into `folder`, and print the tables if they are wanted.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -45,9 +47,10 @@ def show_comparison(comparison: Comparison, folder: Path, display: Display, with
         rows = ([value for column in columns for value in column.values(row)] for row in comparison.rows)
         write_csv(create("comparison.csv", "w"), header, rows)
         draw_comparison(comparison, create("comparison.png"))
+        create("comparison.html", "w").write(_page(comparison))
     for one in shown if with_tables else []:
         display.table(one)
-    display.print(f"written to {folder}/comparison.md, .csv, .png")
+    display.print(f"written to {folder}/comparison.md, .csv, .png, .html")
 
 
 def markdown(comparison: Comparison) -> str:
@@ -171,8 +174,21 @@ TABLES = (
 )
 
 
+def _page(comparison: Comparison) -> str:
+    """The tables and the picture for a browser, in one file."""
+    with themed():
+        picture = to_svg(_figure(comparison), "accuracy of each row, with its 95 % interval")
+    tables = [(header, rows) for header, *rows in _tables(comparison)]
+    about = {"rows": comparison.rows, "notes": comparison.notes, "caption": CAPTION}
+    return render("comparison.html", title="Runs compared", picture=picture, tables=tables, **about)
+
+
 def draw_comparison(comparison: Comparison, file: IO[bytes]) -> None:
     """Draw one bar per row with its interval and each seed as a dot; each setting has axes of its own."""
+    _figure(comparison).savefig(file, format="png", dpi=120)
+
+
+def _figure(comparison: Comparison) -> Any:
     from matplotlib.figure import Figure  # here: slow to import; Figure alone needs no display
 
     settings = comparison.settings
@@ -181,7 +197,7 @@ def draw_comparison(comparison: Comparison, file: IO[bytes]) -> None:
     panels = figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
     for axes, (letter, rows) in zip(panels, settings.items(), strict=True):
         _draw_setting(axes, rows, f"setting {letter}: " if len(settings) > 1 else "")
-    figure.savefig(file, format="png", dpi=120)
+    return figure
 
 
 def _draw_setting(axes: Any, rows: Sequence[Row], title: str) -> None:

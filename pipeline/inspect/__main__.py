@@ -25,8 +25,13 @@ Draw a contact sheet (PNG) of one clip, or of a random batch, as the model sees 
 """
 NOTES = """\
 Each column is one time: RGB, the flow as colours, and RGB with an outline of what moves in the flow, which must lie on
-what moves in RGB. Above them stand the frame numbers of both streams, and their times where the video's id tells the
-frame rate. Flow of another time than RGB is framed in red, with the frame number that it should have.
+what moves in RGB. Above them stand the frame numbers of both streams, and their times where extract.py recorded
+them or the video's id tells the frame rate. Flow of another time than RGB is framed in red, with the frame number that
+it should have.
+
+Colours: hue is where the flow goes, white is no motion, and full colour is as fast as the legend says, in pixels of the
+frame per RGB frame where it is known how the flow was made. --raw draws the crop into the whole frames; the mark is in
+the corner that is the crop's upper left, so at the right where the crop is mirrored.
 """
 EXAMPLES = """\
 python -m pipeline.inspect -c configs/xnorm.yaml --clip P01_01_0 --raw -o sheet.png
@@ -64,7 +69,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with ClipLoader.from_config(config, arguments.split, **changes) as loader:
         clips = _choose(loader, arguments)
         batch = loader.load(clips, arguments.epoch)
-        sheets = [Sheet.of(loader, batch, position, arguments.raw) for position in range(len(clips))]
+        root = config.data.frames
+        sheets = [Sheet.of(loader, batch, position, arguments.raw, root) for position in range(len(clips))]
     save_sheets(sheets, arguments.output)
     display = Display(arguments.quiet)
     for sheet in sheets:

@@ -8,16 +8,19 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from common.files import atomic_write
 from pipeline.inspect.flow_colours import ZERO, FlowColours, Frames
 from pipeline.inspect.sheet import Sheet
 
-COLUMNS = 8  # of a line; a clip alone shows all its frames, in several lines, one of several clips no more than these
+COLUMNS = 8  # of a line; a clip alone shows all its frames, in several lines
+FEW_COLUMNS = 4  # frames that are shown of one of several clips
 LARGE, SMALL = 224, 160  # pixels that an image is wide at most: of a clip alone, of one of several
 GAP, NAMES, TEXT = 4, 78, 18  # pixels between images, of the column of names, of a line of text
+BORDER = 3 * GAP  # pixels, around and between blocks
 WHEEL = 50  # pixels, of the legend of colours
+LEGEND = "flow: hue is where it goes, white no motion; over each clip stands\nhow fast full colour is"
 INK, FAINT, RIGHT, WRONG, EDGE = (20, 20, 20), (110, 110, 110), (0, 110, 50), (200, 0, 0), (255, 30, 30)
 OUTLINE = (255, 255, 0)
 
@@ -31,16 +34,37 @@ class Row(NamedTuple):
 
 
 def draw_sheets(sheets: Sequence[Sheet]) -> Image.Image:
-    """All sheets in one image, one below the other."""
-    blocks = [block for sheet in sheets for block in _draw_clip(sheet, is_alone=len(sheets) == 1)]
-    _draw_legend(blocks[0])
-    border = 3 * GAP
-    width = max(block.width for block in blocks) + 2 * border
-    canvas = Image.new("RGB", (width, sum(block.height + border for block in blocks) + border), "white")
-    top = border
-    for block in blocks:
-        canvas.paste(block, (border, top))
-        top += block.height + border
+    """All sheets in one image: a clip alone with all its frames, several in two columns."""
+    if len(sheets) == 1:
+        return _frame_of([[_stack(_draw_clip(sheets[0]))]])
+    clips = [_stack(_draw_small(sheet)) for sheet in sheets]
+    legend = Image.new("RGB", (clips[0].width, WHEEL), "white")
+    legend.paste(_wheel(), (0, 0))
+    ImageDraw.Draw(legend).multiline_text((WHEEL + 8, 8), LEGEND, FAINT, font=_font(12))
+    return _frame_of([[legend], *(clips[number : number + 2] for number in range(0, len(clips), 2))])
+
+
+def _stack(images: Sequence[Image.Image]) -> Image.Image:
+    """Images one below the other."""
+    return _laid_out([[image] for image in images], BORDER)
+
+
+def _frame_of(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """Rows of images with a border around and between them."""
+    return ImageOps.expand(_laid_out(rows, BORDER), BORDER, "white")
+
+
+def _laid_out(rows: Sequence[Sequence[Image.Image]], gap: int) -> Image.Image:
+    widths = [sum(image.width for image in row) + gap * (len(row) - 1) for row in rows]
+    heights = [max(image.height for image in row) for row in rows]
+    canvas = Image.new("RGB", (max(widths), sum(heights) + gap * (len(rows) - 1)), "white")
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        left = 0
+        for image in row:
+            canvas.paste(image, (left, top))
+            left += image.width + gap
+        top += height + gap
     return canvas
 
 
@@ -50,17 +74,30 @@ def save_sheets(sheets: Sequence[Sheet], path: Path) -> None:
         draw_sheets(sheets).save(file, format="PNG")
 
 
-def _draw_clip(sheet: Sheet, is_alone: bool) -> list[Image.Image]:
-    """A clip's heading and its lines of columns."""
+def _draw_clip(sheet: Sheet) -> list[Image.Image]:
+    """The heading and all frames of a clip, in lines of columns."""
     num_frames = len(sheet.alignment.rgb)
-    if is_alone:
-        lines = np.split(np.arange(num_frames), range(COLUMNS, num_frames, COLUMNS))
-    else:
-        lines = [np.unique(np.linspace(0, num_frames - 1, COLUMNS).astype(np.int64))]
+    lines = np.split(np.arange(num_frames), range(COLUMNS, num_frames, COLUMNS))
     rows = _rows(sheet)
-    width = _shown_width(rows[0].frames.shape[2], LARGE if is_alone else SMALL)
+    width = _shown_width(rows[0].frames.shape[2], LARGE)
     drawn = [_draw_line(sheet, rows, columns, width) for columns in lines]
     return [_draw_heading(sheet, drawn[0].width), *drawn]
+
+
+def _draw_small(sheet: Sheet) -> list[Image.Image]:
+    """A line of heading and a few frames of a clip; a second line says what is wrong with it."""
+    columns = np.unique(np.linspace(0, len(sheet.alignment.rgb) - 1, FEW_COLUMNS).round().astype(np.int64))
+    rows = _rows(sheet)
+    line = _draw_line(sheet, rows, columns, _shown_width(rows[0].frames.shape[2], SMALL))
+    is_wrong = bool(sheet.alignment.misaligned.any())
+    heading = Image.new("RGB", (line.width, (1 + is_wrong) * TEXT), "white")
+    draw = ImageDraw.Draw(heading)
+    mirrored = ["mirrored"] if sheet.view.mirror else []
+    scale = [f"full colour {sheet.flow_scale}"] if sheet.flow_scale else []
+    draw.text((0, 0), "  ·  ".join([sheet.clip_id, sheet.label, *mirrored, *scale]), INK, font=_font(13, bold=True))
+    if is_wrong:
+        draw.text((0, TEXT), sheet.alignment.summary, WRONG, font=_font(12))
+    return [heading, line]
 
 
 def _shown_width(width: int, most: int) -> int:
@@ -75,16 +112,11 @@ def _draw_heading(sheet: Sheet, width: int) -> Image.Image:
     draw.text((0, 0), sheet.title, INK, font=_font(15, bold=True))
     draw.text((0, TEXT), sheet.crop_text, INK, font=_font(13))
     draw.text((0, 2 * TEXT), sheet.alignment.summary, WRONG if is_wrong else RIGHT, font=_font(13, bold=True))
+    if sheet.flow is not None:
+        image.paste(_wheel(), (width - WHEEL, 0))
+        scale = f"flow: hue is where it goes,\nwhite no motion, full colour\n{sheet.flow_scale}"
+        draw.multiline_text((width - WHEEL - 8, 0), scale, FAINT, font=_font(12), anchor="ra", align="right")
     return image
-
-
-def _draw_legend(heading: Image.Image) -> None:
-    """Say at the right of a heading what the flow's colours mean."""
-    left = heading.width - WHEEL
-    heading.paste(_wheel(), (left, 0))
-    text = "colour of flow:\nwhere it goes,\nwhite: no motion"
-    draw = ImageDraw.Draw(heading)
-    draw.multiline_text((left - 8, 0), text, FAINT, font=_font(12), anchor="ra", align="right")
 
 
 def _draw_line(sheet: Sheet, rows: Sequence[Row], columns: NDArray[np.int64], width: int) -> Image.Image:
@@ -115,7 +147,7 @@ def _rows(sheet: Sheet) -> list[Row]:
         ("RGB", sheet.rgb, False),
         ("flow", sheet.flow, False),
         ("RGB, and\noutlined\nwhat moves\nin flow", outlined, False),
-        ("whole RGB,\nthe crop\nin red", sheet.whole_rgb, True),
+        ("whole RGB,\nthe crop in\nred; mark:\nits upper\nleft corner", sheet.whole_rgb, True),
         ("whole flow", sheet.whole_flow, True),
     ]
     return [Row(name, frames, is_whole) for name, frames, is_whole in found if frames is not None]

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -52,8 +53,10 @@ class Sheet:
     whole_flow: Frames | None = None
 
     @classmethod
-    def of(cls, loader: ClipLoader, batch: Batch, position: int = 0, whole: bool = False) -> "Sheet":
-        """The sheet of the batch's clip at `position`."""
+    def of(
+        cls, loader: ClipLoader, batch: Batch, position: int = 0, whole: bool = False, root: Path | None = None
+    ) -> "Sheet":
+        """The sheet of the batch's clip at `position`, with `whole` frames if wanted; `root`: see FrameAlignment.of."""
         view, table = batch.views[position], loader.table
         files = loader.fetcher.reader.read(view.clip, view.frames) if whole else {}
         width = int(table.width[view.clip])
@@ -70,7 +73,7 @@ class Sheet:
             view=view,
             height=int(table.height[view.clip]),
             width=int(table.width[view.clip]),
-            alignment=FrameAlignment.of(table, view.clip, view.frames),
+            alignment=FrameAlignment.of(table, view.clip, view.frames, root),
             rgb=None if batch.rgb is None else batch.rgb[position].permute(1, 2, 3, 0).cpu().numpy(),
             flow=painted[0] if painted else None,
             flow_scale=colours.scale_text(pixels_per_level(loader.source, video_id)) if colours else "",

@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,19 @@ def test_one_seed_has_no_standard_deviation(run: MakeRun, tmp_path: Path):
     assert "| x | xnorm | test | 20 | 0 | 1 | 50.0% | 30.0 to 70.0 | 25.0% |" in text  # 50 ± 1.96 sqrt(25 / 20)
     assert "| x | xnorm | 3.00 M | 2.00 M | 12.50 | 10.0 | 1.0% | 1.00 GiB |" in text
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_has_the_rows_and_escapes_them(run: MakeRun, tmp_path: Path):
+    rows([run("a"), run("b", "model.fusion=late", "train.epochs=3")], tmp_path)
+    page = (tmp_path / "out" / "comparison.html").read_text("utf-8")
+    assert page.count("<svg") == 1
+    for text in ("50.0%", "setting B cannot be compared", "GFLOPs/clip"):
+        assert text in page
+    hidden = replace(compare([tmp_path / "runs" / "a"]), notes=["<script>alert(1)</script>"])
+    show_comparison(hidden, tmp_path / "out", Display(quiet=True))
+    page = (tmp_path / "out" / "comparison.html").read_text("utf-8")
+    assert page.count("<script>") == 1  # its own
+    assert "&lt;script&gt;alert(1)" in page
 
 
 def test_without_a_test_split_it_is_validation_and_says_so(run: MakeRun, tmp_path: Path):

@@ -1,8 +1,12 @@
 """The moments that both streams' frames stand for: numbers and times worked out by hand."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from pipeline.format.split import open_split
 from pipeline.inspect.alignment import FrameAlignment
 
 
@@ -23,6 +27,22 @@ def test_times_are_those_at_which_the_frames_begin() -> None:
     seconds = moments([1, 101, 102], [1, 51, 51], stride=2).seconds
     assert seconds is not None
     np.testing.assert_allclose(seconds, [[0.0, 2.0, 2.02], [0.0, 2.0, 2.0]])
+
+
+def test_times_on_record_go_before_the_rate(split: Path, tmp_path: Path) -> None:
+    table = open_split(split).table
+    participant, video = (column[0].decode() for column in (table.participant_id, table.video_id))
+    record = tmp_path / participant / "extracted" / f"{video}.json"
+    record.parent.mkdir(parents=True)
+    times = [0.05 * number + 0.01 * (number % 2) for number in range(1000)]  # of a rate that varies
+    record.write_text(json.dumps({"times": times}))
+    found = FrameAlignment.of(table, 0, np.arange(4), tmp_path)
+    assert found.seconds is not None
+    np.testing.assert_allclose(found.seconds[0], [times[number - 1] for number in found.rgb])
+    np.testing.assert_allclose(found.seconds[1], [times[(number - 1) * found.stride] for number in found.flow])
+    record.write_text(json.dumps({"times": times[:1]}))  # another video's
+    assert FrameAlignment.of(table, 0, np.arange(4), tmp_path).times is None
+    assert FrameAlignment.of(table, 0, np.arange(4), tmp_path / "gone").times is None
 
 
 def test_flow_read_at_the_wrong_stride_is_wrong_by_that_much_time() -> None:

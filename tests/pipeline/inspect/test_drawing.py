@@ -6,7 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.inspect.drawing import COLUMNS, GAP, LARGE, NAMES, SMALL, WRONG, draw_sheets, outline
+from pipeline.inspect.drawing import (
+    BORDER,
+    COLUMNS,
+    FEW_COLUMNS,
+    GAP,
+    LARGE,
+    NAMES,
+    SMALL,
+    WHEEL,
+    WRONG,
+    draw_sheets,
+    outline,
+)
 from pipeline.inspect.sheet import Sheet
 from pipeline.loader import ClipLoader
 
@@ -40,9 +52,16 @@ def test_a_clip_alone_shows_all_frames_with_their_pixels_as_squares(sheets: list
     assert found == 12
 
 
-def test_several_clips_show_eight_columns_each(sheets: list[Sheet]) -> None:
-    width = 48 * (SMALL // 48)
-    assert draw_sheets(sheets).width == 2 * 3 * GAP + NAMES + COLUMNS * (width + GAP)
+def test_several_clips_show_a_few_frames_each_in_two_columns(sheets: list[Sheet]) -> None:
+    clip_width = NAMES + FEW_COLUMNS * (48 * (SMALL // 48) + GAP)
+    four, two = draw_sheets([*sheets, sheets[0]]), draw_sheets(sheets[:2])
+    assert four.width == two.width == 2 * clip_width + 3 * BORDER
+    assert four.height - two.height == two.height - 2 * BORDER - WHEEL  # a second row as high as the first
+    left, right = (np.asarray(two)[:, at : at + clip_width] for at in (BORDER, 2 * BORDER + clip_width))
+    for shown, sheet in ((left, sheets[0]), (right, sheets[1])):
+        first = np.kron(sheet.rgb[0], np.ones((SMALL // 48, SMALL // 48, 1), np.uint8))
+        tops = range(shown.shape[0] - len(first))
+        assert any(np.array_equal(shown[y : y + len(first), NAMES : NAMES + len(first)], first) for y in tops)
 
 
 def test_whole_frames_make_the_sheet_taller(sheets: list[Sheet]) -> None:
