@@ -31,11 +31,11 @@ from common.files import atomic_write
 from configs import Config, UserError, load_config
 from pipeline.format.split import open_split
 from pipeline.profile.measure import describe_machine
-from pipeline.profile.report import markdown_table, spread_of
+from pipeline.profile.report import RIVAL_COLUMNS, STAGES, markdown_table, rival_rows, spread_of_runs, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
-SHOWN_SPLIT = "data/shards/train"
+SHOWN_SPLIT, SHOWN_BESIDE = "data/shards/train", "data/restarts"
 LOADER = "pipeline.profile"
 NAMES = {
     "floor": "decoding alone, from memory (the floor)",
@@ -57,7 +57,7 @@ class Section(NamedTuple):
 
 
 SECTIONS = {
-    "loader": Section(LOADER, ("--rounds", "5", "--batches", "12", "--baselines"), ("--rounds", "1", "--batches", "1")),
+    "loader": Section(LOADER, ("--rounds", "5", "--batches", "12", "--rivals"), ("--rounds", "1", "--batches", "1")),
     "large_index": Section("benchmarks.large_index", (), ("--clips", "100", "--batches", "1"), True),
     "memory": Section("benchmarks.memory", (SHOWN_SPLIT,), ("--epochs", "6"), True),
     "cold_cache": Section("benchmarks.cold_cache", (SHOWN_SPLIT, "--batches", "9"), ("--rounds", "1"), True),
@@ -76,37 +76,44 @@ class Bench:
 
     config: Config
     given: Sequence[str]  # -c and the overrides
+    beside: str | None  # another data.shards of the same clips
+    runs: int
     quick: bool
 
     def section(self, name: str) -> str:
         """Measure a section: its command and what that printed."""
         section = SECTIONS[name]
         arguments = [*(self.given if section.module == LOADER else ()), *section.arguments]
-        shown = [word for word in arguments if not word.startswith("data.")]
+        beside = ["--beside", self.beside] if section.module == LOADER and self.beside else []
+        shown = [word for word in arguments if not word.startswith("data.")] + (
+            ["--beside", SHOWN_BESIDE] if beside else []
+        )
         command = f"```sh\npython -m {section.module} {' '.join(shown)}".rstrip() + "\n```"
         command = f"<!-- needs: time -->\n{command}" if section.takes_time else command
         if self.quick:
             arguments += section.quick
         if section.module == LOADER:
-            return f"{command}\n\n{self._profile(arguments)}"
+            return f"{command}\n\n{self._profile([*arguments, *beside])}"
         split = str(self.config.data.shards / "train")
         printed = run(section.module, [split if word == SHOWN_SPLIT else word for word in arguments])
         return f"{command}\n\n" + (f"```text\n{printed}\n```" if section.is_plain else printed)
 
     def _profile(self, arguments: Sequence[str]) -> str:
+        reports = []
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "profile.json"
-            run(LOADER, [*arguments, "--quiet", "--json", str(path)])
-            report = json.loads(path.read_text())
-        return f"{self._data()}\n\n{loader_table(report)}"
+            for number in range(self.runs):
+                path = Path(folder) / f"{number}.json"
+                run(LOADER, [*arguments, "--quiet", "--json", str(path)])
+                reports.append(json.loads(path.read_text()))
+        return f"{self._data()}\n\n{loader_table(reports)}"
 
     def _data(self) -> str:
         split = open_split(self.config.data.shards / "train")
         table, clip = split.table, self.config.clip
         return (
             f"{len(table):,} clips of frames of {table.width.max()} x {table.height.max()}, {clip.num_frames} of RGB, "
-            f"u and v each ({3 * clip.num_frames} frames per clip), crop {clip.crop_size}; medians of interleaved "
-            "rounds with their range."
+            f"u and v each ({3 * clip.num_frames} frames per clip), crop {clip.crop_size}; of each run the "
+            "median of its interleaved rounds, with the range of all rounds."
         )
 
 
@@ -122,23 +129,22 @@ def run(module: str, arguments: Sequence[str]) -> str:
     return done.stdout.strip()
 
 
-def loader_table(report: dict[str, Any]) -> str:
-    """The loader's part of a profile as Markdown."""
-    candidates = report["candidates"]
-    floor = candidates["floor"]["cpu_ms_per_clip"]
-    rows = [
+def loader_table(reports: Sequence[dict[str, Any]]) -> str:
+    """The loader's part of a profile, run once or several times, as Markdown."""
+    stages = []
+    for name in STAGES:
+        figures = [report["candidates"][name] for report in reports]
+        measured = [("cpu_ms_per_clip", ".1f"), ("clips_per_s", ".0f"), ("over_floor", ".2f")]
+        stages.append([NAMES[name], *(spread_of_runs(figures, *key) for key in measured)])
+    loads = [load for report in reports for load in report["load_average"]]
+    left_out = "".join(f" Left out: {name} ({why})." for name, why in reports[0]["left_out"].items())
+    return "\n\n".join(
         [
-            NAMES.get(name, name),
-            spread_of(figure, "cpu_ms_per_clip", ".1f"),
-            spread_of(figure, "clips_per_s", ".0f"),
-            f"{figure['cpu_ms_per_clip'] / floor:.2f}",
+            markdown_table(["", "CPU ms per clip", "clips/s", "CPU over the floor"], stages),
+            "The loader: " + "; ".join(verdict(report) for report in reports) + ".",
+            markdown_table(RIVAL_COLUMNS, rival_rows(reports)),
+            f"Load average {min(loads):.1f} to {max(loads):.1f} before and after the runs.{left_out}",
         ]
-        for name, figure in candidates.items()
-    ]
-    stages = ", ".join(f"{name} {ms:.1f} ms" for name, ms in report["stages_cpu_ms_per_clip"].items())
-    return (
-        markdown_table(["", "CPU ms per clip", "clips/s", "CPU over the floor"], rows)
-        + f"\n\nStages of the loader: {stages}. {report['frames_per_s']:.0f} frames/s, {report['mb_per_s']:.0f} MB/s."
     )
 
 
@@ -169,6 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config(parser)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=tuple(SECTIONS), metavar="SECTION")
+    parser.add_argument("--beside", metavar="SHARDS", help="the same clips packed otherwise, for the loader's section")
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="runs of the loader's section")
     parser.add_argument("--quick", action="store_true", help="measure next to nothing")
     parser.add_argument("-o", "--output", type=Path, default=DOCUMENT, metavar="FILE", help="the document")
     return exit_code_of(partial(_write, parser.parse_intermixed_args(argv)))
@@ -176,7 +184,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _write(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
-    bench = Bench(config, ["-c", str(arguments.config), *arguments.overrides], arguments.quick)
+    bench = Bench(
+        config, ["-c", str(arguments.config), *arguments.overrides], arguments.beside, arguments.runs, arguments.quick
+    )
     for name in arguments.only:
         print(f"{name} ...", flush=True)
         body = f"{bench.section(name)}\n\n{machine()}"

@@ -49,7 +49,7 @@ def _make(silence: list[str]) -> int:
             _must(inspect.main([*DEMO, *data, *silence, *options, "-o", str(scratch / name)]))
         _must(train.main([*DEMO, *data, *silence, "model.fusion=xnorm", "name=xnorm", f"runs={scratch / 'runs'}"]))
         shutil.copy(scratch / "runs" / "xnorm" / "curves.png", scratch)
-        _must(profile.main([*DEMO, *data, *silence, "--baselines", "--plot", str(scratch / "profile.png")]))
+        _must(profile.main([*DEMO, *data, *silence, "--rivals", "--plot", str(scratch / "profile.png")]))
         for path in sorted(scratch.glob("*.png")):
             _keep(path)
     return 0

@@ -37,7 +37,8 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-WARMUP = 3  # batches per round that are not counted: what other candidates decoded ahead is over by then
+WARMUP = 3  # batches per round that are not counted: what a candidate has decoded ahead is taken first
+IDLE, LOOKED, PATIENCE = 0.2, 0.1, 10.0  # cores; seconds between two looks; seconds
 Candidate = Iterator[int]  # an endless way of making batches: yields the number of clips of each, as it is ready
 
 
@@ -59,12 +60,8 @@ class Timings:
         """Medians over the rounds with their ranges, and percentiles over the batches."""
         ranked = sorted(self.waits_ms)
         return {
-            "cpu_ms_per_clip": statistics.median(self.cpu_ms),
-            "cpu_ms_per_clip_min": min(self.cpu_ms),
-            "cpu_ms_per_clip_max": max(self.cpu_ms),
-            "clips_per_s": statistics.median(self.clips_per_s),
-            "clips_per_s_min": min(self.clips_per_s),
-            "clips_per_s_max": max(self.clips_per_s),
+            **summary("cpu_ms_per_clip", self.cpu_ms),
+            **summary("clips_per_s", self.clips_per_s),
             **{f"wait_ms_p{p}": ranked[min(len(ranked) - 1, len(ranked) * p // 100)] for p in (50, 95, 99)},
         }
 
@@ -82,6 +79,26 @@ def interleave(
         for name, candidate in candidates.items():
             _measure(candidate, batches, warmup, results[name])
             yield name, results[name]
+
+
+def summary(name: str, values: Sequence[float]) -> dict[str, float]:
+    """The median of the rounds under `name`, their range as `<name>_min` and `<name>_max`."""
+    return {name: statistics.median(values), f"{name}_min": min(values), f"{name}_max": max(values)}
+
+
+def spread_of_rounds(values: Sequence[float]) -> float:
+    """The noise of a measurement: the range of its rounds over their median."""
+    return (max(values) - min(values)) / statistics.median(values)
+
+
+def wait_for_idle() -> None:
+    """Wait until this process and its workers rest: what a candidate makes ahead belongs to no other's time."""
+    until, before = time.perf_counter() + PATIENCE, cpu_seconds()
+    while time.perf_counter() < until:
+        time.sleep(LOOKED)
+        if (now := cpu_seconds()) - before < IDLE * LOOKED:
+            return
+        before = now
 
 
 def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
@@ -103,6 +120,7 @@ def measure_shown(
 
 
 def _measure(running: Iterator[int], batches: int, warmup: int, into: Timings) -> None:
+    wait_for_idle()
     for _ in range(warmup):
         next(running)
     clips, cpu, begin = 0, cpu_seconds(), time.perf_counter()

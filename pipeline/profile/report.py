@@ -11,29 +11,77 @@ from common.display import Display
 from common.files import atomic_write
 from common.palette import FAINT, GRID, INK, SERIES
 
+NOISY = 0.25  # range of the rounds over their median, beyond which a tenth more or less cannot be told
+STAGES = ("floor", "reading", "decoding", "copy-out", "loader")  # candidates that are the loader, cut off or whole
+
 
 def show_loader(report: dict[str, Any], display: Display) -> None:
-    """Show what the loader and its stages cost, beside the floor and the other ways."""
+    """Show what the loader and its stages cost, beside the floor, and how much of that is noise."""
     table = Table(title=f"{report['machine']['cpu']}, DALI {report['machine']['dali']}, medians of the rounds (range)")
     for column in ("", "CPU ms per clip", "clips/s", "wait ms p50 / p95 / p99", "CPU over floor"):
         table.add_column(column, justify="left" if not column else "right")
-    floor = report["candidates"]["floor"]["cpu_ms_per_clip"]
-    for name, figure in report["candidates"].items():
+    for name in STAGES:
+        figure = report["candidates"][name]
         table.add_row(
             name,
             spread_of(figure, "cpu_ms_per_clip", ".2f"),
             spread_of(figure, "clips_per_s", ".0f"),
             " / ".join(f"{figure[f'wait_ms_p{p}']:.1f}" for p in (50, 95, 99)),
-            f"{figure['cpu_ms_per_clip'] / floor:.2f} x",
+            spread_of(figure, "over_floor", ".2f"),
         )
     display.table(table)
-    stages = report["stages_cpu_ms_per_clip"]
-    whole = sum(stages.values())
-    display.print("stages: " + ", ".join(f"{name} {ms:.2f} ms ({ms / whole:.0%})" for name, ms in stages.items()))
+    if stages := drawn_stages(report):
+        whole = sum(stages.values())
+        display.print("stages: " + ", ".join(f"{name} {ms:.2f} ms ({ms / whole:.0%})" for name, ms in stages.items()))
     display.print(
         f"loader: {report['clips_per_s']:.0f} clips/s, {report['frames_per_s']:.0f} frames/s, "
-        f"{report['mb_per_s']:.0f} MB/s of shards; {report['loader_over_floor']:.0%} of the floor's CPU time"
+        f"{report['mb_per_s']:.0f} MB/s of shards; {verdict(report)}"
     )
+
+
+def verdict(report: dict[str, Any]) -> str:
+    """How far the loader is from its floor; or that this measurement cannot tell, and why."""
+    load = "load average {:.1f} to {:.1f}".format(*sorted(report["load_average"]))
+    if report["rounds"] == 1:
+        return f"one round does not say how noisy it is ({load}): --rounds 3 and more do"
+    if report["noise"] > NOISY or report["loader_over_floor"] < 1 - NOISY / 2:
+        return (
+            f"too noisy to say how far it is from the floor: rounds of the same work differ by {report['noise']:.0%} "
+            f"({load}); measure again on an idle machine, or with more --rounds and --batches"
+        )
+    return f"{report['loader_over_floor']:.0%} of the floor's CPU time; rounds differ by {report['noise']:.0%}"
+
+
+def rivals_of(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The loader and all that was measured beside it, the cheapest first."""
+    found = {name: figure for name, figure in report["candidates"].items() if name == "loader" or name not in STAGES}
+    return dict(sorted(found.items(), key=lambda item: item[1]["cpu_ms_per_clip"]))
+
+
+def rival_rows(reports: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """A row for each of them, of one run or of several: CPU time, over the loader's, clips/s, pixels, versions."""
+    rows = []
+    for name in rivals_of(reports[0]):
+        figures = [report["candidates"][name] for report in reports]
+        about = reports[0]["rivals"].get(name, {"pixels": "", "versions": ""})
+        measured = [("cpu_ms_per_clip", ".1f"), ("over_loader", ".2f"), ("clips_per_s", ".0f")]
+        rows.append([name, *(spread_of_runs(figures, *key) for key in measured), about["pixels"], about["versions"]])
+    return rows
+
+
+RIVAL_COLUMNS = ("", "CPU ms per clip", "over the loader's", "clips/s", "pixels", "versions")
+
+
+def show_rivals(report: dict[str, Any], display: Display) -> None:
+    """Show other ways of loading the same clips beside the loader, and which were left out."""
+    if not report["rivals"]:
+        return
+    table = Table(title="the same clips and crops, medians of the rounds (range)")
+    for column in RIVAL_COLUMNS:
+        table.add_column(column, justify="left" if column in ("", "pixels", "versions") else "right")
+    for row in rival_rows([report]):
+        table.add_row(*row)
+    display.table(table)
 
 
 def spread(values: Sequence[float], form: str) -> str:
@@ -43,7 +91,14 @@ def spread(values: Sequence[float], form: str) -> str:
 
 def spread_of(figure: dict[str, float], key: str, form: str) -> str:
     """The same of a summary of Timings, which has the three."""
-    return spread([figure[f"{key}_min"], figure[key], figure[f"{key}_max"]], form)
+    return spread_of_runs([figure], key, form)
+
+
+def spread_of_runs(figures: Sequence[dict[str, float]], key: str, form: str) -> str:
+    """The medians of several runs, with the range of all their rounds."""
+    medians = ", ".join(f"{figure[key]:{form}}" for figure in figures)
+    low, high = min(figure[f"{key}_min"] for figure in figures), max(figure[f"{key}_max"] for figure in figures)
+    return f"{medians} ({low:{form}} to {high:{form}})"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -71,31 +126,32 @@ def show_sweep(rows: Sequence[dict[str, Any]], display: Display) -> None:
 
 
 def plot_profile(report: dict[str, Any], path: Path) -> None:
-    """Draw CPU milliseconds per clip as horizontal bars and write a PNG.
+    """Draw CPU milliseconds per clip as horizontal bars, the cheapest on top, and write a PNG.
 
     The loader's bar is made of its stages, which add up to it. Each is the difference of two measurements: where noise
     has made one negative, none is drawn.
     """
     from matplotlib.figure import Figure  # here: it takes its time to load
 
-    cut_off = {"floor", "reading", "decoding", "copy-out", "loader"}
-    others = {name: figure for name, figure in report["candidates"].items() if name not in cut_off}
-    figure = Figure(figsize=(9, 1.9 + 0.5 * (2 + len(others))), layout="constrained")
+    bars = {"floor: decoding alone": report["candidates"]["floor"], **rivals_of(report)}
+    figure = Figure(figsize=(9, 1.9 + 0.42 * len(bars)), layout="constrained")
     axes = figure.subplots()
-    bars = {"floor: decoding alone": report["candidates"]["floor"], "loader": report["candidates"]["loader"]} | others
+    loader = report["candidates"]["loader"]["cpu_ms_per_clip"]
     for name, subject in bars.items():
         value, low, high = (subject[f"cpu_ms_per_clip{end}"] for end in ("", "_min", "_max"))
-        axes.barh(name, value, color=GRID, xerr=[[value - low], [high - value]], ecolor=INK, capsize=3)
-        axes.annotate(f" {value:.1f}", (high, name), va="center")
+        color = SERIES[0] if name.startswith("loader") else GRID
+        axes.barh(name, value, color=color, xerr=[[value - low], [high - value]], ecolor=INK, capsize=3)
+        times = "" if name.startswith(("loader", "floor")) else f", {value / loader:.1f} x"
+        axes.annotate(f"  {value:.1f}{times}", (high, name), va="center")
     left = 0.0
     for (stage, ms), color in zip(drawn_stages(report).items(), SERIES, strict=False):
         axes.barh("loader", ms, left=left, color=color, height=0.5, label=f"{stage} {ms:.1f} ms")
         left += ms
-    floor = bars["floor: decoding alone"]["cpu_ms_per_clip"]
-    axes.axvline(floor, color=FAINT, linestyle=":")
-    axes.margins(x=0.1)
+    for name in ("floor: decoding alone", "loader"):
+        axes.axvline(bars[name]["cpu_ms_per_clip"], color=FAINT, linestyle=":", zorder=0)
+    axes.margins(x=0.15)
     axes.invert_yaxis()
-    axes.set_xlabel("CPU ms per clip: median of the rounds, and their range")
+    axes.set_xlabel("CPU ms per clip: median of the rounds with their range, and how many times the loader's")
     axes.set_title(f"{report['machine']['cpu']}, DALI {report['machine']['dali']}", fontsize="medium")
     if left:
         figure.legend(loc="outside lower center", ncols=4, title="stages of the loader", frameon=False)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 
 from configs.schema import Config
+from pipeline.decoders.pool import PoolDecoder
 from pipeline.fetcher import EncodedBatch
 from pipeline.loader import ClipLoader
 
@@ -14,7 +15,8 @@ def stage_candidates(config: Config, split: str, streams: tuple[str, ...]) -> di
     """Endless runs over the training batches; each yields the number of clips per batch.
 
     "floor": the decoder alone, fed from memory. "reading": views, bytes and CRCs, nothing decoded. "decoding": both.
-    "copy-out": the whole loader without augmentation. "loader": the loader as the config has it.
+    "copy-out": the whole loader without augmentation (a pool of threads has copied as it decoded). "loader": the loader
+    as the config has it.
     """
 
     def open_loader(**changes: object) -> ClipLoader:
@@ -70,5 +72,6 @@ def _decode(loader: ClipLoader, *, from_memory: bool) -> Iterator[int]:
                 decoder.send(batch.encoded[stream], batch.views_of[stream])
             if len(in_flight) > loader.prefetch:
                 for decoder in loader.decoders.values():
-                    decoder.discard()
+                    # A pool copies as it decodes, and what it is to discard it would not begin.
+                    decoder.receive() if isinstance(decoder, PoolDecoder) else decoder.discard()
                 yield len(in_flight.pop(0).views)

@@ -2,31 +2,17 @@
 
 import json
 import multiprocessing
-import random
 import time
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-from pipeline.format.split import open_split
-from pipeline.loader import ClipLoader
 from pipeline.profile import __main__ as profile
-from pipeline.profile.baselines import (
-    DecodedClips,
-    dataloader_batches,
-    decode_opencv,
-    decode_torchvision,
-    tfrecord_batches,
-)
+from pipeline.profile import measure, rivals
 from pipeline.profile.measure import Timings, cpu_seconds, interleave
-from pipeline.profile.published import PublishedClips, has_folders
 from pipeline.profile.stages import stage_costs
-from tests.conftest import Packer
-from tests.trees import Video
+from tests.conftest import pack_tree
 
 ROOT = Path(__file__).parents[3]
 SMALL = ["clip.crop_size=48", "clip.num_frames=8", "loader.batch_size=2", "loader.num_threads=1"]
@@ -80,6 +66,18 @@ def test_candidates_take_turns() -> None:
     assert [(name, len(rounds.cpu_ms)) for name, rounds in turns] == [(n, count) for count in (1, 2, 3) for n in "ab"]
 
 
+def test_a_turn_begins_when_what_others_made_ahead_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = iter([0.0, 0.1, 0.2, 0.2, 0.3])  # CPU seconds, at looks a tenth of a second apart
+    monkeypatch.setattr(measure, "cpu_seconds", lambda: next(used))
+    measure.wait_for_idle()
+    assert list(used) == [0.3]
+    monkeypatch.setattr(measure, "cpu_seconds", time.perf_counter)  # a core that never rests
+    monkeypatch.setattr(measure, "PATIENCE", 0.3)
+    begun = time.perf_counter()
+    measure.wait_for_idle()
+    assert time.perf_counter() - begun >= 0.3
+
+
 def test_a_summary_has_medians_and_ranges() -> None:
     summary = Timings(cpu_ms=[3, 1, 2], clips_per_s=[10, 30, 20], waits_ms=list(range(100))).summary()
     assert (summary["cpu_ms_per_clip"], summary["cpu_ms_per_clip_min"], summary["cpu_ms_per_clip_max"]) == (2, 1, 3)
@@ -91,52 +89,7 @@ def test_stages_add_up_to_the_loader() -> None:
     assert costs == {"reading": 1.0, "decode": 10.0, "copy-out": 1.5, "augment": 0.5}
 
 
-@pytest.mark.parametrize("decode", [decode_opencv, decode_torchvision])
-def test_a_baseline_sees_the_pixels_of_the_loader(split: Path, decode: object) -> None:
-    """With crops as large as the frames' height, every way has the same rows; columns and mirrors are drawn."""
-    with ClipLoader(split, 1, 8, 64, train=False) as loader:
-        ours = next(iter(loader))
-    torch.manual_seed(0)
-    data = DecodedClips(open_split(split), 8, 64, decode)  # type: ignore[arg-type]
-    draws = [data[0] for _ in range(60)]
-    wanted = [as_levels(ours.rgb[0]), as_levels(ours.flow[0])]
-    found = [[as_levels(rgb), as_levels(flow)] for rgb, flow, _ in draws]
-    assert any(all(np.array_equal(a, b) for a, b in zip(wanted, pair, strict=True)) for pair in found)
-
-
-def test_the_published_way_sees_the_pixels_of_the_loader_in_each_stream(packer: Packer) -> None:
-    split = packer([Video("P01_01", width=64), Video("P02_101", width=64)])  # a crop of the whole frame has one place
-    with ClipLoader(split, 1, 8, 64, train=False) as loader:
-        ours = next(iter(loader))
-    frames = split.parents[1] / "frames"
-    assert has_folders(open_split(split), frames)
-    data = PublishedClips(open_split(split), frames, 8, 64)
-    random.seed(0)
-    draws = [data[0] for _ in range(20)]
-    assert {bool((rgb == draws[0][0]).all()) for rgb, _, _ in draws} == {True, False}  # some are mirrored
-    assert any(np.array_equal(as_levels(ours.rgb[0]), as_levels(rgb)) for rgb, _, _ in draws)
-    assert any(np.array_equal(as_levels(ours.flow[0]), as_levels(flow)) for _, flow, _ in draws)
-
-
-def test_the_published_way_is_left_out_where_frames_are_in_archives(split: Path) -> None:
-    assert not has_folders(open_split(split), split.parents[1] / "frames")
-
-
-def as_levels(stream: torch.Tensor) -> np.ndarray:
-    values = stream.numpy()
-    return np.rint((values + 1) * 127.5).astype(np.uint8) if values.dtype == np.float32 else values
-
-
-def test_baselines_yield_full_batches_for_ever(split: Path) -> None:
-    opened = open_split(split)
-    clips = DecodedClips(opened, 8, 48, decode_opencv)
-    workers = dataloader_batches(clips, batch_size=3, num_workers=1, prefetch=1)
-    assert list(islice(workers, 4)) == [3, 3, 3, 3]
-    workers.close()
-    packed_16 = {"batch_size": 3, "num_frames": 16, "crop_size": 48}
-    assert list(islice(tfrecord_batches(opened, **packed_16, num_threads=1), 4)) == [3, 3, 3, 3]
-
-
+@pytest.mark.slow
 def test_the_command_reports_stages_baselines_and_a_sweep(
     split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,11 +103,16 @@ def test_the_command_reports_stages_baselines_and_a_sweep(
     assert code == 0
     figures = json.loads(report.read_text())
     assert set(figures["candidates"]) >= {"floor", "reading", "decoding", "copy-out", "loader", "DALI readers.tfrecord"}
+    assert figures["rivals"]["simplejpeg + threads"]["pixels"] == "equal"
+    assert "does not hold the frames as folders" in figures["left_out"]["OpenCV + DataLoader, as published"]
+    assert "SPDL" not in figures["left_out"]  # which comes with --rivals
     stages = figures["stages_cpu_ms_per_clip"]
     assert sum(stages.values()) == pytest.approx(figures["candidates"]["loader"]["cpu_ms_per_clip"])
     assert figures["frames_per_s"] == pytest.approx(figures["clips_per_s"] * 8 * 3)
     assert plot.read_bytes().startswith(b"\x89PNG")
-    assert "recommended: loader.num_threads=" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "recommended: loader.num_threads=" in printed
+    assert "one round does not say how noisy it is" in printed
 
 
 def test_raw_frames_have_stages_and_no_baselines(raw_split: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,7 +120,31 @@ def test_raw_frames_have_stages_and_no_baselines(raw_split: Path, capsys: pytest
     assert profile.main([*command, "--rounds", "1", "--batches", "2"]) == 0
     assert "MB/s of shards" in capsys.readouterr().out
     assert profile.main([*command, "--baselines"]) == 1
-    assert "they load JPEGs, " in capsys.readouterr().err
+    assert "they load JPEGs, and " in capsys.readouterr().err
+
+
+def test_the_same_clips_packed_otherwise_are_measured_beside(
+    tree: Path, split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = pack_tree(tree, "restarts", "data.codec=jpeg-restarts").parent
+    command = ["-c", str(ROOT / "configs" / "xnorm.yaml"), f"data.shards={split.parent}", *SMALL]
+    report = tmp_path / "profile.json"
+    assert (
+        profile.main([*command, "--rounds", "1", "--batches", "2", "--beside", str(other), "--json", str(report)]) == 0
+    )
+    assert json.loads(report.read_text())["rivals"]["loader, jpeg-restarts"]["pixels"] == "equal"
+
+
+def test_an_installed_copy_has_no_rivals_and_says_where_they_are(
+    split: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr(rivals, "import_module", missing)
+    command = ["-c", str(ROOT / "configs" / "xnorm.yaml"), f"data.shards={split.parent}", *SMALL]
+    assert profile.main([*command, "--baselines"]) == 1
+    assert "the folder benchmarks of the project's clone" in capsys.readouterr().err
 
 
 def test_a_split_that_is_not_packed_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 """The published code's loading, work for work: a file per frame, whole frames, floats."""
 
-import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,57 +9,48 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.rivals.base import Clips, Rival, Task, UnavailableError, window_of
+from benchmarks.rivals.crops import loader_options
 from pipeline.format.split import Split
+from pipeline.sampler import View
 
 Frames = NDArray[Any]  # float32 [T, H, W, C]
 
 
-class PublishedClips(Dataset[tuple[Tensor, Tensor, int]]):
+class PublishedClips(Dataset[tuple[Tensor, Tensor, int, Tensor]]):
     """A split's clips out of the folders of frames that they were packed from.
 
     Each frame is a file that OpenCV opens and decodes whole; colours are swapped and levels brought to [-1, 1] a frame
-    at a time in float64; whole frames are stacked as float32 and only then cropped, and mirrored by a copy; each stream
-    draws its own crop and mirror. The frames are those of the shards, so that all ways load the same images.
+    at a time in float64; whole frames are stacked as float32 and only then cropped, and mirrored by a copy that leaves
+    u as it is. There each stream draws its own crop and mirror; here both are given the clip's, as all rivals are.
     """
 
-    def __init__(self, split: Split, root: Path, num_frames: int, crop_size: int) -> None:
-        self.table, self.labels, self.root = split.table, split.labels, root
-        self.num_frames, self.crop_size = num_frames, crop_size
+    def __init__(self, task: Task) -> None:
+        self.task = task
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.task)
 
-    def __getitem__(self, clip: int) -> tuple[Tensor, Tensor, int]:
-        """One clip: rgb [3, T, H, W], flow [2, T, H, W], float32 in [-1, 1], and its label."""
-        rgb, u, v = self.files(clip)
-        return (
-            _as_clip(self._seen(read_rgb(rgb))),
-            _as_clip(self._seen(read_flow(u, v))),
-            int(self.labels[clip]),
-        )
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int, Tensor]:
+        """One clip: rgb [3, T, H, W] and flow [2, T, H, W], float32 in [-1, 1], its position, its window."""
+        view = self.task.view(index)
+        rgb, u, v = self.paths(view)
+        streams = _as_clip(_seen(read_rgb(rgb), view)), _as_clip(_seen(read_flow(u, v), view))
+        return *streams, view.clip, window_of(view)
 
-    def files(self, clip: int) -> tuple[list[Path], list[Path], list[Path]]:
+    def paths(self, view: View) -> tuple[list[Path], list[Path], list[Path]]:
         """The files of rgb, u and v that a clip is loaded from, each [T]."""
-        table = self.table
-        video, participant = table.video_id[clip].decode(), table.participant_id[clip].decode()
-        rows = table.frames(clip)
-        chosen = rows.start + np.linspace(0, rows.stop - rows.start - 1, self.num_frames).astype(np.int64)
+        table = self.task.split.table
+        video, participant = table.video_id[view.clip].decode(), table.participant_id[view.clip].decode()
+        chosen = table.frames(view.clip).start + view.frames
         numbers = table.rgb_index[chosen], table.flow_index[chosen], table.flow_index[chosen]
-        folders = _folders(self.root, participant, video)
         rgb, u, v = (
             [folder / f"frame_{number:010d}.jpg" for number in frames.tolist()]
-            for folder, frames in zip(folders, numbers, strict=True)
+            for folder, frames in zip(_folders(self.task.frames, participant, video), numbers, strict=True)
         )
         return rgb, u, v
-
-    def _seen(self, frames: Frames) -> Frames:
-        _, height, width, _ = frames.shape
-        top = random.randint(0, height - self.crop_size)
-        left = random.randint(0, width - self.crop_size)
-        crop = frames[:, top : top + self.crop_size, left : left + self.crop_size]
-        return np.flip(crop, axis=2).copy() if random.random() < 0.5 else crop
 
 
 def has_folders(split: Split, root: Path) -> bool:
@@ -91,6 +81,20 @@ def read_flow(u_paths: Sequence[Path], v_paths: Sequence[Path]) -> Frames:
     return np.asarray(frames, dtype=np.float32)
 
 
+def batches(task: Task) -> Iterator[Clips]:
+    """Batches by worker processes for ever."""
+    if not has_folders(task.split, task.frames):
+        raise UnavailableError(f"{task.frames} does not hold the frames as folders")
+    loader = DataLoader(PublishedClips(task), shuffle=True, **loader_options(task))
+    while True:
+        yield from (Clips(*batch) for batch in loader)
+
+
+def _seen(frames: Frames, view: View) -> Frames:
+    crop = frames[:, view.top : view.top + view.side, view.left : view.left + view.side]
+    return np.flip(crop, axis=2).copy() if view.mirror else crop
+
+
 def _as_clip(frames: Frames) -> Tensor:
     return torch.from_numpy(frames.transpose(3, 0, 1, 2))
 
@@ -98,3 +102,8 @@ def _as_clip(frames: Frames) -> Tensor:
 def _folders(root: Path, participant: str, video: str) -> tuple[Path, Path, Path]:
     flow = root / participant / "flow_frames" / video
     return root / participant / "rgb_frames" / video, flow / "u", flow / "v"
+
+
+RIVAL = Rival(
+    "OpenCV + DataLoader, as published", ("opencv-python-headless",), batches, from_extra=False, inverts_u=False
+)
