@@ -1,28 +1,24 @@
 """Finished runs as rows: one per method with its options, over its seeds, and how it differs from what it must beat."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import numpy as np
 
 from common.errors import UserError
 from configs.methods import METHODS
-from engine.runs.checkpoint import changed_values
 from engine.runs.ensemble import ENSEMBLE, ensemble_of
-from engine.runs.records import CONFIG, SEEDS, SUMMARY, Accuracy, Run, read_run
+from engine.runs.records import CONFIG, SUMMARY, Accuracy, Run, read_run
+from engine.runs.settings import describe, letter_of
 from engine.runs.trials import count_trials
-from engine.scoring.intervals import Interval, mean_interval
+from engine.scoring.intervals import Interval, accuracy_interval, mean_interval
 from engine.scoring.predictions import match, read_predictions
 from engine.scoring.reports import PREDICTIONS
 from engine.scoring.robustness import CORRUPT, read_robustness
 from pipeline.format.streams import STREAMS
 
-# What rows that are compared may differ in beside their seeds: the method, and an ablation of its training.
-OF_A_METHOD = (*SEEDS, "model", "clip.synchronized")
 LATE, BEST_STREAM = "late", "best stream"
 REFERENCES = (LATE, ENSEMBLE, BEST_STREAM)  # what each row is held to
 NO_PREDICTIONS = "there are no predictions that give the accuracy in summary.json; eval.py RUN writes them"
@@ -129,10 +125,10 @@ def compare(folders: Iterable[Path]) -> Comparison:
     if not runs:
         raise UserError(f"--compare: no finished run (with a {SUMMARY}) among {', '.join(unfinished)}")
     settings: list[Run] = []  # one run of each setting
-    rows = [Row(tuple(group), _letter(group[0], settings)) for group in _group(runs)]
+    rows = [Row(tuple(group), letter_of(group[0], settings)) for group in _group(runs)]
     rows += [row for setting in sorted({row.setting for row in rows}) for row in _ensembles(rows, setting)]
     rows.sort(key=lambda row: (row.setting, ORDER.index(row.fusion) if row.fusion in ORDER else len(ORDER), row.name))
-    notes = [_describe(number, settings) for number in range(1, len(settings))]
+    notes = [describe(number, settings) for number in range(1, len(settings))]
     missing = [str(run.folder) for run in runs if run.predictions is None]
     notes += [f"without intervals, as {NO_PREDICTIONS}: {', '.join(missing)}"] if missing else []
     notes += [f"not finished, left out: {', '.join(unfinished)}"] if unfinished else []
@@ -175,35 +171,6 @@ def _group(runs: Sequence[Run]) -> list[list[Run]]:
     return groups
 
 
-def _letter(run: Run, settings: list[Run]) -> str:
-    """Return the letter of a run's setting, which is put on the list when it is new."""
-    for number, other in enumerate(settings):
-        if not _differing(other, run):
-            return _name(number)
-    settings.append(run)
-    return _name(len(settings) - 1)
-
-
-def _differing(first: Run, other: Run) -> list[tuple[str, Any, Any]]:
-    """What keeps two runs from being compared: key, value of the first, value of the other."""
-    return changed_values(first.recipe, other.recipe, OF_A_METHOD)
-
-
-def _describe(number: int, settings: Sequence[Run]) -> str:
-    """Say how a setting differs from the first one."""
-    different = _differing(settings[0], settings[number])
-    text = "; ".join(f"{key} is {_short(new)}, in A {_short(old)}" for key, old, new in different)
-    return f"rows of setting {_name(number)} cannot be compared with those of A: {text}"
-
-
-def _short(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, Mapping | list) else str(value)
-
-
-def _name(number: int) -> str:
-    return chr(ord("A") + number) if number < 26 else f"A{number}"
-
-
 def _ensembles(rows: Sequence[Row], setting: str) -> list[Row]:
     """The single streams of a setting, trained apart and averaged seed by seed: a row, where there are two of them."""
     members = [row for stream in STREAMS if (row := _best(rows, setting, [stream]))]
@@ -230,7 +197,7 @@ def _completed(row: Row, rows: Sequence[Row]) -> Row:
     counted = [count_trials(run.config, run.folder.parent) for run in row.runs if row.fusion != ENSEMBLE]
     return replace(
         row,
-        interval=mean_interval(np.stack(hits), lowest=0.0) if len(hits) == len(row.runs) else None,
+        interval=accuracy_interval(np.stack(hits)) if len(hits) == len(row.runs) else None,
         differences={kind: found for kind, found in others.items() if found is not None},
         faults=_faults(row),
         trials=max([1, *counted, *(run.summary.trials for run in row.runs)]),

@@ -32,6 +32,16 @@ def share_interval(hits: int, clips: int) -> Interval:
     return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
+def accuracy_interval(hits: NDArray[np.float64]) -> Interval:
+    """The 95 % interval of the accuracy in `hits` [seeds, clips], each 0 or 1.
+
+    Where all are right, or all wrong, there is nothing to draw, and it is the score interval of one seed's clips.
+    """
+    if hits.min() == hits.max():
+        return share_interval(int(hits[0].sum()), hits.shape[1])
+    return mean_interval(hits, lowest=0.0)
+
+
 def mean_interval(values: NDArray[np.float64], lowest: float = -1.0, highest: float = 1.0) -> Interval:
     """The 95 % interval of the mean of `values` [seeds, clips], each between `lowest` and `highest`.
 

@@ -13,7 +13,7 @@ from common.files import atomic_files, make_folder
 from common.palette import INK, TEST
 from engine.scoring.corruption import KINDS, Corruption
 from engine.scoring.evaluation import Evaluation
-from engine.scoring.intervals import mean_interval
+from engine.scoring.intervals import accuracy_interval
 from engine.scoring.reports import write_json
 from pipeline.format.streams import UNKNOWN
 
@@ -69,7 +69,7 @@ def _scored(corruption: Corruption | None, evaluation: Evaluation) -> Scored:
         raise UserError("--corrupt: no clip of this split has a label; allowed: a split with labels")
     known = evaluation.labels != UNKNOWN
     hits = (evaluation.logits.argmax(dim=1) == evaluation.labels)[known].double().numpy()
-    interval = mean_interval(hits[np.newaxis], lowest=0.0)
+    interval = accuracy_interval(hits[np.newaxis])
     about = {"stream": None, "kind": None, "severity": 0.0} if corruption is None else vars(corruption)
     return Scored(**about, **interval._asdict(), top1=float(hits.mean()), mean_class=evaluation.metrics.mean_class)
 

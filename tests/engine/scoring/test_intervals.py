@@ -7,7 +7,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.wrappers import BootStrapper
 
 from engine.scoring import intervals
-from engine.scoring.intervals import mean_interval
+from engine.scoring.intervals import accuracy_interval, mean_interval
 
 T_2, T_4 = 4.302653, 2.776445  # 97.5 % quantiles of Student's t
 Z = 1.959964
@@ -57,6 +57,15 @@ def test_it_is_the_same_each_time_and_stays_in_range():
     assert mean_interval(hits.astype(float), lowest=0.0).high <= 1
     assert mean_interval(np.ones((3, 5))) == (1, 1)
     assert mean_interval(np.array([[1.0], [0.0]]), lowest=0.0) == (0, 1)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1.0])
+def test_all_right_or_all_wrong_says_how_few_the_clips_are(accuracy: float):
+    low, high = accuracy_interval(np.full((3, 512), accuracy))
+    far = Z**2 / (512 + Z**2)  # Wilson's other end, where the share is 0 or 1
+    assert (low, high) == pytest.approx((1 - far, 1) if accuracy else (0, far))
+    some = (np.random.default_rng(0).random((2, 50)) < 0.8).astype(float)
+    assert accuracy_interval(some) == mean_interval(some, lowest=0.0)
 
 
 def test_the_clips_draws_are_exact_for_many_clips_at_once():
