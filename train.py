@@ -15,6 +15,7 @@ import torch
 from common.cli import add_config, command_parser
 from common.errors import exit_code_of
 from configs import Config, load_config
+from engine.initial_weights import describe, take_weights
 from engine.loaders import match_classes, open_loader
 from engine.model_cost import warn_if_memory_short
 from engine.report.page import PAGE, write_page
@@ -146,12 +147,16 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
             shape_losses(model, train_loader, config.train)
             if session.world.is_main:
                 note_stale_labels(config.data, splits, session.display)
+            taken = take_weights(model, config.train.init_from or (), train_loader) if state is None else []
             trainer = Trainer(config, model, train_loader, val_loader, session, log)
             if state:
                 trainer.load_state_dict(state)
             best_epoch = log.best_epoch() if state else 0
             session.world.barrier()  # all have looked at the folder before one writes there
             session.world.run_on_all_ranks(lambda: log.open(state, splits))
+            for record in taken:
+                log.log("init_from", {"epoch": 1, "step": 0, **record})
+                session.display.print(describe(record))
             trainer.check_best(best_epoch)
             for line in describe_start(trainer, loaders):
                 session.display.print(line)

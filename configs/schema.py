@@ -142,6 +142,12 @@ class TrainSection(StrictModel):
     log_every: PositiveInt
     checkpoint_every: PositiveInt
     tensorboard: bool
+    init_from: list[ConfigPath] | None = Field(min_length=1)
+
+    @field_validator("init_from", mode="before")
+    @classmethod
+    def _one_or_several(cls, files: object) -> object:
+        return [files] if isinstance(files, str | Path) else files
 
     @model_validator(mode="after")
     def _steps_of_the_rate(self) -> "TrainSection":

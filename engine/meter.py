@@ -98,7 +98,10 @@ class Meter:
         self.in_a_row += 1
         if taken or self.in_a_row == self._most_in_a_row:
             repeated = "" if taken else f"; {self.in_a_row} steps in a row could not be taken"
-            raise UserError(f"{text}{repeated}; lower train.lr, or look at these clips with python -m pipeline.inspect")
+            raise UserError(
+                f"{text}{repeated}; lower train.lr, in a run that starts from this one's best.pt (train.init_from), or "
+                "look at these clips with python -m pipeline.inspect"
+            )
         warnings.warn(f"{text}; the step is not taken", stacklevel=1)
         self.not_taken.append({"epoch": epoch, "step": step, "values": values, "clips": clips})
 

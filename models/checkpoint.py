@@ -1,15 +1,17 @@
 """Loading weights from files of tensors: pretrained ones into a trunk, published state dicts into a model."""
 
 import pickle
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import UserError, listed
+from configs.methods import ClassCounts, Pretrained
 from models.fusion import FusionModel
 from models.trunks.trunk import Trunk, trust_statistics
 
@@ -35,9 +37,7 @@ def load_pretrained(trunk: Trunk, path: Path, stream: str) -> None:
     Raises:
         UserError: it holds something else than tensors, or not those of this network.
     """
-    state = find_state(read_checkpoint(path))
-    if state is None:
-        raise UserError(f"{path}: expected a state dict (name: tensor), by itself or under 'state_dict' or 'model'")
+    state = require_state(read_checkpoint(path), path)
     prefix = f"{stream}_enc."
     if any(name.startswith(prefix) for name in state):  # of a run or of the published code: take this stream's trunk
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
@@ -59,6 +59,18 @@ def find_state(content: Any) -> Mapping[str, Tensor] | None:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state or None
+
+
+def require_state(content: Any, path: Path) -> Mapping[str, Tensor]:
+    """Return the state dict that `find_state` finds in the content of the file at `path`.
+
+    Raises:
+        UserError: there is none.
+    """
+    state = find_state(content)
+    if state is None:
+        raise UserError(f"{path}: expected a state dict (name: tensor), by itself or under 'state_dict' or 'model'")
+    return state
 
 
 def read_checkpoint(path: Path) -> Any:
@@ -97,20 +109,79 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     Raises:
         UserError: they are not; the message names `source` and some of the differences.
     """
-    own = module.state_dict()
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    unknown = [name for name in state if name not in own]
-    others = [
-        f"{name} {list(value.shape)}, expected {list(own[name].shape)}"
-        for name, value in state.items()
-        if name in own and value.shape != own[name].shape
-    ]
-    differences = {"missing": missing, "unknown": unknown, "of another shape": others}
+    own, fit = module.state_dict(), compare(module, state)
+    missing = [name for name in fit.missing if not name.endswith("num_batches_tracked")]
+    others = [f"{name} {list(state[name].shape)}, expected {list(own[name].shape)}" for name in fit.reshaped]
+    differences = {"missing": missing, "unknown": fit.unknown, "of another shape": others}
     found = [f"{kind}: {listed(names, LISTED)}" for kind, names in differences.items() if names]
     if found:
         raise UserError(f"{source}: does not fit this model: {'; '.join(found)}")
     module.load_state_dict(state, strict=False)  # files older than num_batches_tracked lack it
     trust_statistics(module)
+
+
+class Comparison(NamedTuple):
+    """Names of a module's state and of another one, by whether the other one's can be loaded."""
+
+    fitting: list[str]
+    reshaped: list[str]  # of another shape
+    missing: list[str]  # in the module's alone
+    unknown: list[str]  # in the other alone
+
+
+def compare(module: nn.Module, state: Mapping[str, Tensor]) -> Comparison:
+    """Hold `state` to what `module` has."""
+    own = module.state_dict()
+    both = [name for name in own if name in state]
+    fitting = [name for name in both if state[name].shape == own[name].shape]
+    return Comparison(
+        fitting,
+        reshaped=[name for name in both if state[name].shape != own[name].shape],
+        missing=[name for name in own if name not in state],
+        unknown=[name for name in state if name not in own],
+    )
+
+
+def load_fitting(model: FusionModel, state: Mapping[str, Tensor], leave: Collection[str] = ()) -> Comparison:
+    """Load all of `state` that fits by name and shape, but for names in `leave` and what a method finds out in a run.
+
+    Returns what there was; `reshaped` has the names in `leave`, too.
+    """
+    found = compare(model, state)
+    notes = model.unpublished & {name for name, _ in model.named_buffers()}
+    left = [name for name in found.fitting if name in leave]
+    taken = [name for name in found.fitting if name not in leave and name not in notes]
+    model.load_state_dict({name: state[name] for name in taken}, strict=False)
+    for name in taken:
+        if name.endswith(".running_mean"):
+            trust_statistics(model.get_submodule(name.rpartition(".")[0]))
+    return found._replace(fitting=taken, reshaped=found.reshaped + left)
+
+
+def class_layers(model: FusionModel) -> set[str]:
+    """Names of the state whose shapes follow from the number of classes: a model of more classes has others."""
+    counts = model.options.num_classes
+    more = (
+        ClassCounts.of({name: number + 1 for name, number in counts.by_target.items()})
+        if isinstance(counts, ClassCounts)
+        else counts + 1
+    )
+    with torch.device("meta"):
+        larger = type(model)(model.options.model_copy(update={"num_classes": more, "pretrained": Pretrained()}))
+    return set(compare(model, larger.state_dict()).reshaped)
+
+
+def collapse(names: Collection[str], known: Collection[str]) -> list[str]:
+    """The shortest prefixes that stand for `names` and for nothing else in `known`."""
+    others = set(known) - set(names)
+    outside = {name[:end] for name in others for end in _ends(name)}
+    prefixes = ([name[:end] for end in _ends(name)] for name in names)
+    return list(dict.fromkeys(next(prefix for prefix in each if prefix not in outside) for each in prefixes))
+
+
+def _ends(name: str) -> list[int]:
+    """Where the parts of a dotted name end."""
+    return [*(match.start() for match in re.finditer(r"\.", name)), len(name)]
 
 
 def _is_state(content: Any) -> TypeGuard[Mapping[str, Tensor]]:

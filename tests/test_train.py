@@ -124,6 +124,27 @@ def test_resume_after_a_crash_equals_never_stopping(
 
 
 @pytest.mark.slow
+def test_resume_with_all_of_the_recipe_equals_never_stopping(
+    arguments: MakeArguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def recipe(name: str) -> list[str]:
+        rates = "train.optimizer=sgd", "train.lr=0.01", "train.schedule=cosine", "train.warmup_steps=4"
+        groups = "train.head_lr_factor=10", "train.decay_vectors=false", "train.accumulate=2"
+        classes = "loader.balance=0.5", "train.class_weights=0.5", "train.label_smoothing=0.1"
+        stages = "model.freeze=[Conv3d_1a_7x7]", "model.checkpoint_stages=all"
+        return arguments(f"name={name}", "model.fusion=late", "--quiet", *rates, *groups, *classes, *stages)
+
+    assert train.main(recipe("whole")) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainStep, "step", after_calls(4, terminate, TrainStep.step))
+        assert train.main(recipe("stopped")) == 128 + signal.SIGTERM
+    assert train.main([*recipe("stopped"), "--resume"]) == 0
+    assert_same_run(tmp_path / "runs/whole", tmp_path / "runs/stopped")
+    rates = {line["lr"] for line in runs.metrics(tmp_path / "runs/whole") if line["kind"] == "train"}
+    assert len(rates) == 3
+
+
+@pytest.mark.slow
 def test_resume_after_kill_9_in_mid_epoch_equals_never_stopping(
     arguments: MakeArguments, never_stopped: Path, tmp_path: Path
 ):

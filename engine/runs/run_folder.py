@@ -190,7 +190,7 @@ class RunFolder:
         if changed:
             raise ConfigError(
                 f"{self.folder}: --resume needs the config that the run began with; {'; '.join(changed)}; "
-                "undo that, or start another run by name=..."
+                "undo that, or start another run by name=..., from these weights by train.init_from"
             )
 
     def open(self, state: State | None, splits: dict[str, int]) -> None:

@@ -14,7 +14,7 @@ from pipeline.format.index import read_index
 
 # Where things lie and what a machine can do, which may differ between machines; what is in the files may not.
 OF_A_MACHINE = (
-    *("runs", "data.frames", "data.shards", "data.annotations", "data.workers", "model.pretrained"),
+    *("runs", "data.frames", "data.shards", "data.annotations", "data.workers", "model.pretrained", "train.init_from"),
     *("loader.num_threads", "loader.prefetch"),
 )
 BLOCK = 2**22  # bytes

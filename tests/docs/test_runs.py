@@ -66,13 +66,14 @@ def skipping(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="module")
-def not_taking(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose second step has no finite gradient."""
+def not_taking(data: list[str], skipping: Path, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that starts from another one's weights, and whose second step has no finite gradient."""
     norms = iter([False, True, False])
     real = gradients.clip_grad_norm_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradients, "clip_grad_norm_", lambda *given: real(*given) * (torch.nan if next(norms) else 1))
-        return train_in(tmp_path_factory.mktemp("not_taking"), data, "model.fusion=rgb")
+        start = f"train.init_from={skipping / 'best.pt'}"
+        return train_in(tmp_path_factory.mktemp("not_taking"), data, "model.fusion=rgb", start)
 
 
 def test_each_kind_of_line_has_exactly_the_documented_keys(run: Path, skipping: Path, not_taking: Path) -> None:
