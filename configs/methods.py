@@ -244,6 +244,16 @@ class LateOptions(TwoHeadOptions):
     fusion: Literal["late"] = "late"
 
 
+class OgmGeOptions(TwoHeadOptions):
+    """OGM-GE: late fusion whose encoders' gradients are modulated by which stream is ahead, under noise."""
+
+    implementation = "models.ogm_ge:OgmGe"
+    fusion: Literal["ogm_ge"] = "ogm_ge"
+    rgb_weight: float = Field(0.5, gt=0, lt=1)
+    alpha: float = Field(0.3, gt=0)
+    noise: float = Field(1.0, ge=0)
+
+
 class MisaOptions(CommonOptions):
     """MISA: what the streams share and what is private to each, told apart by three more losses."""
 
@@ -289,6 +299,14 @@ class GBlendOptions(CommonOptions):
     estimation_subset: float = Field(1.0, gt=0, le=1)
     estimation_holdout: float = Field(0.2, gt=0, lt=1)
     online: int | None = Field(None, gt=0)
+
+
+class MMParetoOptions(CommonOptions):
+    """MMPareto: a head a stream and one for both; each encoder's joint and own gradient combined without conflict."""
+
+    implementation = "models.mmpareto:MMPareto"
+    fusion: Literal["mmpareto"] = "mmpareto"
+    gamma: float = Field(1.5, ge=1)
 
 
 class TfnOptions(CommonOptions):
@@ -344,20 +362,11 @@ def _unused(pretrained: Pretrained, stream: str, fusion: str) -> Pretrained:
     return pretrained
 
 
-OPTIONS = (
-    RgbOptions,
-    FlowOptions,
-    EarlyOptions,
-    LateOptions,
-    TfnOptions,
-    LmfOptions,
-    MisaOptions,
-    MultOptions,
-    GBlendOptions,
-    MmtmOptions,
-    XNormOptions,
-)
-METHODS: dict[str, type[CommonOptions]] = {options.model_fields["fusion"].default: options for options in OPTIONS}
+METHODS: dict[str, type[CommonOptions]] = {  # in the order of the classes above
+    kind.model_fields["fusion"].default: kind
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, CommonOptions) and "implementation" in vars(kind)
+}
 
 
 def options_of(fusion: str) -> type[CommonOptions]:

@@ -130,11 +130,13 @@ class TermGradients(AdjustedGradients):
         Raises:
             ValueError: the method wants a term apart that its losses do not have.
         """
-        apart = dict.fromkeys(chain(*self.model.gradients_by_term.values()))
-        if unknown := [name for name in apart if name not in losses]:
+        apart = {name: parts_of(name, losses) for name in chain(*self.model.gradients_by_term.values())}
+        if unknown := [name for name, parts in apart.items() if not parts]:
             raise ValueError(f"gradients_by_term: found {', '.join(unknown)}; the losses are {', '.join(losses)}")
-        rest = [loss for name, loss in losses.items() if name not in apart]
-        return {name: losses[name].float() for name in apart} | ({REST: total(rest)} if rest else {})
+        passes = {name: [losses[part] for part in parts] for name, parts in apart.items()}
+        named = set(chain(*apart.values()))
+        rest = [loss for name, loss in losses.items() if name not in named]
+        return {name: total(terms) for name, terms in passes.items()} | ({REST: total(rest)} if rest else {})
 
     def finish(self, number: int) -> Tensor:
         """Average and add up what the passes found, before all that."""
@@ -158,6 +160,11 @@ class TermGradients(AdjustedGradients):
 
         wanted = self.model.gradients_by_term
         return {module: {term: of(module, term) for term in terms} for module, terms in wanted.items()}
+
+
+def parts_of(term: str, losses: Iterable[str]) -> list[str]:
+    """Name the losses that are a term's: its own, or with several targets one of each, as cls_verb and cls_noun."""
+    return [name for name in losses if name == term or name.startswith(f"{term}_")]
 
 
 def total(terms: Iterable[Tensor]) -> Tensor:

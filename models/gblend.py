@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from configs.methods import GBlendOptions, Pretrained
-from models.early import EarlyFusion
-from models.fusion import Fit, FitResult, FusionModel, FusionOutput
-from models.heads import ClassificationHead
+from models.early import EarlyFusion, ThreeHeads
+from models.fusion import Fit, FitResult, FusionModel
 from models.unimodal import FlowOnly, RgbOnly
 
 # A head with its encoders is a method of its own, with the same names.
@@ -21,7 +20,7 @@ MIN_WEIGHT = 0.01
 NEVER = -1
 
 
-class GradientBlending(EarlyFusion):
+class GradientBlending(ThreeHeads):
     """Early fusion with a head of its own for each stream, trained on a weighted sum of three losses (CVPR 2020).
 
     The weight of head k is proportional to dG_k / dO_k^2 (the paper's section 3, algorithms 1 and 2). The head is
@@ -47,27 +46,12 @@ class GradientBlending(EarlyFusion):
 
     def __init__(self, options: GBlendOptions) -> None:
         super().__init__(options)
-        sizes = (options.hidden_size, options.hidden_size, options.num_classes, options.dropout)
-        self.rgb_out = ClassificationHead(*sizes)
-        self.flow_out = ClassificationHead(*sizes)
         self.register_buffer("head_weights", torch.ones(len(HEADS)))  # in the order of HEADS
         self.register_buffer("estimated_before", torch.tensor(NEVER))  # the epoch
 
-    def predict(self, rgb: Tensor, flow: Tensor) -> FusionOutput:
-        """Predict from rgb [B, 3, T, H, W] and flow [B, 2, T, H, W]."""
-        rgb, flow = self.rgb_enc(rgb), self.flow_enc(flow)  # embeddings, [B, hidden_size]
-        extra = {"rgb": self.rgb_out(rgb), "flow": self.flow_out(flow)}
-        return FusionOutput(self.out(torch.cat([rgb, flow], dim=1)), extra)
-
-    def losses(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
-        """Weigh the heads' cross-entropies; "cls" is that of the joint head, which predicts."""
-        heads = {"cls": output.logits, **output.extra}
-        weights = dict(zip(("rgb", "flow", "cls"), self.head_weights, strict=True))
-        return {
-            term: weights[head] * loss
-            for head, logits in heads.items()
-            for term, loss in self.targets.losses(logits, labels, head).items()
-        }
+    def weigh(self, head: str) -> Tensor:
+        """Return the weight that a head was found to deserve."""
+        return self.head_weights[list(HEADS).index("joint" if head == "cls" else head)]
 
     def prepare(self, fit: Fit) -> dict[str, float]:
         """Estimate the heads' weights where it is time to; return each head's dG, dO and weight."""

@@ -12,8 +12,8 @@ import torch
 
 import eval as evaluation
 import train
+from benchmarks.published import METHODS as PUBLISHED
 from configs import load_config
-from configs.methods import METHODS
 from engine.runs.checkpoint import plain_config, save_checkpoint
 from models import build_model
 from pipeline.format.index import index_checksum
@@ -171,7 +171,7 @@ def test_weights_alone_as_ddp_names_them_score_as_the_runs_checkpoint(
     assert rows(tmp_path / "one/predictions.csv") == rows(tmp_path / "other/predictions.csv")
 
 
-@pytest.mark.parametrize("fusion", sorted(METHODS.keys() - {"tfn", "lmf", "mmtm"}))  # which are not published
+@pytest.mark.parametrize("fusion", PUBLISHED)
 def test_a_checkpoint_of_the_published_code_is_read(fusion: str, arguments: MakeArguments, tmp_path: Path):
     options = [f"model.fusion={fusion}", *(["model.hidden_size=128"] if fusion == "mult" else [])]
     config = load_config(runs.CONFIG, arguments(*options)[2:])

@@ -15,7 +15,15 @@ SMALL = {"width": 0.1, "hidden_size": 16}
 SIZES = dict.fromkeys(FUSIONS, SMALL) | {"mult": {"width": 0.1}, "misa": {"width": 0.1, "hidden_size": 64}}
 # millions, as published, and for tfn with the (128 + 1)^2 products of its head's first layer
 PARAMETERS = {"rgb": 12.45, "flow": 12.43, "early": 24.87, "late": 24.88, "gblend": 24.93, "xnorm": 30.40}
-PARAMETERS |= {"misa": 111.19, "mult": 25.67, "tfn": 26.96, "lmf": 24.98, "mmtm": 30.39}
+PARAMETERS |= {
+    "misa": 111.19,
+    "mult": 25.67,
+    "tfn": 26.96,
+    "lmf": 24.98,
+    "mmtm": 30.39,
+    "ogm_ge": 24.88,
+    "mmpareto": 24.93,
+}
 CONFIGS = Path(__file__).parents[2] / "configs"
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
 every_fusion = pytest.mark.parametrize("fusion", FUSIONS)

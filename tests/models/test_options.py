@@ -4,10 +4,17 @@ import pytest
 import torch
 
 from common.errors import ConfigError
+from configs.load import load_config
 from configs.methods import METHODS
+from engine.runtime.device import Placement
+from engine.runtime.world import World
+from engine.step import TrainStep
 from models import FitResult, build_model
+from pipeline.batch import Batch
+from tests.runs import CONFIG
 
 SMALL = {"width": 0.05}
+SETTINGS = load_config(CONFIG, ["train.clip_norm=1e9"]).train
 CHANGED = {
     "trunk": "s3d",
     "num_classes": 5,
@@ -35,8 +42,12 @@ CHANGED = {
     "param_pool": "global",
     "rank": 2,
     "squeeze_ratio": 8,
+    "alpha": 0.9,
+    "noise": 0.5,
+    "gamma": 3.0,
 }
-ELSEWHERE = ("fusion", "pretrained", "checkpoint_stages")  # tests/models/test_checkpoint.py, trunks/test_recompute.py
+# The method itself; tests/models/test_checkpoint.py, test_targets.py, trunks/test_recompute.py.
+ELSEWHERE = ("fusion", "pretrained", "targets", "target_weights", "checkpoint_stages")
 REFUSED = {("mult", "hidden_size")}
 OPTIONS = [(fusion, key) for fusion, options in METHODS.items() for key in options.model_fields if key not in ELSEWHERE]
 
@@ -60,15 +71,16 @@ def what_it_is(fusion, **options):
 
 
 def what_it_does(fusion, **options):
-    """Everything that two training steps depend on: what is asked of the trainer, losses, gradients, statistics."""
+    """Everything that a training step depends on: what is asked of the trainer, losses, gradients, statistics."""
     torch.manual_seed(0)
     model, fit = build_model(fusion, **options).train(), Recorder()
     clips = torch.rand(3, 3, 9, 45, 45), torch.rand(3, 2, 9, 45, 45)
     for fit.epoch in range(2):
         model.prepare(fit)
     model(*(clip / 2 for clip in clips))  # the first batch's statistics are taken whole, whatever the momentum
-    losses = model.losses(model(*clips), torch.arange(3))
-    sum(losses.values()).backward()
+    labels = torch.arange(3)
+    stepper = TrainStep(model, model.losses, SETTINGS, 0, Placement(torch.device("cpu")), World())
+    losses = stepper.step(Batch(*clips, labels, labels, torch.zeros_like(labels), ()), 0).losses
     numbers = [*losses.values(), *(p.grad.norm() for p in model.parameters() if p.grad is not None), *model.buffers()]
     return fit.asked, torch.cat([number.detach().double().flatten() for number in numbers])
 
