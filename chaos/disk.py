@@ -235,7 +235,7 @@ def _reading(folder: Path, data: Sequence[str]) -> Iterator[tuple[Command, int]]
     reports = ("metrics.json", "predictions.csv", "per_class.csv", "confusion.csv", "confusion.png")
     kinds: tuple[tuple[str, Callable[[Path], Work], tuple[str, ...], Any, str], ...] = (
         ("evaluation", scoring, reports, reporting, "draw_confusion"),
-        ("comparison", comparing, ("comparison.md", "comparison.csv", "comparison.png"), None, ""),
+        ("comparison", comparing, tuple(f"comparison.{ending}" for ending in ("md", "csv", "png", "html")), None, ""),
         ("profile", profiling, ("profile.png",), profile, "show_loader"),
         ("inspection", inspecting, ("sheet.png",), inspect, "save_sheets"),
     )

@@ -77,7 +77,8 @@ def test_the_road_ends_in_a_comparison_and_fails_where_a_fusion_has_not_learned(
     assert demo.main(["--tasks", "additive", "--methods", "late", "--set", "train.log_every=3"]) == 1
     assert yaml.safe_load((runs / "late-seed0" / "config.yaml").read_text())["train"]["log_every"] == 3
     out = capfd.readouterr().out
-    assert {path.name for path in runs.iterdir()} == {"late-seed0", "comparison.md", "comparison.csv", "comparison.png"}
+    written = {f"comparison.{ending}" for ending in ("md", "csv", "png", "html")}
+    assert {path.name for path in runs.iterdir()} == {"late-seed0", *written}
     accuracy = json.loads((runs / "late-seed0" / "summary.json").read_text())["test"]["top1"]
     assert f"{accuracy:.1%}" in out
     assert all(word in out for word in ("at least 90%", "chance 25%", "data wait"))
