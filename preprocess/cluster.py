@@ -44,6 +44,11 @@ class ClusterWorkers(Workers):
         if not threads:
             display.print(f"waiting for workers: start some with dask worker {self._address}")
 
+    @property
+    def is_single(self) -> bool:
+        """Never: what is meant for the cluster is done there."""
+        return False
+
     def _start(self) -> Executor:
         return cast(Executor, self._client.get_executor(pure=False))
 

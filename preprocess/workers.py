@@ -41,6 +41,11 @@ class Workers:
         self._fewer = fewer
         self._executor: Executor | None = None
 
+    @property
+    def is_single(self) -> bool:
+        """Whether one other process is all there is: it could do no more than this one."""
+        return self.count == 1
+
     def __enter__(self) -> "Workers":
         return self
 

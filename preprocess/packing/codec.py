@@ -8,9 +8,9 @@ from PIL import Image
 from configs.schema import DataSection
 from pipeline.format.index import Index
 from pipeline.format.streams import planes_of
-from preprocess.packing import restarts
 from preprocess.packing.jpeg import JpegHeader, check_jpeg, opened
 
+RECODER_VERSION = 1  # of the bytes that jpeg-restarts writes
 _NOUNS = {"raw": "raw images"}  # else JPEGs
 _MODES = {1: "L", 3: "RGB"}  # Pillow's names of the pixels that are stored, by channels
 
@@ -26,7 +26,7 @@ class Codec:
     @classmethod
     def of(cls, data: DataSection) -> "Codec":
         """The codec that a config asks for."""
-        recoder = restarts.RECODER_VERSION if data.codec == "jpeg-restarts" else None
+        recoder = RECODER_VERSION if data.codec == "jpeg-restarts" else None
         return cls(data.codec, data.raw_short_side, recoder)
 
     @property
@@ -65,6 +65,8 @@ class Codec:
 
 def _recode(jpeg: bytes, compare: bool) -> bytes:
     """With restart markers, or as it is where it cannot have them but decodes."""
+    from preprocess.packing import restarts  # here: importing Numba takes as long as packing thousands of files
+
     with suppress(ValueError):
         recoded = restarts.recode(jpeg)
         if not compare or restarts.has_same_pixels(jpeg, recoded):

@@ -384,8 +384,15 @@ def write_scan(tokens: Tokens, codes: Tokens, num_bits: int) -> Bytes:
         bits = ((bits << (code & 255)) | code >> 8) << size | np.int64(token & 0xFFFF)
         count += (code & 255) + size
         if count >= 32:
-            written = _write_bytes(bits, count, out, written)
-            count &= 7
+            word = (bits >> (count - 32)) & 0xFFFFFFFF
+            if ((word & 0x7F7F7F7F) + 0x01010101) & word & 0x80808080:  # one of its bytes is ff
+                written = _write_bytes(bits, count, out, written)
+                count &= 7
+            else:
+                for shift in (24, 16, 8, 0):
+                    out[np.uintp(written)] = (word >> shift) & 255
+                    written += 1
+                count -= 32
     written = _write_bytes(bits << 7 | 127, count + 7, out, written)
     return out[:written]
 

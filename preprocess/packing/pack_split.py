@@ -18,7 +18,6 @@ from pipeline.format.index import INDEX_NAME, Index, Inputs, LeftOut, ShardError
 from pipeline.format.split import open_split
 from pipeline.format.streams import STREAMS, Stream
 from preprocess.annotations import Clip
-from preprocess.packing import restarts
 from preprocess.packing.codec import Codec
 from preprocess.packing.plan import (
     PlannedClip,
@@ -110,7 +109,7 @@ class SplitPacker:
         tasks = video_tasks(str(self.data.frames), self.clips, stored, Codec.of(self.data), self._rules())
         self.display.begin(f"{self.split}: looking at the frames", len(tasks), unit="videos", every=PLAIN_OFTEN)
         is_small = len(tasks) < SMALL_JOB_VIDEOS and sum(map(tar_bytes, tasks)) < SMALL_JOB_TARS
-        videos = self.workers.map(plan_video, tasks, is_small, self.display.tick)
+        videos = self.workers.map(plan_video, tasks, is_small or self.workers.is_single, self.display.tick)
         notes = [settle_strides(videos), listed([note for v in videos for note in v.notes], MAX_NOTES, "\n  ")]
         for note in filter(None, notes):
             self.display.print(f"{self.split}: note: {note}")
@@ -271,12 +270,17 @@ class SplitPacker:
         if tasks and tasks[0].codec.recoder:
             _compile_recoder(self.display)
         progress = WritingProgress(self.display, self.split, tasks)
-        results = self.workers.map(write_shard, tasks, is_small_job(progress.num_bytes), progress.update)
+        # Copying is so quick that each shard shows as progress; what takes longer shows it within a shard.
+        copies = self.data.check == "header" and self.data.codec == "jpeg"
+        is_small = is_small_job(progress.num_bytes) or (copies and self.workers.is_single)
+        results = self.workers.map(write_shard, tasks, is_small, progress.update)
         return [problem for result in results for problem in result.problems]
 
 
 def _compile_recoder(display: Display) -> None:
     """Have it compiled here, once, before every worker does it for itself."""
+    from preprocess.packing import restarts  # here: importing Numba takes its time
+
     with ThreadPoolExecutor(1) as thread:
         compiled = thread.submit(restarts.warm_up)
         if not wait([compiled], timeout=1).done:

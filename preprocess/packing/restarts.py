@@ -19,7 +19,6 @@ from pipeline.decoders.jpeg_stream import (
 from preprocess.packing.huffman import ERRORS, Integers, Tokens, best_code, holds_tokens, read_scan, write_scan
 from preprocess.packing.jpeg import exif_orientation
 
-RECODER_VERSION = 1  # of the bytes that are written
 _KEPT = {0xE0, 0xEE, 0xDB}  # JFIF and Adobe, which tell what the channels are, and quantisation tables
 _LONGEST_ROW = 8000  # of blocks that can become more: a JPEG has at most 65,535 pixels
 

@@ -14,7 +14,6 @@ from pipeline.format.streams import channels_of, planes_of
 from pipeline.format.table import FrameTable
 from pipeline.format.tfrecord import ID_FEATURES, NUMBER_FEATURES, ClipFields, encode_record, record_payload, stored_crc
 from preprocess.packing.jpeg import check_jpeg
-from preprocess.packing.restarts import holds_width
 from preprocess.packing.split_writer import count_classes, count_sizes
 from preprocess.workers import Workers, is_small_job
 
@@ -120,7 +119,7 @@ def _check_frame(task: VerifyTask, clip: int, file: bytes, channels: int, crc: i
         header = check_jpeg(file, decode=True)
     except ValueError as error:
         return str(error)
-    if task.codec == "jpeg-restarts" and holds_width(file, int(task.table.width[clip])):
+    if task.codec == "jpeg-restarts" and _holds_width(file, int(task.table.width[clip])):
         header = header._replace(width=int(task.table.width[clip]))
     expected = (int(task.table.height[clip]), int(task.table.width[clip]), channels)
     return None if header == expected else f"is {tuple(header)}, expected (height, width, channels) {expected}"
@@ -135,3 +134,9 @@ def _fields(task: VerifyTask, clip: int) -> ClipFields:
         targets=dict(zip(task.targets, table.targets[clip].tolist(), strict=True)),
         frame_index={stream.name: table.index_of(stream.name)[rows].tolist() for stream in table.streams},
     )
+
+
+def _holds_width(recoded: bytes, width: int) -> bool:
+    from preprocess.packing.restarts import holds_width  # here: importing Numba takes its time
+
+    return holds_width(recoded, width)
