@@ -67,6 +67,7 @@ SECTIONS = {
     "training_step": Section(
         "benchmarks.training_step", (), ("--rounds", "1", "--frames", "8", "--size", "32"), takes_time=True
     ),
+    "step_memory": Section("benchmarks.step_memory", (), ("--clips", "4", "--size", "32"), takes_time=True),
 }
 
 

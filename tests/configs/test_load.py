@@ -210,3 +210,19 @@ def test_the_command_that_packs_has_the_overrides_of_the_data_alone() -> None:
 def test_an_unknown_section_is_told_from_where_it_was_set() -> None:
     with pytest.raises(ConfigError, match=r"^command line: trian: unknown key; did you mean 'train'\?$"):
         load_config(XNORM, ["trian.lr=0.1"])
+
+
+@pytest.mark.parametrize("fusion", ["late", "xnorm"])
+def test_the_recipes_for_all_of_epic_say_what_they_come_to(fusion: str) -> None:
+    """The steps of 67,217 clips; tests/engine/test_recipes.py has parameters and memory."""
+    path = ROOT / f"configs/epic100-{fusion}.yaml"
+    config, text = load_config(path), path.read_text()
+    steps = 67_217 // config.loader.batch_size
+    assert (
+        f"{steps:,} steps of {config.loader.batch_size} clips an epoch, {config.train.epochs * steps:,} in all" in text
+    )
+    assert "NOT MEASURED HERE" in text
+    assert config.data.rows.targets is not None
+    assert tuple(config.data.rows.targets) == config.model.targets == ("verb", "noun")
+    assert config.loader.batch_size % (8 * 8) == 0
+    assert config.train.warmup_steps < config.train.epochs * steps
