@@ -8,6 +8,7 @@ if __name__ == "__main__":
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -19,16 +20,17 @@ from engine.loaders import check_split, open_loader
 from engine.report.page import page_of, write_page
 from engine.runs import comparison, ensemble
 from engine.runs.checkpoint import BEST, State, config_differences, find_checkpoint, plain_config
-from engine.runs.provenance import class_names, source_differences, trained_classes
+from engine.runs.provenance import source_differences, trained_actions, trained_classes
 from engine.runs.records import CONFIG
 from engine.runtime.agreement import require_agreement, shared_facts
 from engine.runtime.precision_check import check_convolutions
 from engine.runtime.session import RunContext, open_session
 from engine.scoring.corruption import Corruption, check_streams, parse_corruptions
-from engine.scoring.epic import check_exportable
+from engine.scoring.epic import Submission, check_exportable
 from engine.scoring.evaluation import Evaluation, evaluate
-from engine.scoring.reports import metrics_table, scored_checkpoint, write_reports
+from engine.scoring.reports import metrics_tables, scored_checkpoint, write_reports
 from engine.scoring.robustness import CORRUPT, robustness_table, score_faults, write_robustness
+from engine.scoring.subsets import find_subsets
 from models import FusionModel, build_model
 from models.checkpoint import find_state, load_published, load_state, read_checkpoint
 from pipeline.sampler import SINGLE_VIEW, MultiView
@@ -51,9 +53,10 @@ checkpoint in a folder that -o names are replaced, with a note.
 Multi-view testing: --views 10 --crops 3 averages the logits of 30 views per clip, ten temporal by three crops along the
 longer side. It takes about 30 times as long and writes into test-10x3.
 
-EPIC-KITCHENS-100 challenge: --export epic adds epic.pt, the results file that its evaluate.py reads: verb scores, -inf
-where the model has no class. Labels must be EPIC's verb_class. Noun scores are all 0, so its noun and action accuracies
-mean nothing.
+EPIC-KITCHENS-100 challenge: --export epic adds epic.pt, the results file that its evaluate.py reads, -inf where the
+model has no class; labels must be EPIC's verb_class and noun_class. Where verbs and nouns are predicted
+(model.targets), it adds epic-submission.zip for the server, too; else noun scores are all 0, so its noun and action
+accuracies mean nothing.
 
 Faults: --corrupt scores under faults of a stream and without, as a curve over their severity, into test-corrupt:
 corruption.json and corruption.png. missing: the level of no motion, or mid grey, so that flow:missing is what RGB alone
@@ -87,10 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         multi_view = MultiView(arguments.views, arguments.crops)
         corruptions = [corruption for each in arguments.corrupt for corruption in each]
         folder = arguments.output or _folder(checkpoint, arguments.split, multi_view, bool(corruptions))
+        epic = None
         if arguments.export:
-            check_exportable(config.model.num_classes)
+            check_exportable(config.model)
+            epic = Submission(arguments.sls_pt, arguments.sls_tl, arguments.sls_td)
         with open_session(config, arguments.quiet) as session:
-            run(config, session, checkpoint, arguments.split, folder, multi_view, bool(arguments.export), corruptions)
+            run(config, session, checkpoint, arguments.split, folder, multi_view, epic, corruptions)
         return 0
 
     return exit_code_of(work)
@@ -122,7 +127,7 @@ def run(
     split: str,
     folder: Path,
     multi_view: MultiView = SINGLE_VIEW,
-    epic: bool = False,
+    epic: Submission | None = None,
     corruptions: Sequence[Corruption] = (),
 ) -> Evaluation:
     """Score `split` with the weights in `checkpoint`, print the metrics and write all into `folder`.
@@ -136,14 +141,13 @@ def run(
     check_streams(corruptions, model.streams)
     check_convolutions(model, config, session, training=False)
     trained = trained_classes(state.get("data"))
+    model.targets.actions = trained_actions(state.get("data"))
     with open_loader(config, split, model, session, multi_view=multi_view, classes=trained) as loader:
         made = source_differences(state.get("data"), loader)
         if made:
             session.display.print(f"note: these frames were not made as in training: {'; '.join(made)}")
-        target = next(iter(loader.classes))
-        names = trained.get(target) or loader.classes[target]
-        classes = class_names(names, config.model.num_classes) if names else None
-        score = partial(evaluate, model, loader, config.model.num_classes, session, classes=classes)
+        subsets = find_subsets(config.data, split) if model.targets.has_actions else None
+        score = partial(evaluate, model, loader, session, subsets=subsets)
         evaluation = score(description=split)
         faults = [(fault, score(description=f"{split}, {fault}", corrupt=fault)) for fault in corruptions]
     if faults:
@@ -163,7 +167,8 @@ def run(
     if evaluation.metrics is None:
         session.display.print(f"{split}: no clip has a label: predictions.csv alone")
     else:
-        session.display.table(metrics_table(evaluation, evaluation.metrics, f"{checkpoint} on {split}"))
+        for table in metrics_tables(evaluation, f"{checkpoint} on {split}"):
+            session.display.table(table)
     session.display.print(f"written to {folder}")
     return evaluation
 
@@ -210,8 +215,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--views", type=at_least(1), default=1, metavar="N", help="temporal views per clip")
     parser.add_argument("--crops", type=int, choices=(1, 3), default=1, help="spatial crops per temporal view")
     parser.add_argument(
-        "--export", choices=("epic",), help="add the results file of a benchmark's own code (default: none)"
+        "--export", choices=("epic",), help="add the files of a benchmark's own code and server (default: none)"
     )
+    for name, level in asdict(Submission()).items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=int,
+            choices=range(6),
+            default=level,
+            metavar="0-5",
+            help=f"supervision level {name} of the submission of --export epic",
+        )
     parser.add_argument(
         "--corrupt",
         nargs="+",

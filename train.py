@@ -166,17 +166,19 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
     log.summarize(summarize_run(trainer, test, loaders))
     if session.world.is_main:
         write_page(log.folder / PAGE, config, log.folder, None if test is None else log.folder / "test", "test")
-    session.display.print(f"{log.folder}: best val accuracy {trainer.counters.best_accuracy:.3f}, all in {PAGE}")
+    session.display.print(f"{log.folder}: best val {trainer.monitored} {trainer.best_value:.3f}, all in {PAGE}")
 
 
 def _test_best(trainer: Trainer, loader: ClipLoader, session: RunContext, log: RunFolder) -> Evaluation:
     """Score the test split with the best weights."""
     trainer.model.load_state_dict(load_checkpoint(log.best)["model"])
     test = trainer.score(loader, "test")
-    log.log("test", {"epoch": trainer.counters.best_epoch, "step": trainer.counters.step, **summarize(test)})
+    numbers = summarize(test)
+    log.log("test", {"epoch": trainer.counters.best_epoch, "step": trainer.counters.step, **numbers})
     if session.world.is_main:
         write_reports(test, log.folder / "test")
-    said = f"test accuracy {test.metrics.top1:.3f}" if test.metrics else "test clips have no labels: predictions alone"
+    top1 = numbers["top1"]
+    said = "test clips have no labels: predictions alone" if top1 is None else f"test accuracy {top1:.3f}"
     session.display.print(f"{said}, of the weights of epoch {trainer.counters.best_epoch}")
     return test
 

@@ -141,6 +141,16 @@ class CommonOptions(StrictModel):
     def _all_stages(cls, stages: Any, info: ValidationInfo) -> Any:
         return TRUNK_STAGES[info.data.get("trunk", "i3d")] if stages == "all" else stages
 
+    @property
+    def measured(self) -> list[str]:
+        """The targets that have metrics of their own: where there are several, all; actions beside verbs and nouns."""
+        named = list(self.targets or ())
+        if "action" in named:
+            named += ["verb", "noun"]
+        if {"verb", "noun"} <= set(named):
+            named.append("action")
+        return list(dict.fromkeys(named)) if len(named) > 1 else []
+
     @field_validator("pretrained", mode="before")
     @classmethod
     def _null_is_none_of_them(cls, pretrained: Any) -> Any:

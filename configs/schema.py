@@ -15,6 +15,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 StreamName = Literal["rgb", "flow"]
+METRICS, LOSS = ("top1", "mean_class"), "loss"  # that tell the best epoch
 
 
 def _ordered(scale: tuple[float, float]) -> tuple[float, float]:
@@ -139,6 +140,7 @@ class TrainSection(StrictModel):
     lr_factor: float = Field(gt=0, lt=1)
     lr_steps: list[PositiveInt] | None
     stop_patience: PositiveInt
+    monitor: str
     log_every: PositiveInt
     checkpoint_every: PositiveInt
     tensorboard: bool
@@ -203,6 +205,13 @@ class Config(StrictModel):
                 f"train.sync_batchnorm: has no effect when model.{self.model.frozen_norms} is true; set one of the two "
                 "to false"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _monitor_is_measured(self) -> "Config":
+        allowed = [*METRICS, LOSS, *(f"{name}_{metric}" for name in self.model.measured for metric in METRICS)]
+        if self.train.monitor not in allowed:
+            raise ValueError(f"train.monitor: found {self.train.monitor!r}; allowed: {', '.join(allowed)}")
         return self
 
     @property

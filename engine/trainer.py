@@ -1,5 +1,6 @@
 """Training loop: epochs, validation, early stopping, and the state to resume from bit for bit."""
 
+import math
 import time
 import warnings
 from dataclasses import asdict, dataclass, field
@@ -8,17 +9,18 @@ from functools import partial
 import torch
 
 from common.errors import UserError
-from configs.schema import Config
+from configs.schema import LOSS, Config
 from engine.meter import Meter, describe, means
 from engine.optimisation import LearningRate
 from engine.runs.checkpoint import State
-from engine.runs.provenance import class_names, describe_data
+from engine.runs.provenance import describe_data
 from engine.runs.records import is_over
 from engine.runs.run_folder import RunFolder
 from engine.runtime.session import InterruptionError, RunContext
 from engine.scoring.evaluation import Evaluation, evaluate
 from engine.scoring.plots import draw_clips, draw_confusion
 from engine.scoring.reports import summarize
+from engine.scoring.subsets import find_subsets
 from engine.short_training import ShortTraining
 from engine.step import TrainStep, derive_seed
 from models.fusion import FusionModel
@@ -33,9 +35,10 @@ class TrainProgress:
     epoch: int = 0  # epochs trained and validated
     step: int = 0  # steps of the run
     batches: int = 0  # steps of the epoch that is under way
-    best_accuracy: float = -1.0  # of the validation split
-    best_mean_class: float = 0.0  # of that same epoch
-    best_epoch: int = 0
+    best_score: float = -math.inf  # of a validation, by train.monitor; the higher the better
+    best_epoch: int = 0  # the last one with that score
+    improved_epoch: int = 0  # the first one with it
+    best: dict[str, float | None] = field(default_factory=dict)  # the metrics of best_epoch
     prepared: int = 0  # epochs that the method has been prepared for
     seconds: float = 0.0  # wall time of the parts of the run before this one
     peak_memory: int = 0  # bytes, likewise
@@ -68,7 +71,7 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or the last ones brought nothing better."""
-        return is_over(self.counters.epoch, self.counters.best_epoch, self.settings.model_dump())
+        return is_over(self.counters.epoch, self.counters.improved_epoch, self.settings.model_dump())
 
     @property
     def seconds(self) -> float:
@@ -95,8 +98,9 @@ class Trainer:
         if counters.epoch < self.settings.epochs:
             self.session.display.print(
                 f"stopped early after epoch {counters.epoch}: {self.settings.stop_patience} epochs "
-                f"(train.stop_patience) brought no val accuracy above {counters.best_accuracy:.3f}, of epoch "
-                f"{counters.best_epoch}"
+                f"(train.stop_patience) brought no val {self.monitored} "
+                f"{'below' if self.settings.monitor == LOSS else 'above'} {self.best_value:.3f}, of epoch "
+                f"{counters.improved_epoch}"
             )
 
     def train_epoch(self) -> None:
@@ -143,45 +147,59 @@ class Trainer:
     def validate(self) -> Evaluation:
         """Score the validation split with the weights as they are."""
         try:
-            return self.score(self.val_loader, "validation")
+            return self.score(self.val_loader, "val")
         except InterruptionError:
             self.save()  # the resumed run validates anew
             raise
 
-    def score(self, loader: ClipLoader, description: str) -> Evaluation:
-        """Score the clips of `loader` with the weights as they are.
+    def score(self, loader: ClipLoader, split: str) -> Evaluation:
+        """Score the clips of `loader`, which are those of `split`, with the weights as they are.
 
         Raises:
             InterruptionError: a signal came on the way.
         """
         self.session.world.broadcast_buffers(self.model)
-        num_classes = self.config.model.num_classes
-        names = next(iter(self.train_loader.classes.values()))
-        classes = class_names(names, num_classes) if names else None
-        return evaluate(self.model, loader, num_classes, self.session, description, classes)
+        subsets = find_subsets(self.config.data, split) if self.model.targets.has_actions else None
+        return evaluate(self.model, loader, self.session, {"val": "validation"}.get(split, split), subsets)
 
     def end_epoch(self, validation: Evaluation) -> None:
         """Draw the conclusions of a validation: the best weights, the log, the learning rate, last.pt."""
-        counters, metrics = self.counters, validation.metrics
-        assert metrics is not None, "clips to validate on have labels"
-        accuracy = metrics.top1
+        counters, numbers = self.counters, summarize(validation)
+        value = numbers[self.settings.monitor]
+        assert value is not None, "clips to validate on have labels"
+        score = -value if self.settings.monitor == LOSS else value  # the higher the better
         counters.epoch += 1
         counters.batches = 0
-        is_best = accuracy > counters.best_accuracy
+        is_best = score >= counters.best_score
         if is_best:
-            counters.best_accuracy, counters.best_epoch = accuracy, counters.epoch
-            counters.best_mean_class = metrics.mean_class
+            if score > counters.best_score:
+                counters.improved_epoch = counters.epoch
+            counters.best_score, counters.best_epoch, counters.best = score, counters.epoch, numbers
         train, where = means(self.meter.epoch), {"epoch": counters.epoch, "step": counters.step}
         self.run.log("epoch", {**where, **self.state_of_run(), **train})
-        self.run.log("val", {**where, **summarize(validation)})
-        self.run.show("val/confusion", partial(draw_confusion, metrics, names=validation.classes), counters.step)
-        self.learning_rate.end_epoch(accuracy)
+        self.run.log("val", {**where, **numbers})
+        for name, one in (validation.targets or {"": validation}).items():
+            if one.metrics is not None:
+                draw = partial(draw_confusion, one.metrics, names=one.classes)
+                self.run.show(f"val/confusion{name and f'_{name}'}", draw, counters.step)
+        self.learning_rate.end_epoch(score)
         self.save()
         if is_best:  # after last.pt, from which check_best() can make it anew
             self.save_best()
         best = " (best)" if is_best else ""
-        text = f"{self.title(counters.epoch)}  {describe(train)}  val accuracy {accuracy:.3f}{best}"
+        text = f"{self.title(counters.epoch)}  {describe(train)}  val {self.monitored} {value:.3f}{best}"
         self.session.display.print(text)
+
+    @property
+    def monitored(self) -> str:
+        """What train.monitor names, for people."""
+        return {"top1": "accuracy"}.get(self.settings.monitor, self.settings.monitor)
+
+    @property
+    def best_value(self) -> float:
+        """The best value of what train.monitor names."""
+        score = self.counters.best_score
+        return -score if self.settings.monitor == LOSS else score
 
     def log(self, batch: Batch) -> None:
         """Write down the steps since the last log, of which `batch` was the last; the device is waited for here."""
@@ -245,7 +263,7 @@ class Trainer:
     def save_best(self) -> None:
         """Write best.pt, of the epoch that has just been validated."""
         counters = self.counters
-        about = {"epoch": counters.best_epoch, "top1": counters.best_accuracy, "data": describe_data(self.train_loader)}
+        about = {"epoch": counters.best_epoch, "top1": counters.best["top1"], "data": self.describe_data()}
         self.run.save_best({"model": self.model.state_dict(), **about})
 
     def check_best(self, found: int) -> None:
@@ -265,13 +283,17 @@ class Trainer:
         if self.finished:
             raise UserError(f"{text}, and none is left to train; put that file back, or raise train.epochs")
         warnings.warn(f"{text}, whose weights are lost; the best of the epochs to come is kept instead", stacklevel=1)
-        counters.best_accuracy, counters.best_epoch = -1.0, counters.epoch
+        counters.best_score, counters.best_epoch, counters.improved_epoch = -math.inf, counters.epoch, counters.epoch
 
     def stop_if_asked(self) -> None:
         """Save, and leave by an InterruptionError, when a rank has had a signal."""
         if self.session.world.any_rank(bool(self.session.stop)):
             self.save()
             raise InterruptionError(self.session.stop.number)
+
+    def describe_data(self) -> State:
+        """Return what checkpoints say of the training data."""
+        return describe_data(self.train_loader, self.model.targets.actions)
 
     def title(self, epoch: int) -> str:
         """Name an epoch, from 1, for people."""
@@ -284,7 +306,7 @@ class Trainer:
             "stepper": self.stepper.state_dict(),
             "learning_rate": self.learning_rate.state_dict(),
             "loader": self.train_loader.state_dict(),
-            "data": describe_data(self.train_loader),
+            "data": self.describe_data(),
             "meter": self.meter.state_dict(),
             "counters": asdict(self.counters) | {"seconds": self.seconds, "peak_memory": self.peak_memory},
         }

@@ -16,7 +16,7 @@ from engine.report.html import render
 from engine.report.scores import Scores
 from engine.runs.curves import SHARED, read_log
 from engine.runs.records import CONFIG, SUMMARY, commonest_share
-from engine.scoring.predictions import read_predictions
+from engine.scoring.predictions import read_predictions, target_folder
 from engine.scoring.reports import METRICS
 
 PAGE = "report.html"
@@ -80,6 +80,7 @@ def _about_scores(scored: Path | None) -> dict[str, Any]:
     """What a folder of scores says."""
     if scored is None:
         return {"scores": None, "metrics": None, "matrix": None}
+    scored = target_folder(scored)
     predictions, metrics = read_predictions(scored), _read_json(scored / METRICS)
     scores = Scores.of(predictions)
     picture = scored / "confusion.png"

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from common.errors import UserError, listed
 from engine.runs.checkpoint import State, config_differences
@@ -14,10 +16,16 @@ Names = Sequence[str] | None  # of a target's classes, in the order of their num
 NOT_OF_THE_PIXELS = ("version", "packages")  # of extract.json: what made it, rather than how
 
 
-def describe_data(loader: ClipLoader) -> State:
-    """What goes into a checkpoint under `data`, as plain values."""
+def describe_data(loader: ClipLoader, actions: Tensor | None = None) -> State:
+    """What goes into a checkpoint under `data`, as plain values; `actions` [A, 2] are the pairs that a head tells."""
     classes = {target: None if names is None else list(names) for target, names in loader.classes.items()}
-    return {"classes": classes, "source": loader.source}
+    return {"classes": classes, "source": loader.source, "actions": None if actions is None else actions.tolist()}
+
+
+def trained_actions(data: Any) -> Tensor | None:
+    """The pairs of verb and noun [A, 2] in a checkpoint's `data` that a head tells; None where there are none."""
+    pairs = data.get("actions") if isinstance(data, dict) else None
+    return None if pairs is None else torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
 
 
 def trained_classes(data: Any) -> dict[str, Names]:
@@ -41,8 +49,9 @@ def adopt_classes(loader: ClipLoader, trained: Mapping[str, Names]) -> int:
         UserError: clips have a class that training did not have.
     """
     moved = 0
-    for target, names in loader.classes.items():
+    for target, names in [*loader.classes.items()]:
         known = trained.get(target)
+        loader.classes[target] = names if known is None else tuple(known)
         if names is None or known is None or list(names) == list(known[: len(names)]):
             continue
         labels = loader.targets[target]

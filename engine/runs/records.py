@@ -39,6 +39,7 @@ class Summary(BaseModel):
     test: Accuracy | None
     epochs: int
     best_epoch: int
+    improved_epoch: int | None = None  # the first with the best epoch's score; None: of an older version, the best
     parameters: Parameters
     gflops_per_clip: float
     clips_per_s: float
@@ -50,6 +51,10 @@ class Summary(BaseModel):
     device: str
     precision: str
     processes: int
+
+    def is_over(self, train: Mapping[str, Any]) -> bool:
+        """Whether the run is, with the epochs and the patience of a `train` section."""
+        return is_over(self.epochs, self.improved_epoch or self.best_epoch, train)
 
 
 class _Method(BaseModel):
@@ -104,9 +109,9 @@ def with_defaults(config: State) -> State:
     return config | {name: defaults.get(name, {}) | content for name, content in sections.items()}
 
 
-def is_over(epoch: int, best_epoch: int, train: Mapping[str, Any]) -> bool:
+def is_over(epoch: int, improved_epoch: int, train: Mapping[str, Any]) -> bool:
     """Whether all epochs of a `train` section are done, or the last `stop_patience` of them brought nothing better."""
-    return bool(epoch >= train["epochs"] or epoch - best_epoch >= train["stop_patience"])
+    return bool(epoch >= train["epochs"] or epoch - improved_epoch >= train["stop_patience"])
 
 
 def commonest_share(summary: Mapping[str, Any], split: str = "val") -> float | None:
@@ -157,7 +162,7 @@ def read_run(folder: Path) -> Run | None:
     if not (folder / SUMMARY).is_file():
         return None
     config, summary = read_config(folder), read_summary(folder)
-    if not is_over(summary.epochs, summary.best_epoch, config["train"]):
+    if not summary.is_over(config["train"]):
         return None
     return Run(folder, config, summary)
 

@@ -27,7 +27,7 @@ from engine.runs.checkpoint import (
     save_checkpoint,
 )
 from engine.runs.curves import draw_history
-from engine.runs.records import commonest_share, is_over, read_config, read_summary
+from engine.runs.records import commonest_share, read_config, read_summary
 from engine.runs.tensorboard import EventFolder
 from engine.scoring.reports import write_json
 
@@ -86,7 +86,7 @@ class RunFolder:
         if not self.summary.exists():
             return False
         summary = read_summary(self.folder)
-        return is_over(summary.epochs, summary.best_epoch, self._config["train"])
+        return summary.is_over(self._config["train"])
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -1,16 +1,22 @@
 """Evaluation of a split: every view of every clip scored exactly once over all ranks, and the metrics."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import torch
+import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor
 
 from common.errors import UserError, listed
+from engine.runs.provenance import class_names
 from engine.runtime.session import RunContext
+from engine.scoring.actions import Actions, find_actions
+from engine.scoring.subsets import Subsets
+from engine.targets import names_in
 from models.fusion import FusionModel
+from models.targets import ACTION, NOUN, VERB
 from pipeline.batch import Batch
 from pipeline.format.streams import UNKNOWN
 from pipeline.loader import ClipLoader
@@ -38,7 +44,7 @@ def compute_metrics(logits: Tensor, labels: Tensor) -> Metrics | None:
     if not len(labels):
         return None
     # Here, because it takes seconds to import and --help and a wrong config should not wait for it.
-    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
 
     num_classes = logits.shape[1]
     confusion = multiclass_confusion_matrix(logits.argmax(dim=1), labels, num_classes)
@@ -46,14 +52,18 @@ def compute_metrics(logits: Tensor, labels: Tensor) -> Metrics | None:
     per_class = [right / number if number else None for right, number in zip(correct, clips, strict=True)]
     top5 = None
     if num_classes > TOP_K:
-        top5 = float(multiclass_accuracy(logits, labels, num_classes, average="micro", top_k=TOP_K))
+        hits = logits.topk(TOP_K, dim=1).indices == labels[:, None]
+        top5 = int(hits.sum()) / len(labels)
     mean_class = fmean(share for share in per_class if share is not None)
     return Metrics(sum(correct) / len(labels), top5, mean_class, per_class, confusion)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a split, in the order of `clip_ids`, and what they amount to."""
+    """The scores of a split, in the order of `clip_ids`, and what they amount to.
+
+    Where several targets are scored, labels, logits, metrics and classes are those of the first.
+    """
 
     clip_ids: Sequence[str]
     labels: Tensor  # int64 [N], -1 where unknown
@@ -63,19 +73,36 @@ class Evaluation:
     multi_view: MultiView | None  # likewise
     metrics: Metrics | None  # of the clips that have a label; None where none has
     classes: Sequence[str] | None = None  # their names, where the data have them [C]
+    targets: Mapping[str, "Evaluation"] = field(default_factory=dict)  # of each target, where there are several
+    actions: Actions | None = None  # where verbs and nouns are predicted
+    masks: Mapping[str, Tensor] = field(default_factory=dict)  # bool [N]: which clips count for unseen_verb and so on
+
+    @property
+    def main(self) -> Metrics | Actions | None:
+        """What top-1 without further words is of: actions where there are any, else the first target."""
+        return self.actions or self.metrics
+
+    @property
+    def known(self) -> Tensor:
+        """Which clips have a label (an action's: a verb and a noun), bool [N]."""
+        return self.labels != UNKNOWN if self.actions is None else self.actions.known
+
+    @property
+    def hits(self) -> Tensor:
+        """Of which clips the likeliest class, or action, is the label, bool [N]."""
+        return self.logits.argmax(dim=1) == self.labels if self.actions is None else self.actions.hits[:, 0]
 
 
 @torch.inference_mode()
 def evaluate(
     model: FusionModel,
     loader: ClipLoader,
-    num_classes: int,
     session: RunContext,
     description: str,
-    classes: Sequence[str] | None = None,
+    subsets: Subsets | None = None,
     corrupt: Callable[[Batch], Batch] | None = None,
 ) -> Evaluation:
-    """Score `loader`'s clips with `model` in eval mode; `description` titles the progress bar, `classes` are names.
+    """Score `loader`'s clips with `model` in eval mode; `description` titles the progress bar.
 
     `corrupt` makes what the model sees of each batch out of it.
 
@@ -91,18 +118,19 @@ def evaluate(
     session.display.begin(description, len(loader))
     started = time.perf_counter()
     num_clips, per_clip = len(loader.clip_ids), loader.multi_view.per_clip
-    logits = torch.zeros(num_clips, per_clip, num_classes, device=device)
+    logits = torch.zeros(num_clips, per_clip, sum(model.targets.classes.values()), device=device)
     times_scored = torch.zeros(num_clips, per_clip, dtype=torch.int64, device=device)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    labels = torch.as_tensor(loader.labels)
-    has_loss = bool((labels != UNKNOWN).all())
+    names = names_in(loader, model.targets)
+    has_loss = all(bool((loader.targets[name] != UNKNOWN).all()) for name in names)
     num_scored = 0.0
     for batch in loader:
         batch = batch.to(device)
         batch = batch if corrupt is None else corrupt(batch)
         with session.placement.autocast():
             output = model(batch.rgb, batch.flow)
-            losses = model.losses(output, batch.labels) if has_loss else {}
+            labels = model.targets.labels(batch.labels, batch.targets)
+            losses = model.losses(output, labels) if has_loss else {}
         logits[batch.clips, batch.view_ids] = output.logits.float()
         times_scored.index_put_((batch.clips, batch.view_ids), torch.ones_like(batch.clips), accumulate=True)
         if losses:
@@ -118,8 +146,31 @@ def evaluate(
     _check_finite(loader.clip_ids, logits)
     rate = num_clips / (time.perf_counter() - started)
     loss = float(loss_sum) / (num_clips * per_clip) if has_loss else None
+    scores = {names[0] if name is None else name: part for name, part in model.targets.scores(logits).items()}
+    pairs = model.targets.actions  # where there are any, actions have too many classes for tables of them
+    found = {name: _of_target(loader, name, part) for name, part in scores.items() if pairs is None or name != ACTION}
+    first = next(iter(found.values()))
+    whole = replace(first, loss=loss, clips_per_s=rate, multi_view=loader.multi_view)
+    if len(found) == 1:
+        return whole
+    if not {VERB, NOUN} <= found.keys():
+        return replace(whole, targets=found)
+    labels_of = {name: found[name].labels for name in (VERB, NOUN)}
+    masks = {}
+    if subsets is not None:
+        participants = [participant.decode() for participant in loader.table.participant_id.tolist()]
+        masks = subsets.masks(participants, labels_of)
+    return replace(whole, targets=found, actions=find_actions(scores, labels_of, pairs), masks=masks)
+
+
+def _of_target(loader: ClipLoader, target: str, logits: Tensor) -> Evaluation:
+    """Measure one target's logits [N, C]."""
+    labels, names = torch.as_tensor(loader.targets[target]), loader.classes[target]
+    # Marginals end at the last class that an action has; the labels of a test split may go beyond.
+    logits = F.pad(logits, (0, max(0, int(labels.max()) + 1 - logits.shape[1])), value=-torch.inf)
+    classes = class_names(names, logits.shape[1]) if names else None
     metrics = compute_metrics(logits, labels)
-    return Evaluation(loader.clip_ids, labels, logits, loss, rate, loader.multi_view, metrics, classes)
+    return Evaluation(loader.clip_ids, labels, logits, None, None, None, metrics, classes)
 
 
 def _check_scored_once(clip_ids: Sequence[str], times_scored: Tensor) -> None:

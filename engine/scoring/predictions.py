@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,22 @@ class Predictions:
         return float(self.hits.mean()) if len(self.hits) else math.nan
 
 
+def target_folder(folder: Path) -> Path:
+    """Return where the predictions of a scored split are: in its folder, or of several targets in that of the first."""
+    with suppress(OSError, ValueError, AttributeError, RecursionError):  # said by who reads them
+        targets = json.loads((folder / METRICS).read_text("utf-8")).get("targets")
+        if isinstance(targets, list) and targets and str(targets[0]) == Path(str(targets[0])).name:
+            return folder / str(targets[0])
+    return folder
+
+
 def read_predictions(folder: Path) -> Predictions:
-    """Read what `write_reports` wrote into `folder`.
+    """Read what `write_reports` wrote into `folder`; of several targets, the first one's.
 
     Raises:
         UserError: it is missing or damaged.
     """
+    folder = target_folder(folder)
     path = folder / PREDICTIONS
     try:
         about: Any = json.loads((folder / METRICS).read_text("utf-8"))

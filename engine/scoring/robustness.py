@@ -15,7 +15,6 @@ from engine.scoring.corruption import KINDS, Corruption
 from engine.scoring.evaluation import Evaluation
 from engine.scoring.intervals import accuracy_interval
 from engine.scoring.reports import write_json
-from pipeline.format.streams import UNKNOWN
 
 CORRUPT, CORRUPTION = "corrupt", "corruption.json"  # the end of the folder's name; the file in it
 
@@ -60,18 +59,17 @@ def score_faults(
         UserError: no clip has a label.
     """
     scores = [_scored(None, clean), *(_scored(corruption, evaluation) for corruption, evaluation in faults)]
-    known = int((clean.labels != UNKNOWN).sum())
+    known = int(clean.known.sum())
     return Robustness(checkpoint=checkpoint.name, split=split, clips=known, scores=scores)
 
 
 def _scored(corruption: Corruption | None, evaluation: Evaluation) -> Scored:
-    if evaluation.metrics is None:
+    if evaluation.main is None or evaluation.main.mean_class is None:
         raise UserError("--corrupt: no clip of this split has a label; allowed: a split with labels")
-    known = evaluation.labels != UNKNOWN
-    hits = (evaluation.logits.argmax(dim=1) == evaluation.labels)[known].double().numpy()
+    hits = evaluation.hits[evaluation.known].double().numpy()
     interval = accuracy_interval(hits[np.newaxis])
     about = {"stream": None, "kind": None, "severity": 0.0} if corruption is None else vars(corruption)
-    return Scored(**about, **interval._asdict(), top1=float(hits.mean()), mean_class=evaluation.metrics.mean_class)
+    return Scored(**about, **interval._asdict(), top1=float(hits.mean()), mean_class=evaluation.main.mean_class)
 
 
 def read_robustness(folder: Path) -> Robustness | None:

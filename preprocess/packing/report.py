@@ -90,9 +90,8 @@ def _videos(plans: Plans) -> Table:
     table = _table("Videos: RGB frames per flow frame, and how that was found", columns, num_text=4)
     for split, plan in plans.items():
         for video in plan.videos:
-            counts = "-", "-", "-"
-            if video.num_rgb is not None:
-                counts = f"{video.num_rgb:,}", f"{video.num_flow:,}", f"{video.num_clamped:,}"
+            numbers = video.num_rgb, video.num_flow, None if video.num_flow is None else video.num_clamped
+            counts = ("-" if number is None else f"{number:,}" for number in numbers)
             known = video.kind or "missing", video.stride_from, str(video.stride or "?"), str(video.num_clips)
             table.add_row(video.video_id, split, *known, *counts)
     return table

@@ -3,8 +3,8 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,8 +24,7 @@ def scripted(trainer: Trainer, accuracies: list[float], monkeypatch: pytest.Monk
 
     def validate() -> Any:
         evaluation = real()
-        metrics = SimpleNamespace(**vars(evaluation.metrics) | {"top1": next(remaining)})
-        return SimpleNamespace(**vars(evaluation) | {"metrics": metrics})
+        return replace(evaluation, metrics=replace(evaluation.metrics, top1=next(remaining)))
 
     monkeypatch.setattr(trainer, "validate", validate)
 
@@ -41,7 +40,9 @@ def test_training_stops_after_so_many_epochs_without_a_better_one(trainer: MakeT
     said: list[str] = []
     monkeypatch.setattr(small.session.display, "print", said.append)
     small.train()
-    assert (small.counters.epoch, small.counters.best_epoch, small.counters.best_accuracy) == (4, 2, 0.3)
+    counters = small.counters
+    assert (counters.epoch, counters.improved_epoch, counters.best_score) == (4, 2, 0.3)
+    assert counters.best_epoch == 3  # a tie goes to the later epoch, but is no reason to go on
     assert said[-1] == (
         "stopped early after epoch 4: 2 epochs (train.stop_patience) brought no val accuracy above 0.300, of epoch 2"
     )
@@ -68,9 +69,23 @@ def test_the_rate_drops_after_more_than_lr_patience_epochs_without_a_better_one(
     assert [line["lr"] for line in lines(small, "epoch")] == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
 
 
+@pytest.mark.parametrize(("losses", "best"), [([0.9, 0.5, 0.7], 2), ([0.5, 0.9, 0.5], 3)])
+def test_train_monitor_names_the_metric_that_tells_the_best_epoch(trainer: MakeTrainer, monkeypatch, losses, best):
+    small = trainer("train.epochs=3", "train.monitor=loss", "train.lr_patience=0", "train.lr_factor=0.5")
+    remaining, real = iter(losses), small.validate
+    monkeypatch.setattr(small, "validate", lambda: replace(real(), loss=next(remaining)))
+    said: list[str] = []
+    monkeypatch.setattr(small.session.display, "print", said.append)
+    small.train()
+    assert (small.counters.best_epoch, small.best_value, load_checkpoint(small.run.best)["epoch"]) == (best, 0.5, best)
+    (text,) = (line for line in said if line.startswith(f"epoch {best}/3 "))
+    assert text.endswith("val loss 0.500 (best)")
+    assert small.learning_rate.num_drops == (1 if best == 2 else 2)  # a tie is no progress
+
+
 def test_best_is_the_checkpoint_of_the_highest_validation_accuracy(trainer: MakeTrainer, monkeypatch):
     small = trainer("train.epochs=3", "train.lr=0.1")
-    scripted(small, [0.2, 0.6, 0.6], monkeypatch)
+    scripted(small, [0.6, 0.6, 0.2], monkeypatch)  # of equals the later one
     weights: list[torch.Tensor] = []
     real = small.end_epoch
     monkeypatch.setattr(
@@ -107,7 +122,7 @@ def test_a_best_pt_of_another_epoch_is_noticed_and_the_epochs_to_come_decide(tra
         small.check_best(2)
     small.settings = small.settings.model_copy(update={"epochs": 3})
     small.check_best(1)  # as it must be: nothing happens
-    assert small.counters.best_accuracy == 0.6
+    assert small.counters.best_score == 0.6
     with pytest.warns(match=r"best.pt: cannot be read, but the best epoch was 1, whose weights are lost; the best of"):
         small.check_best(0)
     small.train()

@@ -20,7 +20,7 @@ from tests.runs import MakeConfig
 def score(session: RunContext, order: list[int] | None = None, model: TinyModel | None = None):
     loader = FakeLoader()
     loader.order = order or loader.order
-    return evaluate(model or TinyModel(), cast(ClipLoader, loader), 6, session, "val")
+    return evaluate(model or TinyModel(), cast(ClipLoader, loader), session, "val")
 
 
 def test_scores_stand_at_their_clips_whatever_the_order(session: RunContext):
@@ -40,20 +40,20 @@ def test_a_view_that_is_missing_is_named_with_its_clip(session: RunContext):
     loader = FakeLoader(num_clips=4)
     loader.multi_view = MultiView(num_temporal=2)  # of which it shows the first alone
     with pytest.raises(UserError, match=r"exactly once in each of its views, but 4 of 4 .*: clip0 \(1, 0 times\), "):
-        evaluate(TinyModel(), cast(ClipLoader, loader), 6, session, "val")
+        evaluate(TinyModel(), cast(ClipLoader, loader), session, "val")
 
 
 def test_the_logits_of_the_views_of_a_clip_are_averaged(config: MakeConfig, session: RunContext):
     settings, multi_view, model = config(), MultiView(num_temporal=2, num_spatial=3), TinyModel()
     with open_loader(settings, "val", model, session, multi_view=multi_view) as loader:
-        evaluation = evaluate(model, loader, 6, session, "val")
+        evaluation = evaluate(model, loader, session, "val")
         expected = torch.zeros(6, 6)
         for batch in loader:
             for rgb, clip in zip(batch.rgb, batch.clips.tolist(), strict=True):
                 expected[clip] += model(rgb[None], None).logits[0].detach() / 6
     torch.testing.assert_close(evaluation.logits, expected)
     with open_loader(settings, "val", model, session) as loader:
-        once = evaluate(model, loader, 6, session, "val")
+        once = evaluate(model, loader, session, "val")
     assert (evaluation.logits - once.logits).abs().max() > 1e-3
 
 
@@ -68,9 +68,9 @@ def test_every_clip_of_a_packed_split_is_scored_with_a_short_last_batch(config: 
     settings = config("model.fusion=rgb")
     model = build_model(**settings.model.model_dump())
     with open_loader(settings, "val", model, session) as loader:
-        evaluation = evaluate(model, loader, 6, session, "val")  # six clips, four a batch
+        evaluation = evaluate(model, loader, session, "val")  # six clips, four a batch
         one_by_one = open_loader(config("model.fusion=rgb", "loader.batch_size=1"), "val", model, session)
-        again = evaluate(model, one_by_one, 6, session, "val")
+        again = evaluate(model, one_by_one, session, "val")
     assert evaluation.labels.tolist() == [0, 1, 2, 0, 1, 2]
     torch.testing.assert_close(evaluation.logits, again.logits)
 
