@@ -1,5 +1,6 @@
 """Loading weights from files of tensors: pretrained ones into a trunk, published state dicts into a model."""
 
+import json
 import pickle
 import re
 import zipfile
@@ -7,7 +8,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
+import safetensors.torch
 import torch
+from crc32c import crc32c
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from common.errors import UserError, listed
@@ -18,6 +22,8 @@ from models.trunks.trunk import Trunk, trust_statistics
 LISTED = 2  # names of each kind in a message
 SAVED_UNDER = ("state_dict", "model_state_dict", "model_state", "model")
 PREFIXES = ("model.", "_orig_mod.", "module.", "_orig_mod.")  # from the outermost on
+SAFETENSORS = ".safetensors"
+_CRC = "crc32c"  # among the metadata of a .safetensors file, which has no checksum of its own
 _DOS_FOLDER = 0x10  # among a zip member's external attributes
 
 
@@ -74,12 +80,14 @@ def require_state(content: Any, path: Path) -> Mapping[str, Tensor]:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Read a file of torch.save onto the CPU, if it holds tensors, numbers, strings and containers only.
+    """Read a file of torch.save, or of safetensors, onto the CPU, if it holds tensors and plain values only.
 
     Raises:
         UserError: the file is missing, damaged, or would have to run code to be read.
     """
     try:
+        if path.suffix == SAFETENSORS:
+            return _read_safetensors(path)
         _check_bytes(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -91,6 +99,33 @@ def read_checkpoint(path: Path) -> Any:
         ) from error
     except Exception as error:  # of the many kinds that other bytes than a checkpoint's bring up in torch
         raise UserError(f"{path}: damaged or not a checkpoint ({_first_line(error)})") from None
+
+
+def tensor_file(state: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
+    """The bytes of a .safetensors file: a state dict, and as metadata `about`, JSON by name, for read_checkpoint."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    return safetensors.torch.save(tensors, {"format": "pt", **about, _CRC: json.dumps(_crc(tensors))})
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """The weights under "model", and beside them the metadata that tensor_file() wrote, if any."""
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = {name: text for name, text in (file.metadata() or {}).items() if name != "format"}
+    if _CRC not in metadata:  # others' files, of whose metadata nothing is known
+        return {"model": tensors}
+    about = {name: json.loads(text) for name, text in metadata.items()}
+    if about.pop(_CRC) != _crc(tensors):
+        raise ValueError("its tensors are not as they were saved")
+    return {**about, "model": tensors}
+
+
+def _crc(tensors: Mapping[str, Tensor]) -> int:
+    """The CRC of all tensors' bytes, by name."""
+    crc = 0
+    for name in sorted(tensors):
+        crc = crc32c(tensors[name].reshape(-1).view(torch.uint8).numpy().data, crc)
+    return crc
 
 
 def _check_bytes(path: Path) -> None:

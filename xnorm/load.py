@@ -64,7 +64,7 @@ def load_run(
     """
     checkpoint = find_checkpoint(expand_path(path))
     state = load_checkpoint(checkpoint)
-    placement = choose_placement(device, "fp32")  # making the flow takes far longer than the model, in any precision
+    placement = choose_placement(device, "fp32", asked_by="device")  # making flow takes far longer than the model
     config = _read_config(state, checkpoint)
     model = build_model(**config.model.model_dump() | {"pretrained": None})
     load_state(model, state["model"], str(checkpoint))

@@ -101,7 +101,7 @@ class VideoSource:
             choose_frames(span.start_frame, span.stop_frame, self._storing.frames_per_clip) for span in self.spans
         ]
         seen = [numbers[seen_frames(len(numbers), self._options)] for numbers in stored]
-        clips = zip(self.video.read(seen), map(len, stored), strict=True)
+        clips = zip(self.video.read(seen, "flow" in self._options.streams), map(len, stored), strict=True)
         first = next(clips)
         size, codec = _jpeg_size(first[0].rgb[0]), self._storing.codec
         as_stored = codec.stored_size(JpegHeader(*size, channels=3))
@@ -157,6 +157,7 @@ def _memory_clip(encoded: EncodedClip, num_stored: int, codec: Codec, size: _Siz
             [_store(jpeg, codec, JpegHeader(*size, one.channels)) for jpeg in planes[plane]] for plane in one.planes
         ]
         for stream, one in STREAMS.items()
+        if planes[one.planes[0]]  # else the stream is not wanted
     }
     return MemoryClip(num_stored, frames)
 

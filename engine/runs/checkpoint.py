@@ -13,6 +13,7 @@ from models.checkpoint import read_checkpoint
 
 State = dict[str, Any]
 BEST = "best.pt"  # of a run's folder
+EXPORTED = "model.safetensors"  # of the folder that engine.export writes
 
 # What changes no number of a run: what things are called and where they lie, how fast it goes, how often it writes. A
 # run may go on with others, and runs that differ in these alone are compared. What shards hold has its own checksums.
@@ -39,21 +40,22 @@ def save_checkpoint(path: Path, state: State | list[State], previous: Path | Non
 
 
 def find_checkpoint(run: Path) -> Path:
-    """The checkpoint that a command means by a run's folder, its best.pt, or by a checkpoint itself.
+    """The checkpoint that a command means by a run's folder (its best.pt), an exported one, or a checkpoint itself.
 
     Raises:
         UserError: there is none.
     """
-    checkpoint = run / BEST if run.is_dir() else run
+    found = (run / name for name in (BEST, EXPORTED) if (run / name).is_file())
+    checkpoint = next(found, run / BEST) if run.is_dir() else run
     if not checkpoint.is_file():
         raise UserError(
-            f"{checkpoint}: no such checkpoint; allowed: the folder of a run that has {BEST}, or a .pt file"
+            f"{checkpoint}: no such checkpoint; allowed: a folder that has {BEST} or {EXPORTED}, or such a file"
         )
     return checkpoint
 
 
 def load_checkpoint(path: Path) -> State:
-    """Read onto the CPU what train.py saved.
+    """Read onto the CPU what train.py saved, or engine.export wrote of it.
 
     Raises:
         UserError: it is missing, damaged, holds objects that only running code could restore, or is something else.

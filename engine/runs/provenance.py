@@ -28,6 +28,21 @@ def trained_actions(data: Any) -> Tensor | None:
     return None if pairs is None else torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
 
 
+def preprocessing(state: State) -> dict[str, Any]:
+    """How a checkpoint's model wants its clips, as plain values for whoever has to make some."""
+    clip, data = state["config"]["clip"], state.get("data")
+    seen = {key: clip[key] for key in ("num_frames", "crop_size", "scale", "rescale_flow") if key in clip}
+    source = data.get("source") if isinstance(data, dict) else None
+    return {
+        "rgb": "uint8 [B, 3, T, H, W], red first, 0 to 255",
+        "flow": "uint8 [B, 2, T, H, W], u to the right, then v down; 127.5 is no motion, 0 is -bound, 255 is +bound",
+        "frames": "T = num_frames, evenly spaced over the clip with its first and last",
+        "window": "the centre of the frame, H = W = crop_size, the same in both streams",
+        **seen,
+        "made": source.get("options") if isinstance(source, dict) else None,
+    }
+
+
 def trained_classes(data: Any) -> dict[str, Names]:
     """The names in a checkpoint's `data`, by target; nothing of one that was written without or is damaged there."""
     classes = data.get("classes") if isinstance(data, dict) else None

@@ -55,15 +55,17 @@ class Placement:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
 
-def choose_placement(device: str, precision: str, local_rank: int = 0) -> Placement:
-    """Turn train.device and train.precision into a placement; `auto` takes what this machine has.
+def choose_placement(device: str, precision: str, local_rank: int = 0, asked_by: str = "train.device") -> Placement:
+    """Turn a device and a precision into a placement; `auto` takes what this machine has.
+
+    `asked_by` is the key or option that the device was named by.
 
     Raises:
         ConfigError: a GPU that is not there, or fp16 or bf16 on a CPU.
     """
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "cuda" and not num_gpus:
-        raise ConfigError("train.device: found 'cuda', but torch sees no GPU here; allowed: auto, cpu")
+        raise ConfigError(f"{asked_by}: found 'cuda', but torch sees no GPU here; allowed: auto, cpu")
     if device == "cpu" or not num_gpus:
         if precision in REFUSED_ON_CPUS:
             reason = REFUSED_ON_CPUS[precision]

@@ -45,11 +45,14 @@ class VideoClips:
                 f"has {self.num_frames} frames; flow needs {options.dilation + 1}, as it was made for the data"
             )
 
-    def read(self, clips: Sequence[Numbers]) -> Iterator[EncodedClip]:
-        """Yield clips, each named by its RGB frames [T] from 1, in order, as soon as the video has come so far."""
+    def read(self, clips: Sequence[Numbers], with_flow: bool = True) -> Iterator[EncodedClip]:
+        """Yield clips, each named by its RGB frames [T] from 1, in order, as soon as the video has come so far.
+
+        Without flow none is computed, and the clips' lists of it are empty.
+        """
         if not clips:
             return
-        ends = [self._flow_ends(numbers) for numbers in clips]
+        ends = [self._flow_ends(numbers if with_flow else numbers[:0]) for numbers in clips]
         wanted = Wanted(set(np.concatenate(clips).tolist()), set(np.concatenate(ends).tolist()))
         last_use = {
             int(number): clip
@@ -65,9 +68,9 @@ class VideoClips:
                 rgb[number] = encoded.rgb
             if encoded.flow is not None:
                 flow[number] = encoded.flow
-            while clip < len(clips) and number >= max(clips[clip].max(), ends[clip].max()):
-                planes = [flow[end] for end in ends[clip].tolist()]
-                yield EncodedClip([rgb[n] for n in clips[clip].tolist()], *map(list, zip(*planes, strict=True)))
+            while clip < len(clips) and number >= max([*clips[clip].tolist(), *ends[clip].tolist()]):
+                planes = [[flow[end][plane] for end in ends[clip].tolist()] for plane in (0, 1)]
+                yield EncodedClip([rgb[n] for n in clips[clip].tolist()], *planes)
                 clip += 1
                 for done in [n for n in rgb.keys() | flow.keys() if last_use[n] < clip]:
                     rgb.pop(done, None)

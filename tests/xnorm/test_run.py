@@ -126,6 +126,18 @@ def test_features_of_one_stream_and_of_trunks_without_an_embedding(own: Own, tmp
     assert {stream: tuple(one.shape) for stream, one in features.items()} == dict.fromkeys(model.streams, shape)
 
 
+def test_a_run_on_rgb_computes_no_flow(own: Own, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"fusion": "rgb", "hidden_size": 8, "num_classes": 2, "width": 0.05}
+
+    def edit(state: dict) -> None:
+        state["model"], state["config"]["model"] = build_model(**options).state_dict(), options
+
+    run = load_run(edited(own, tmp_path / "rgb.pt", edit))
+    expected = run.predict(own.folder / "own/shards/train").logits[3:]
+    monkeypatch.setattr("preprocess.videos.encoding.flow_method", None)
+    torch.testing.assert_close(run.predict(own.video, segments=own.table).logits, expected, atol=1e-4, rtol=0)
+
+
 def test_no_names_are_invented(own: Own, tmp_path: Path) -> None:
     path = edited(own, tmp_path / "nameless.pt", lambda state: state["data"].update(classes={"label": None}))
     predictions = load_run(path).predict(own.video)

@@ -44,6 +44,8 @@ def test_a_gpu_that_is_not_there_is_refused():
         ConfigError, match=r"train.device: found 'cuda', but torch sees no GPU here; allowed: auto, cpu"
     ):
         choose_placement("cuda", "auto")
+    with pytest.raises(ConfigError, match="device: found 'cuda', but torch sees no GPU here"):
+        choose_placement("cuda", "fp32", asked_by="device")
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system cannot forget a peak")
