@@ -61,6 +61,6 @@ ifeq ($(CONFIG),configs/demo.yaml)
 endif
 	$(BIN)/python -m benchmarks.write -c $(CONFIG)
 
-# Those of the documents, from the demo's data; about three minutes.
+# Those of the documents, and an example of a page, from the demos' data; about five minutes.
 pictures: env
 	$(BIN)/python docs/pictures.py

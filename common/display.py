@@ -1,14 +1,18 @@
 """What a person sees while a command runs: a live bar in a terminal, plain lines elsewhere, nothing when told so."""
 
 import os
+import re
 import sys
 import time
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 UNBOUND = 10_000  # characters
+LEAST_PER_COLUMN = 6  # characters, with what is between columns
+HYPHEN = re.compile(r"(?<=[-/])(?=\w{3})")  # where a heading may be broken, beside its spaces
 PLAIN_EVERY = 30.0  # seconds between plain lines within a task, so that a log file stays readable
 PLAIN_OFTEN = 3.0  # within one that would else be silent
 
@@ -73,10 +77,20 @@ class Display:
         self.update()
 
     def table(self, table: Table) -> None:
-        """Print a table in its full width, beyond the right edge rather than cut."""
+        """Print a table that fits into the terminal, or into a file's 80 columns; nothing of it is cut.
+
+        Where it is wider, its cells are broken into lines, between words where all words fit; where not even a few
+        letters of each column do, it goes beyond the right edge.
+        """
+        table.box = box.SIMPLE_HEAD
+        table.padding = (0, 1, 0, 0)
         unbound = self._console.options.update(max_width=UNBOUND)
         table.width = self._console.measure(table, options=unbound).maximum
-        self._console.print(table, crop=False)
+        num_columns = len(table.columns)
+        if table.width > self._console.width >= LEAST_PER_COLUMN * num_columns:
+            _break_cells(table, self._console.width - 2 * num_columns - 1)  # a space and a divider each, and an edge
+            table.width = None
+        self._console.print(table, crop=False, soft_wrap=False)
 
     def print(self, text: str) -> None:
         """Print a line that stays."""
@@ -86,3 +100,18 @@ class Display:
     def error(self, text: str) -> None:
         """Print to stderr what is wrong; this is said when told to be quiet, too."""
         print(text, file=sys.stderr, flush=True)
+
+
+def _break_cells(table: Table, width: int) -> None:
+    """Break a table's cells into lines that have `width` characters together, inside words only where they must be."""
+    for column in table.columns:
+        column.no_wrap, column.overflow = False, "fold"
+        column.header = HYPHEN.sub("\n", str(column.header))
+    cells = [[str(cell) for cell in (column.header, *column.cells)] for column in table.columns]
+    widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in cells]
+    words = [max((len(word) for cell in column for word in cell.split()), default=0) for column in cells]
+    while sum(widths) > width:  # the widest column that has more than a word in a line, else the widest
+        narrowed = max(range(len(widths)), key=lambda column: (widths[column] > words[column], widths[column]))
+        widths[narrowed] -= 1
+    for column, chosen in zip(table.columns, widths, strict=True):
+        column.width = chosen

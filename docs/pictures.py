@@ -1,10 +1,11 @@
-"""Remakes the pictures in docs/img/ from the demo's data, by the commands that users have: `make pictures`."""
+"""Remakes docs/img/ and docs/example/ from the demos' data, by the commands that users have: `make pictures`."""
 
 if __name__ == "__main__":
     from common.startup import begin
 
     begin()
 
+import os
 import shutil
 import sys
 import tempfile
@@ -26,7 +27,8 @@ from preprocess import pack, synth
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ["-c", str(ROOT / "configs" / "demo.yaml")]
-IMAGES = ROOT / "docs" / "img"
+BINDING = ["-c", str(ROOT / "configs" / "demo-binding.yaml")]
+IMAGES, EXAMPLE = ROOT / "docs" / "img", ROOT / "docs" / "example"
 NUM_COLORS = 256  # a third of the bytes
 MOST_BYTES = 200_000
 STEPS = 20  # of an epoch, of the schedules that are drawn
@@ -35,31 +37,39 @@ SCHEDULES = {
     "cosine, warmup_steps=100": ["schedule=cosine", "warmup_steps=100"],
     "step, lr_steps=[20, 40], lr_factor=0.3": ["schedule=step", "lr_steps=[20,40]", "lr_factor=0.3"],
 }
+MOST_PAGE_BYTES = 1_000_000
+EPOCHS = 4  # too few, so that the page has mistakes to show
 
 
 def main(argv: list[str] | None = None) -> int:
     """Make all of them; exit code 1 when one is too large for a repository."""
     parser = command_parser(
-        "pictures.py", "Remake the pictures in docs/img/ from the demo's data.", "python docs/pictures.py"
+        "pictures.py", "Remake docs/img/ and docs/example/ from the demos' data.", "python docs/pictures.py"
     )
     arguments = parser.parse_args(argv)
     return exit_code_of(lambda: _make(["--quiet"] if arguments.quiet else []))
 
 
 def _make(silence: list[str]) -> int:
-    IMAGES.mkdir(exist_ok=True)
+    for kept in (IMAGES, EXAMPLE):
+        kept.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        data = _write_data(scratch, silence)
+        os.chdir(scratch)  # so that the example's config has no path of this machine
+        data = _write_data(DEMO, "additive", silence)
         sheets = {
             "sheet.png": ["--clip", "P04_102_1", "--raw"],  # a video of 2020's kind: one flow frame for each RGB frame
-            "batch.png": ["--batch", "2"],
+            "batch.png": ["--batch", "4"],
         }
         for name, options in sheets.items():
             _must(inspect.main([*DEMO, *data, *silence, *options, "-o", str(scratch / name)]))
-        _must(train.main([*DEMO, *data, *silence, "model.fusion=xnorm", "name=xnorm", f"runs={scratch / 'runs'}"]))
-        shutil.copy(scratch / "runs" / "xnorm" / "curves.png", scratch)
         _must(profile.main([*DEMO, *data, *silence, "--rivals", "--plot", str(scratch / "profile.png")]))
+        bound = _write_data(BINDING, "binding", silence)
+        run = ["model.fusion=xnorm", "name=xnorm", "runs=runs", f"train.epochs={EPOCHS}"]
+        _must(train.main([*BINDING, *bound, *silence, *run]))
+        shutil.copy(scratch / "runs" / "xnorm" / "curves.png", scratch)
+        shutil.copy(scratch / "runs" / "xnorm" / "report.html", EXAMPLE)
+        _hold_to(EXAMPLE / "report.html", MOST_PAGE_BYTES)
         draw_schedules(scratch / "schedules.png")
         for path in sorted(scratch.glob("*.png")):
             _keep(path)
@@ -86,13 +96,13 @@ def draw_schedules(path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _write_data(scratch: Path, silence: list[str]) -> list[str]:
-    """Write and pack the demo's data; return the overrides that name it."""
-    frames = scratch / "data"
-    _must(synth.main(["-o", str(frames), *silence]))
+def _write_data(config: list[str], task: str, silence: list[str]) -> list[str]:
+    """Write and pack a demo's data; return the overrides that name it."""
+    frames = f"{task}/data"
+    _must(synth.main(["-o", frames, "--task", task, *silence]))
     annotations = ", ".join(f"{split}: [{frames}/annotations/{split}.csv]" for split in SPLITS)
-    data = [f"data.frames={frames}", f"data.shards={scratch / 'shards'}", f"data.annotations={{{annotations}}}"]
-    _must(pack.main([*DEMO, *data, *silence]))
+    data = [f"data.frames={frames}", f"data.shards={task}/shards", f"data.annotations={{{annotations}}}"]
+    _must(pack.main([*config, *data, *silence]))
     return data
 
 
@@ -106,8 +116,12 @@ def _keep(path: Path) -> None:
     target = IMAGES / path.name
     with Image.open(path) as picture:
         picture.convert("RGB").quantize(NUM_COLORS, dither=Image.Dither.NONE).save(target, optimize=True)
-    if target.stat().st_size > MOST_BYTES:
-        raise UserError(f"{target}: {target.stat().st_size} bytes, allowed: {MOST_BYTES}")
+    _hold_to(target, MOST_BYTES)
+
+
+def _hold_to(path: Path, most_bytes: int) -> None:
+    if path.stat().st_size > most_bytes:
+        raise UserError(f"{path}: {path.stat().st_size} bytes, allowed: {most_bytes}")
 
 
 if __name__ == "__main__":

@@ -76,8 +76,8 @@ def test_a_rendered_video_has_its_frames_beside_flow_and_captions(own: Own, tmp_
     assert width == 2 * 5 * 48  # frames of 48 x 60 (64 x 80, turned), enlarged until they are 240 wide
     assert height == 5 * 60 + 88
     strips = [image[-88:] for image in pixels]
-    assert np.abs(strips[5].astype(int) - strips[35]).mean() > 1  # the caption of another window
-    assert np.abs(strips[0].astype(int) - strips[5]).mean() < 1  # and the same within one
+    another, same = (np.abs(strips[5].astype(int) - strips[number]).mean() for number in (35, 0))
+    assert another > 3 * same  # the caption of another window; the same within one, but for the encoder's noise
 
 
 @pytest.mark.parametrize(

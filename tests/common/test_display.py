@@ -39,15 +39,41 @@ def test_no_color_turns_the_bar_off_in_a_terminal_too(monkeypatch: pytest.Monkey
     assert "\x1b" not in shown(Display(), stream)
 
 
-def test_a_table_is_never_cut(monkeypatch: pytest.MonkeyPatch):
+def printed(table: Table, monkeypatch: pytest.MonkeyPatch, columns: int) -> list[str]:
     stream = io.StringIO()
     monkeypatch.setattr("sys.stdout", stream)
-    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    Display().table(table)
+    return stream.getvalue().splitlines()
+
+
+def test_a_table_is_never_cut(monkeypatch: pytest.MonkeyPatch):
     table = Table()
     for number in range(30):
         table.add_column(f"column{number}")
-    Display().table(table)
-    assert all(f"column{number} " in stream.getvalue() for number in range(30))
+    assert all(f"column{number}" in "".join(printed(table, monkeypatch, 20)) for number in range(30))
+
+
+def test_a_table_that_is_too_wide_is_broken_between_words(monkeypatch: pytest.MonkeyPatch):
+    table = Table(caption="what has to be known to read it " * 9)
+    for name in ("run", "accuracy", "mean-class", "GFLOPs/clip", "peak memory", "95 %", "data wait"):
+        table.add_column(name, no_wrap=True)
+    table.add_row("unsynchronized", "25.2%", "21.5 ± 28.9%", "0.44", "1.11 GiB", "67.8 to 75.6", "2.1%")
+    lines = printed(table, monkeypatch, 80)
+    assert max(map(len, lines)) <= 80
+    words = " ".join(lines).split()
+    for word in ("unsynchronized", "accuracy", "mean-", "class", "GFLOPs/", "67.8", "75.6", "memory", "28.9%"):
+        assert word in words
+
+
+def test_a_word_that_does_not_fit_is_broken_and_none_of_it_lost(monkeypatch: pytest.MonkeyPatch):
+    table = Table()
+    for name in ("clip", "class"):
+        table.add_column(name)
+    table.add_row("P01_01_0", "a" * 100)
+    lines = printed(table, monkeypatch, 80)
+    assert max(map(len, lines)) <= 80
+    assert sum(line.count("a") for line in lines[3:]) == 100
 
 
 def test_a_file_is_told_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch):

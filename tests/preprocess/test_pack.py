@@ -297,7 +297,10 @@ def test_two_packers_do_not_share_a_split(tree: Tree, capsys: Capture) -> None:
     assert tree.pack() == 0
 
 
-def test_the_plan_writes_nothing_and_says_what_there_is(tree: Tree, capsys: Capture) -> None:
+def test_the_plan_writes_nothing_and_says_what_there_is(
+    tree: Tree, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # so that a row is a line
     shutil.rmtree(tree.folder / "frames/P03")
     assert tree.pack("--plan") == 0
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
