@@ -94,6 +94,11 @@ def test_from_the_plan_to_the_submission(data: list[str], tmp_path: Path, capsys
     assert {key: scored[key] for key in val.keys() & scored.keys() - {"clips_per_s"}} == pytest.approx(
         {key: val[key] for key in val.keys() & scored.keys() - {"clips_per_s"}}
     )
+    page = (tmp_path / "two/val/report.html").read_text("utf-8")
+    for name in ("verb", "noun"):
+        assert f"{name}: classes" in page
+        assert f"{name}: surest mistakes" in page
+    assert "action top-1 on val" in page
     verb, noun = (rows(tmp_path / "two/val" / name / "predictions.csv") for name in ("verb", "noun"))
     hits = [(v["label"] == v["prediction"], n["label"] == n["prediction"]) for v, n in zip(verb, noun, strict=True)]
     unseen = [row["clip_id"].startswith("P18") for row in verb]

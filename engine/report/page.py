@@ -2,9 +2,9 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.errors import UserError
 from common.files import atomic_write
@@ -13,10 +13,10 @@ from configs.schema import Config
 from engine.report.charts import draw_curves
 from engine.report.clips import draw_strips
 from engine.report.html import render
-from engine.report.scores import Scores
+from engine.report.scores import ScoredClip, Scores
 from engine.runs.curves import SHARED, read_log
 from engine.runs.records import CONFIG, SUMMARY, commonest_share
-from engine.scoring.predictions import read_predictions, target_folder
+from engine.scoring.predictions import read_predictions
 from engine.scoring.reports import METRICS
 
 PAGE = "report.html"
@@ -27,6 +27,33 @@ LEGEND = list(zip(SHARED, (FAINT, TRAINING, VALIDATION, TEST), strict=True))  # 
 MOST_BARS = 24  # classes of the histogram; the table below has them all
 
 
+class ScoredTarget(NamedTuple):
+    """What was scored of a target.
+
+    Attributes:
+        name: "" where there is one alone.
+        metrics: the content of its metrics.json.
+        matrix: an image of its confusion matrix, where that is too large for a table.
+        trained: training clips of its classes, by name.
+    """
+
+    name: str
+    scores: Scores
+    metrics: Mapping[str, Any]
+    matrix: str | None
+    trained: Mapping[str, int]
+
+    @property
+    def mistakes(self) -> Sequence[ScoredClip]:
+        """Those that are shown, the surest first."""
+        return self.scores.mistakes[:NUM_CLIPS]
+
+    @property
+    def hits(self) -> Sequence[ScoredClip]:
+        """Those that are shown, the least sure first."""
+        return self.scores.hits[:NUM_CLIPS]
+
+
 def write_page(path: Path, config: Config, run: Path | None, scored: Path | None, split: str) -> None:
     """Write a page about `run`, a run's folder, and about `scored`, a folder of scores of `split`; either may be None.
 
@@ -35,10 +62,13 @@ def write_page(path: Path, config: Config, run: Path | None, scored: Path | None
     Raises:
         UserError: a file in these folders is damaged, or the page cannot be written.
     """
-    whole = {"title": config.name, "config": config, "split": split, **_about_run(run), **_about_scores(scored)}
-    whole |= _clips(config, split, whole["scores"])
-    whole |= {"most_bars": MOST_BARS, "most_cells": MOST_CELLS, "most_pairs": MOST_PAIRS, "legend": LEGEND}
-    whole |= _classes(whole["summary"], split if scored else "val")
+    about = _about_run(run)
+    summary = about["summary"] or {}
+    targets = list(_read_scores(scored, summary)) if scored else []
+    limits = {"most_bars": MOST_BARS, "most_cells": MOST_CELLS, "most_pairs": MOST_PAIRS}
+    whole = {"title": config.name, "config": config, "split": split, "legend": LEGEND, **limits, **about}
+    whole |= {"metrics": _read_json(scored / METRICS) if scored else None, "targets": targets}
+    whole |= {"chance": commonest_share(summary, split if scored else "val"), **_clips(config, split, targets)}
     with atomic_write(path, "w") as file:
         file.write(render("run.html", **whole))
 
@@ -63,12 +93,6 @@ def _about_run(run: Path | None) -> dict[str, Any]:
     }
 
 
-def _classes(summary: Mapping[str, Any] | None, split: str) -> dict[str, Any]:
-    """Training clips by class, of the first target, and the accuracy of always saying the commonest class."""
-    classes = (summary or {}).get("data", {}).get("train", {}).get("classes", {})
-    return {"trained": next(iter(classes.values()), {}), "chance": commonest_share(summary or {}, split)}
-
-
 def _by_epoch(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The numbers of each epoch, for those who cannot see curves."""
     trained = {record["epoch"]: record for record in log if record["kind"] == "epoch"}
@@ -76,30 +100,27 @@ def _by_epoch(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"epoch": epoch, "train": trained[epoch], "val": validated.get(epoch, {})} for epoch in sorted(trained)]
 
 
-def _about_scores(scored: Path | None) -> dict[str, Any]:
-    """What a folder of scores says."""
-    if scored is None:
-        return {"scores": None, "metrics": None, "matrix": None}
-    scored = target_folder(scored)
-    predictions, metrics = read_predictions(scored), _read_json(scored / METRICS)
-    scores = Scores.of(predictions)
-    picture = scored / "confusion.png"
-    matrix = None
-    if len(scores.names) > MOST_CELLS and picture.is_file():
-        matrix = f"data:image/png;base64,{b64encode(picture.read_bytes()).decode()}"
-    return {"scores": scores, "metrics": metrics, "matrix": matrix}
+def _read_scores(scored: Path, summary: Mapping[str, Any]) -> Iterator[ScoredTarget]:
+    """What a folder of scores says of each target."""
+    trained = summary.get("data", {}).get("train", {}).get("classes", {})
+    names = _read_json(scored / METRICS).get("targets") or [None]
+    for name in names:
+        folder = scored if name is None else scored / Path(str(name)).name
+        scores = Scores.of(read_predictions(folder))
+        matrix, picture = None, folder / "confusion.png"
+        if len(scores.names) > MOST_CELLS and picture.is_file():
+            matrix = f"data:image/png;base64,{b64encode(picture.read_bytes()).decode()}"
+        clips = trained.get(name, next(iter(trained.values()), {}))
+        yield ScoredTarget(name or "", scores, _read_json(folder / METRICS), matrix, clips)
 
 
-def _clips(config: Config, split: str, scores: Scores | None) -> dict[str, Any]:
-    """The clips that are shown, and their moving images or why there are none."""
-    mistakes, hits = (scores.mistakes[:NUM_CLIPS], scores.hits[:NUM_CLIPS]) if scores else ([], [])
-    shown: dict[str, Any] = {"mistakes": mistakes, "hits": hits, "strips": {}, "no_strips": ""}
+def _clips(config: Config, split: str, targets: Sequence[ScoredTarget]) -> dict[str, Any]:
+    """The moving images of the clips that are shown, or why there are none."""
+    shown = [clip.clip_id for target in targets for clip in (*target.mistakes, *target.hits)]
     try:
-        if mistakes or hits:
-            shown["strips"] = draw_strips(config, split, [clip.clip_id for clip in (*mistakes, *hits)])
+        return {"strips": draw_strips(config, split, shown) if shown else {}, "no_strips": ""}
     except UserError as error:
-        shown["no_strips"] = str(error)
-    return shown
+        return {"strips": {}, "no_strips": str(error)}
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

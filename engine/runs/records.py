@@ -115,12 +115,12 @@ def is_over(epoch: int, improved_epoch: int, train: Mapping[str, Any]) -> bool:
 
 
 def commonest_share(summary: Mapping[str, Any], split: str = "val") -> float | None:
-    """The share of the commonest class of a split's first target, which is the accuracy of saying nothing else.
+    """The share of a split's commonest class, which is the accuracy of saying nothing else.
 
-    None where the summary, of another version, does not count classes, or no clip has one.
+    None where the summary, of another version, does not count classes, no clip has one, or there are several targets.
     """
     classes = summary.get("data", {}).get(split, {}).get("classes", {})
-    counts = list(next(iter(classes.values()), {}).values())
+    counts = list(next(iter(classes.values()), {}).values()) if len(classes) == 1 else []
     return max(counts) / sum(counts) if any(counts) else None
 
 
