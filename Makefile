@@ -1,4 +1,4 @@
-# make demo | compare | test | check | lint | style | bench | pictures: each makes the environment first if it is missing or old.
+# make demo | compare | test | check | lint | style | bench | gpu-check | pictures: each makes the environment first if it is missing or old.
 # VENV=path puts the environment elsewhere; EXTRA=cuda130 takes another build of DALI; PYTHON=python3.12 another Python.
 PYTHON ?= python3
 # DALI's build for CUDA 11 ends at Python 3.12; newer Pythons take that for CUDA 13.
@@ -9,7 +9,7 @@ VENV ?= $(if $(filter cuda110,$(EXTRA)),.venv,.venv-$(EXTRA))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
 
-.PHONY: demo compare test check lint style bench pictures env
+.PHONY: demo compare test check lint style bench gpu-check pictures env
 .DEFAULT_GOAL := help
 
 help:
@@ -60,6 +60,11 @@ ifeq ($(CONFIG),configs/demo.yaml)
 	$(BIN)/python preprocess/pack.py -c $(CONFIG)
 endif
 	$(BIN)/python -m benchmarks.write -c $(CONFIG)
+
+# What only a GPU can show, in ten minutes (without one, a dry run): tables here, all figures in gpu-check.json.
+# CUDA 12 and 13: make gpu-check EXTRA=cuda130. Other settings: make gpu-check SET="loader.num_threads=16 loader.batch_size=64"
+gpu-check: env
+	$(BIN)/python -m benchmarks.gpu_check --json gpu-check.json $(SET)
 
 # Those of the documents, and an example of a page, from the demos' data; about five minutes.
 pictures: env

@@ -109,7 +109,8 @@ def profile(
     candidates = stage_candidates(config, arguments.split, STREAMS)
     wanted = {"beside": arguments.beside, "plain": arguments.rivals or arguments.baselines, "extra": arguments.rivals}
     rivals = open_rivals(config, split, scratch, display, **wanted) if any(wanted.values()) else Rivals()
-    rounds = measure_shown(candidates | rivals.candidates, arguments.rounds, arguments.batches, display)
+    ahead = config.loader.num_threads * config.loader.prefetch if rivals.candidates else 0  # each worker's queue
+    rounds = measure_shown(candidates | rivals.candidates, arguments.rounds, arguments.batches, display, ahead)
     rivals.close()
     figures = {name: result.summary() for name, result in rounds.items()}
     cpu_ms = {name: figure["cpu_ms_per_clip"] for name, figure in figures.items()}

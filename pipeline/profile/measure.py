@@ -37,7 +37,7 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-WARMUP = 3  # batches per round that are not counted: what a candidate has decoded ahead is taken first
+WARMUP = 3  # batches per round that are not counted
 IDLE, LOOKED, PATIENCE = 0.2, 0.1, 10.0  # cores; seconds between two looks; seconds
 Candidate = Iterator[int]  # an endless way of making batches: yields the number of clips of each, as it is ready
 
@@ -107,12 +107,12 @@ def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
 
 
 def measure_shown(
-    candidates: Mapping[str, Candidate], rounds: int, batches: int, display: Display
+    candidates: Mapping[str, Candidate], rounds: int, batches: int, display: Display, ahead: int = 0
 ) -> dict[str, Timings]:
-    """interleave() with a progress bar."""
+    """interleave() with a progress bar; `ahead`: batches that a candidate may have ready when its turn begins."""
     display.begin("measuring", rounds * len(candidates), unit="runs")
     results = {}
-    for name, result in interleave(candidates, rounds=rounds, batches=batches, warmup=WARMUP):
+    for name, result in interleave(candidates, rounds=rounds, batches=batches, warmup=WARMUP + ahead):
         results[name] = result
         display.advance()
         display.update(f"the last one: {name}")
