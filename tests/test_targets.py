@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import eval as evaluation
+import predict
 import train
 from preprocess import pack
 from tests import runs
@@ -133,6 +134,12 @@ def test_from_the_plan_to_the_submission(data: list[str], tmp_path: Path, capsys
             expected = torch.tensor([float(row[f"score_{k}"]) for k in range(4)]).double()
             torch.testing.assert_close(scores.softmax(dim=0)[:4], expected, rtol=1e-6, atol=1e-9)
     assert {row["label"] for row in written} == {"-1"}
+
+    shards = next(word for word in data if word.startswith("data.shards=")).removeprefix("data.shards=")
+    assert predict.main([str(tmp_path / "two"), f"{shards}/val", "-o", str(tmp_path / "new"), "--quiet"]) == 0
+    first = rows(tmp_path / "new/predictions.csv")
+    assert [row["prediction_name"] for row in first] == [VERBS[int(row["prediction"])] for row in verb]
+    assert [row["score_2"] for row in first] == [row["score_2"] for row in verb]
 
 
 def test_a_head_for_actions_tells_verbs_and_nouns_by_marginals(data: list[str], tmp_path: Path, capsys):

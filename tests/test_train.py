@@ -386,7 +386,7 @@ def test_a_run_folder_has_all_that_is_promised(never_stopped: Path):
     assert summary["splits"].keys() == {"train", "val", "test"}
     log = [line for line in metrics(never_stopped) if line["kind"] == "val"]
     best = next(line for line in log if line["epoch"] == summary["best_epoch"])
-    assert summary["val"] == {key: best[key] for key in ("top1", "mean_class")}
+    assert summary["val"] == {key: best[key] for key in ("loss", "top1", "top5", "mean_class")}
 
 
 def test_without_a_test_split_the_test_is_left_out(arguments: MakeArguments, data: list[str], tmp_path: Path):

@@ -32,7 +32,7 @@ class _Stored(BaseModel):
 class _Method(BaseModel):
     model_config = ConfigDict(extra="allow")
     fusion: str
-    num_classes: PositiveInt
+    num_classes: PositiveInt | dict[str, PositiveInt]
 
 
 class _Config(BaseModel):
@@ -77,7 +77,7 @@ def load_run(
         placement=placement,
         options=LoaderOptions.of({**config.clip, **fixed}),
         storing=_storing(config.data),
-        classes=_names(data, config.model.num_classes),
+        classes=_names(data, *next(iter(model.targets.classes.items()))),
         made=_made(data, checkpoint) if flow_options is None else read_flow_options(expand_path(flow_options)),
         data=data if isinstance(data, dict) else {},
     )
@@ -116,8 +116,9 @@ def _storing(data: _Stored) -> Storing:
     return Storing(None if frames == "all" else frames, Codec() if short_side is None else Codec("raw", short_side))
 
 
-def _names(data: Any, num_classes: int) -> list[str] | None:
-    names = next(iter(trained_classes(data).values()), None)
+def _names(data: Any, target: str | None, num_classes: int) -> list[str] | None:
+    trained = trained_classes(data)
+    names = next(iter(trained.values()), None) if target is None else trained.get(target)
     return class_names(names, num_classes) if names else None
 
 

@@ -136,10 +136,11 @@ class TrainedRun:
         return Predictions(source.spans, torch.cat(logits), self.classes, source.notes)
 
     def _outputs(self, source: ClipSource) -> Iterator[Tensor]:
-        """The logits of each batch, float32 [B, C] on the CPU."""
+        """The logits of each batch, of the first target, float32 [B, C] on the CPU."""
         for batch in source.batches():
             batch = batch.to(self.placement.device)
-            yield self.model(batch.rgb, batch.flow).logits.float().cpu()
+            logits = self.model(batch.rgb, batch.flow).logits.float().cpu()
+            yield next(iter(self.model.targets.split(logits).values()))
 
 
 def _at_rate(made: ExtractOptions, fps: float) -> ExtractOptions:
