@@ -65,6 +65,7 @@ def _make(silence: list[str]) -> int:
             _must(inspect.main([*DEMO, *data, *silence, *options, "-o", str(scratch / name)]))
         _must(profile.main([*DEMO, *data, *silence, "--rivals", "--plot", str(scratch / "profile.png")]))
         bound = _write_data(BINDING, "binding", silence)
+        _must(inspect.main([*BINDING, *bound, *silence, "--eval", "-o", str(scratch / "binding.png")]))
         run = ["model.fusion=xnorm", "name=xnorm", "runs=runs", f"train.epochs={EPOCHS}"]
         _must(train.main([*BINDING, *bound, *silence, *run]))
         shutil.copy(scratch / "runs" / "xnorm" / "curves.png", scratch)
