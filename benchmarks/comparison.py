@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import demo
 import eval as evaluation
@@ -26,6 +27,7 @@ from common.errors import UserError, exit_code_of
 from common.files import atomic_files, atomic_write
 from configs import load_config
 from engine.runs.comparison_report import difference_text, draw_comparison, markdown_tables
+from engine.runs.ensemble import ENSEMBLE
 from engine.runs.records import SUMMARY, Run
 from engine.runs.rows import Comparison, Difference, Row, compare, difference, find_runs
 from engine.scoring import robustness
@@ -114,8 +116,10 @@ def section(task: str, comparison: Comparison, folder: Path) -> str:
 def _setting(comparison: Comparison) -> str:
     run = max((run for row in comparison.rows for run in row.runs), key=lambda run: len(run.config["model"]))
     budget = ", ".join(f"`{key}={_value(run, key)}`" for key in SHOWN)
-    summary = run.summary
-    return f"{budget}; {summary.device}, {summary.precision}, processes: {summary.processes}."
+    about = run.summary
+    trained = [one.summary.wall_seconds for row in comparison.rows if row.fusion != ENSEMBLE for one in row.runs]
+    spent = f"{len(trained)} trainings of {fmean(trained) / 60:.1f} minutes on average"
+    return f"{budget}; {about.device}, {about.precision}, processes: {about.processes}; {spent}."
 
 
 def _value(run: Run, key: str) -> object:

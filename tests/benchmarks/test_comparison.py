@@ -41,6 +41,7 @@ def test_tasks_that_are_named_are_written_and_nothing_else(document: Path, run: 
     binding = section(document, "binding")
     assert "| late | late | test | 20 | 0 | 1 | 50.0% | 30.0 to 70.0 | 25.0% |" in binding
     assert "`clip.num_frames=8`, `clip.crop_size=32`, `loader.batch_size=4`, `train.epochs=2`" in binding
+    assert "; 3 trainings of 1.5 minutes on average." in binding
     assert str(tmp_path) not in document.read_text()
     assert (tmp_path / "img" / "comparison-binding.png").read_bytes().startswith(b"\x89PNG")
     summary = section(document, "summary")

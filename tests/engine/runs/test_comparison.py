@@ -32,6 +32,7 @@ SUMMARY = {
     "clips_per_s": 10.0,
     "data_wait": 0.01,
     "peak_memory_bytes": 2**30,
+    "wall_seconds": 90.0,
     "splits": {"train": 1, "val": 2, "test": 3},
     "device": "CPU",
     "precision": "fp32",
