@@ -21,7 +21,7 @@ from engine.report.page import page_of, write_page
 from engine.runs import comparison, ensemble
 from engine.runs.checkpoint import BEST, State, config_differences, find_checkpoint, plain_config
 from engine.runs.provenance import source_differences, trained_actions, trained_classes
-from engine.runs.records import CONFIG
+from engine.runs.records import CONFIG, with_defaults
 from engine.runtime.agreement import require_agreement, shared_facts
 from engine.runtime.precision_check import check_convolutions
 from engine.runtime.session import RunContext, open_session
@@ -188,9 +188,9 @@ def _load_model(config: Config, checkpoint: Path, state: State, display: Display
     if "config" not in state:
         load_published(model, state["model"], str(checkpoint))
         return model
-    trained, given = state["config"], plain_config(config)
-    if not isinstance(trained, dict) or not isinstance(trained.get("model"), dict):
+    if not isinstance(state["config"], dict) or not isinstance(state["config"].get("model"), dict):
         raise UserError(f"{checkpoint}: not a checkpoint of train.py: its config has no model section")
+    trained, given = with_defaults(state["config"]), plain_config(config)
     # Where the first weights came from does not matter any more.
     changed = config_differences(trained["model"], given["model"], free=("pretrained",))
     if changed:

@@ -136,6 +136,14 @@ def test_a_checkpoint_of_another_model_is_refused_with_both_values(arguments: Ma
     assert "was trained with another model section: hidden_size: was 8, is 16" in capsys.readouterr().err
 
 
+def test_a_checkpoint_from_before_an_option_is_of_its_default(arguments: MakeArguments, best: Path, capsys):
+    state = torch.load(best, weights_only=True)
+    del state["config"]["model"]["trunk"], state["config"]["clip"]["synchronized"]
+    save_checkpoint(best, state)
+    assert evaluation.main(command(arguments, best)) == 0
+    assert "not seen as in training" not in capsys.readouterr().out
+
+
 def test_clips_seen_otherwise_than_in_training_are_noted(arguments: MakeArguments, best: Path, tmp_path: Path, capsys):
     scoring = [*command(arguments, best, "--split", "val"), "-o", str(tmp_path / "scores")]
     assert evaluation.main([*scoring, "clip.mirror=0"]) == 0

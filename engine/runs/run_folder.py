@@ -27,7 +27,7 @@ from engine.runs.checkpoint import (
     save_checkpoint,
 )
 from engine.runs.curves import draw_history
-from engine.runs.records import commonest_share, read_config, read_summary
+from engine.runs.records import commonest_share, read_config, read_summary, with_defaults
 from engine.runs.tensorboard import EventFolder
 from engine.scoring.reports import write_json
 
@@ -186,7 +186,7 @@ class RunFolder:
 
     def _check_config(self, before: Mapping[str, Any]) -> None:
         free = MAY_CHANGE if self._config["train"]["schedule"] == "cosine" else (*MAY_CHANGE, EPOCHS)
-        changed = config_differences(before, self._config, free)
+        changed = config_differences(with_defaults(dict(before)), self._config, free)
         if changed:
             raise ConfigError(
                 f"{self.folder}: --resume needs the config that the run began with; {'; '.join(changed)}; "
