@@ -6,12 +6,14 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
 from common.errors import UserError
+from pipeline.format.crc import Crcs, join_crcs
 from pipeline.format.streams import PLANES
 
 # TFRecord framing, little-endian: uint64 length, uint32 masked CRC of the length, payload, uint32 masked CRC of it.
@@ -70,29 +72,34 @@ ID_FEATURES = ("clip_id", "video_id", "participant_id")
 NUMBER_FEATURES = ("start_frame", "stop_frame", "height", "width")
 
 
+class Record(NamedTuple):
+    """A record in pieces, so that files need not be copied."""
+
+    chunks: list[bytes]
+    crcs: Crcs  # of each chunk
+    offsets: NDArray[np.int64]  # [T, P] bytes from the record's start to each file
+    file_crcs: Crcs  # [T, P]
+
+
 def encode_record(
     clip: ClipFields, files: Sequence[Sequence[bytes]], planes: Sequence[str] = PLANES
 ) -> tuple[bytes, NDArray[np.int64]]:
     """One clip as a TFRecord, and where each file lies in it: [T, P] bytes from its start."""
-    chunks, offsets = record_chunks(clip, files, planes)
-    return b"".join(chunks), offsets
+    record = make_record(clip, files, planes)
+    return b"".join(record.chunks), record.offsets
 
 
-def record_chunks(
-    clip: ClipFields, files: Sequence[Sequence[bytes]], planes: Sequence[str]
-) -> tuple[list[bytes], NDArray[np.int64]]:
-    """What `encode_record` gives in chunks, so that the files need not be copied."""
+def make_record(clip: ClipFields, files: Sequence[Sequence[bytes]], planes: Sequence[str]) -> Record:
+    """One clip as a TFRecord in pieces, all CRCs from one pass over its bytes."""
     chunks, offsets = encode_example(clip, files, planes)
-    return _framed(chunks), offsets + RECORD_HEADER.size
-
-
-def _framed(chunks: Sequence[bytes]) -> list[bytes]:
-    crc = 0
-    for chunk in chunks:
-        crc = crc32c(chunk, crc)
-    length = struct.pack("<Q", sum(map(len, chunks)))
+    lengths = np.array([len(chunk) for chunk in chunks])
+    crcs = np.array([crc32c(chunk) for chunk in chunks], np.uint32)
+    places = np.searchsorted(lengths.cumsum() - lengths, offsets)
+    length = struct.pack("<Q", lengths.sum())
     header = length + RECORD_FOOTER.pack(masked_crc(crc32c(length)))
-    return [header, *chunks, RECORD_FOOTER.pack(masked_crc(crc))]
+    footer = RECORD_FOOTER.pack(masked_crc(join_crcs(crcs, lengths)))
+    whole = np.array([crc32c(header), *crcs.tolist(), crc32c(footer)], np.uint32)
+    return Record([header, *chunks, footer], whole, offsets + RECORD_HEADER.size, crcs[places])
 
 
 def encode_example(

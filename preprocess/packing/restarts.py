@@ -16,8 +16,9 @@ from pipeline.decoders.jpeg_stream import (
     read_header,
     walk_header,
 )
-from preprocess.packing.huffman import ERRORS, Integers, Tokens, best_code, holds_tokens, read_scan, write_scan
 from preprocess.packing.jpeg import exif_orientation
+from preprocess.packing.scan_reader import ERRORS, Integers, Tokens, holds_tokens, read_scan
+from preprocess.packing.scan_writer import best_code, write_scan
 
 _KEPT = {0xE0, 0xEE, 0xDB}  # JFIF and Adobe, which tell what the channels are, and quantisation tables
 _LONGEST_ROW = 8000  # of blocks that can become more: a JPEG has at most 65,535 pixels

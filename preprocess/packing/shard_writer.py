@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crc32c import crc32c
 from numpy.typing import NDArray
 
 from common.files import atomic_write
+from pipeline.format.crc import join_crcs
 from pipeline.format.streams import Stream, channels_of, planes_of
 from pipeline.format.table import FrameTable
-from pipeline.format.tfrecord import ClipFields, record_chunks, stored_crc
+from pipeline.format.tfrecord import ClipFields, make_record, stored_crc
 from preprocess.packing.codec import Codec
 from preprocess.packing.jpeg import CHANNEL_NAMES, JpegHeader, check_jpeg
 from preprocess.packing.plan import PlannedClip, Problem, relative
@@ -163,18 +163,22 @@ class Rows:
             targets=dict(zip(self._targets, planned.clip.targets, strict=True)),
             frame_index={s.name: index.tolist() for s, index in zip(self._streams, frame_index.T, strict=True)},
         )
-        chunks, offsets = record_chunks(fields, stored.files, planes)
-        record = {"record_shard": 0, "record_offset": self.num_bytes, "record_size": sum(map(len, chunks))}
-        row |= {**record, "record_crc": stored_crc(chunks[-1]), "num_frames": len(frame_index)}
+        record = make_record(fields, stored.files, planes)
+        sizes = [len(chunk) for chunk in record.chunks]
+        where = {"record_shard": 0, "record_offset": self.num_bytes, "record_size": sum(sizes)}
+        row |= {**where, "record_crc": stored_crc(record.chunks[-1]), "num_frames": len(frame_index)}
         self._clips.append({**row, "targets": planned.clip.targets})
-        frame_rows = {"frame_index": frame_index, "offset": offsets + self.num_bytes}
-        for name, measure in (("size", len), ("crc", crc32c)):
-            frame_rows[name] = np.array([[measure(file) for file in frame] for frame in stored.files])
-        self._frames.append(frame_rows)
-        for chunk in chunks:  # one by one, for joining them would copy the clip
-            self.crc = crc32c(chunk, self.crc)
-        self.num_bytes += record["record_size"]
-        return chunks
+        self._frames.append(
+            {
+                "frame_index": frame_index,
+                "offset": record.offsets + self.num_bytes,
+                "size": np.array([[len(file) for file in frame] for frame in stored.files]),
+                "crc": record.file_crcs,
+            }
+        )
+        self.crc = join_crcs([self.crc, *record.crcs.tolist()], [self.num_bytes, *sizes])
+        self.num_bytes += where["record_size"]
+        return record.chunks
 
     def table(self) -> FrameTable:
         """The table of this shard alone, as if it were shard 0."""

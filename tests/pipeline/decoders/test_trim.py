@@ -213,7 +213,7 @@ def test_compiled_code_needs_no_cache() -> None:
 def test_damaged_images_are_read_within_their_bytes(tmp_path: Path) -> None:
     # With checks of bounds compiled in, and first that they are.
     code = (
-        "import numpy as np; from preprocess.packing.huffman import _word\n"
+        "import numpy as np; from preprocess.packing.scan_reader import _word\n"
         "try: _word(np.zeros(8, np.uint8), 1)\n"
         "except IndexError: print('checked')\n"
         "import sys; from chaos import streams; sys.argv[1:] = ['--files', '600']; streams.main()"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.decoders.jpeg_stream import JpegHeader, read_header
-from preprocess.packing.huffman import best_code
 from preprocess.packing.restarts import Layout, has_same_pixels, holds_width, recode, restart_layout
+from preprocess.packing.scan_writer import best_code
 from tests.jpegs import GRAY, SAMPLINGS, write_jpeg
 
 
