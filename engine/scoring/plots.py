@@ -86,6 +86,7 @@ def draw_frequency(metrics: Metrics, file: IO[bytes], names: Sequence[str] | Non
     axes = figure.subplots()
     axes.scatter(clips, accuracies, s=14, alpha=0.6)
     axes.axhline(metrics.mean_class, linestyle="--", linewidth=1, label=f"mean-class {metrics.mean_class:.1%}")
+    axes.margins(x=0.1)  # for the last name
     axes.set(xscale="log", ylim=(-0.03, 1.03), xlabel="clips of the class", ylabel="accuracy of the class")
     for label, count, accuracy in list(zip(order.tolist(), clips, accuracies, strict=True))[:MOST_NOTED]:
         name = names[label] if names else str(label)

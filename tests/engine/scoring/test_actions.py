@@ -9,13 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from common.errors import UserError
 from configs import load_config
 from configs.schema import DataSection
 from engine.scoring.actions import Actions, best_pairs, find_actions
 from engine.scoring.evaluation import Evaluation, compute_metrics
-from engine.scoring.reports import summarize, worst_confusions
+from engine.scoring.plots import by_frequency
+from engine.scoring.reports import summarize, worst_confusions, write_reports
 from engine.scoring.subsets import find_subsets
 from models.targets import marginal
 
@@ -149,6 +151,26 @@ def test_a_preset_that_numbers_classes_anew_numbers_the_tail_so(tmp_path: Path):
     (tmp_path / "EPIC_100_tail_verbs.csv").write_text("verb_class\n50\n")
     with pytest.raises(UserError, match=r"EPIC_100_tail_verbs.csv: allowed: a column verb with a value in each line"):
         find_subsets(data, "val")
+
+
+def test_many_classes_are_drawn_by_frequency_and_written_by_name(tmp_path: Path):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.cat([torch.full((30 // (n + 1),), (7 * n) % 40) for n in range(20)])  # 0, 7, 14, ...: ever rarer
+    logits = torch.randn(len(labels), 40, generator=generator)
+    names = [f"class {n}" for n in range(40)]
+    clips = [f"clip{n}" for n in range(len(labels))]
+    metrics = compute_metrics(logits, labels)
+    assert metrics is not None
+    write_reports(Evaluation(clips, labels, logits, None, None, None, metrics, names), tmp_path)
+    assert by_frequency(metrics.confusion).tolist()[:4] == [0, 7, 14, 21]
+    assert len(by_frequency(metrics.confusion)) == 20
+    with open(tmp_path / "confused.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    wrong = logits.argmax(dim=1) != labels
+    assert sum(int(row["clips"]) for row in rows) == int(wrong.sum())
+    assert all(row["label_name"] == f"class {row['label']}" for row in rows)
+    for name in ("confusion.png", "frequency.png"):
+        assert Image.open(tmp_path / name).width > 800
 
 
 def test_the_worst_confusions_come_first():
