@@ -208,6 +208,15 @@ class Config(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _compiled_once(self) -> "Config":
+        if self.train.compile and self.model.checkpoint_stages:
+            raise ValueError(
+                "train.compile: true is not possible with model.checkpoint_stages: what is compiled cannot run a stage "
+                "again without tracking its batch twice; leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _monitor_is_measured(self) -> "Config":
         allowed = [*METRICS, LOSS, *(f"{name}_{metric}" for name in self.model.measured for metric in METRICS)]
         if self.train.monitor not in allowed:

@@ -226,3 +226,8 @@ def test_the_recipes_for_all_of_epic_say_what_they_come_to(fusion: str) -> None:
     assert tuple(config.data.rows.targets) == config.model.targets == ("verb", "noun")
     assert config.loader.batch_size % (8 * 8) == 0
     assert config.train.warmup_steps < config.train.epochs * steps
+
+
+def test_stages_that_are_computed_again_are_not_compiled() -> None:
+    with pytest.raises(ConfigError, match=r"train.compile: true is not possible with model.checkpoint_stages"):
+        load_config(XNORM, ["train.compile=true", "model.checkpoint_stages=all"])
