@@ -364,7 +364,7 @@ def test_clips_without_labels_are_scored_into_predictions_alone(
 ):
     assert evaluation.main(command(arguments, best, *unlabelled)) == 0
     folder = best.parent / "test"
-    assert {path.name for path in folder.iterdir()} == {"metrics.json", "predictions.csv"}
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "predictions.csv", "report.html"}
     assert {row["label"] for row in rows(folder / "predictions.csv")} == {"-1"}
     metrics = json.loads((folder / "metrics.json").read_text())
     assert [metrics[key] for key in ("loss", "top1", "top5", "mean_class", "clips")] == [None, None, None, None, 3]
