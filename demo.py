@@ -30,7 +30,10 @@ from preprocess import pack, synth
 ROOT = Path(__file__).parent
 CONFIGS = ROOT / "configs"
 ADJUSTABLE = ("clip.", "loader.", "model.", "train.")
-VARIANTS = {"xnorm-unsynchronized": ("model.fusion=xnorm", "clip.synchronized=false")}  # beside the methods
+VARIANTS = {  # beside the methods, or in the place of one
+    "xnorm-unsynchronized": ("model.fusion=xnorm", "clip.synchronized=false"),
+    "distill": ("model.fusion=distill", "model.teacher={runs}/xnorm-seed{seed}"),  # train xnorm first
+}
 Range = tuple[float, float]
 ENSEMBLE = "rgb + flow"  # the row that a comparison makes of the two
 SINGLE: Range = (0.0, 0.6)
@@ -74,7 +77,7 @@ DEMOS = {
     "additive": Demo(
         CONFIGS / "demo.yaml",
         methods=("rgb", "flow", "xnorm"),
-        expected={"rgb": SINGLE, "flow": SINGLE, ENSEMBLE: ANYTHING},
+        expected={**dict.fromkeys(("rgb", "flow", "distill"), SINGLE), ENSEMBLE: ANYTHING},
         others=(0.9, 1.0),
     ),
     "xor": Demo(
@@ -83,6 +86,7 @@ DEMOS = {
         expected={
             "rgb": SINGLE,
             "flow": SINGLE,
+            "distill": SINGLE,
             **dict.fromkeys(("late", ENSEMBLE), (0.0, 0.75)),
             "xnorm": (0.95, 1.0),
         },
@@ -93,7 +97,7 @@ DEMOS = {
     "binding": Demo(
         CONFIGS / "demo-binding.yaml",
         methods=("rgb", "flow", "late", "xnorm"),
-        expected={**dict.fromkeys(("rgb", "flow", "late", ENSEMBLE), (0.0, 0.45)), "xnorm": (0.9, 1.0)},
+        expected={**dict.fromkeys(("rgb", "flow", "distill", "late", ENSEMBLE), (0.0, 0.45)), "xnorm": (0.9, 1.0)},
         others=ANYTHING,
     ),
 }
@@ -127,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     begin, tasks, quiet, overrides = time.monotonic(), arguments.tasks, arguments.quiet, arguments.overrides
-    methods = [*METHODS, *VARIANTS] if arguments.methods == ["all"] else arguments.methods
+    methods = [*{**METHODS, **VARIANTS}] if arguments.methods == ["all"] else arguments.methods
     for method in methods or ():
         if method not in METHODS and method not in VARIANTS:
             raise ConfigError(f"--methods: {unknown_fusion(method)}")
@@ -136,13 +140,12 @@ def _run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--set: found {override!r}, allowed: keys that begin with {', '.join(ADJUSTABLE)}")
     for task in tasks:  # refused now rather than after the data is written
         load_config(DEMOS[task].config, [*DEMOS[task].paths, *overrides])
-    adjusted = [*overrides, f"seeds={list(arguments.seeds)}"]
-    good = [_show(task, methods or DEMOS[task].methods, adjusted, quiet) for task in tasks]
+    good = [_show(task, methods or DEMOS[task].methods, overrides, arguments.seeds, quiet) for task in tasks]
     Display(quiet).print(f"{time.monotonic() - begin:.0f} s in all")
     return 0 if all(good) else 1
 
 
-def _show(task: str, methods: Sequence[str], overrides: Sequence[str], quiet: bool) -> bool:
+def _show(task: str, methods: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], quiet: bool) -> bool:
     """Write, pack and train one task; whether all methods came out as they must."""
     demo, display, silence = DEMOS[task], Display(quiet), ["--quiet"] if quiet else []
     config = load_config(demo.config, demo.paths)
@@ -150,7 +153,11 @@ def _show(task: str, methods: Sequence[str], overrides: Sequence[str], quiet: bo
     _must(synth.main(["--task", task, "-o", str(config.data.frames), *silence]), "writing the data")
     _must(pack.main(["-c", str(demo.config), *silence, *demo.paths]), "packing")
     for method in methods:
-        _must(_train(demo, method, [*silence, *overrides]), f"training {method} on {task}")
+        chosen = (
+            part.format(runs=config.runs, seed=seeds[0]) for part in VARIANTS.get(method, (f"model.fusion={method}",))
+        )
+        arguments = [*silence, *overrides, f"seeds={list(seeds)}", f"name={method}", *chosen]
+        _must(_train(demo, arguments), f"training {method} on {task}")
     comparison = compare([config.runs])
     show_comparison(comparison, config.runs, display, with_tables=tuple(methods) != demo.methods)
     display.table(_verdicts(task, config, comparison.rows))
@@ -163,10 +170,9 @@ def is_as_expected(task: str, row: Row) -> bool:
     return all(low <= accuracy <= high for accuracy in row.accuracies("top1"))
 
 
-def _train(demo: Demo, method: str, arguments: Sequence[str]) -> int:
+def _train(demo: Demo, arguments: Sequence[str]) -> int:
     """Train in a process of its own, whose memory is then its own, too."""
-    chosen = f"name={method}", *VARIANTS.get(method, (f"model.fusion={method}",))
-    command = [sys.executable, str(ROOT / "train.py"), "-c", str(demo.config), *demo.paths, *arguments, *chosen]
+    command = [sys.executable, str(ROOT / "train.py"), "-c", str(demo.config), *demo.paths, *arguments]
     with subprocess.Popen(command) as process:
         try:
             return process.wait()

@@ -191,8 +191,8 @@ def _load_model(config: Config, checkpoint: Path, state: State, display: Display
     if not isinstance(state["config"], dict) or not isinstance(state["config"].get("model"), dict):
         raise UserError(f"{checkpoint}: not a checkpoint of train.py: its config has no model section")
     trained, given = with_defaults(state["config"]), plain_config(config)
-    # Where the first weights came from does not matter any more.
-    changed = config_differences(trained["model"], given["model"], free=("pretrained",))
+    # Where the first weights and the teacher's came from does not matter any more.
+    changed = config_differences(trained["model"], given["model"], free=("pretrained", "teacher"))
     if changed:
         raise ConfigError(f"{checkpoint}: was trained with another model section: {'; '.join(changed)}")
     seen = config_differences(trained.get("clip", {}), given["clip"], free=AUGMENTATIONS)

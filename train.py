@@ -21,6 +21,7 @@ from engine.model_cost import warn_if_memory_short
 from engine.report.page import PAGE, write_page
 from engine.runs.checkpoint import load_checkpoint
 from engine.runs.run_folder import RunFolder
+from engine.runs.trained import OtherRuns
 from engine.runtime.agreement import require_agreement, shared_facts
 from engine.runtime.precision_check import check_convolutions
 from engine.runtime.session import InterruptionError, RunContext, open_session
@@ -151,6 +152,7 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
             trainer = Trainer(config, model, train_loader, val_loader, session, log)
             if state:
                 trainer.load_state_dict(state)
+            model.start(OtherRuns(session, model.targets, train_loader.classes))
             best_epoch = log.best_epoch() if state else 0
             session.world.barrier()  # all have looked at the folder before one writes there
             session.world.run_on_all_ranks(lambda: log.open(state, splits))

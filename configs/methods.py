@@ -219,7 +219,7 @@ class RgbOptions(CommonOptions):
     @field_validator("pretrained")
     @classmethod
     def _no_flow(cls, pretrained: Pretrained) -> Pretrained:
-        return _unused(pretrained, "flow", fusion="rgb")
+        return _unused(pretrained, "flow", fusion=str(cls.model_fields["fusion"].default))
 
 
 class FlowOptions(CommonOptions):
@@ -364,6 +364,16 @@ class XNormOptions(TwoHeadOptions):
 
     _defaults = model_validator(mode="before")(default_exchanges)
     _known = field_validator("exchange_after")(stages_in_order)
+
+
+class DistillOptions(RgbOptions):
+    """RGB alone, taught by a frozen run of both streams."""
+
+    implementation = "models.distill:Distill"
+    fusion: Literal["distill"] = "distill"  # type: ignore[assignment]
+    teacher: ConfigPath | None = None
+    temperature: float = Field(4.0, gt=0)
+    weight: float = Field(1.0, gt=0)
 
 
 def _unused(pretrained: Pretrained, stream: str, fusion: str) -> Pretrained:

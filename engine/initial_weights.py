@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.errors import UserError, listed
 from engine.runs.checkpoint import State
-from engine.runs.provenance import Names, trained_classes
+from engine.runs.provenance import differ, trained_classes
 from engine.targets import names_in
 from models.checkpoint import class_layers, collapse, load_fitting, read_checkpoint, require_state
 from models.fusion import FusionModel
@@ -31,7 +31,7 @@ def _take(model: FusionModel, path: Path, loader: ClipLoader) -> State:
     content = read_checkpoint(path)
     state = require_state(content, path)
     before = trained_classes(content.get("data"))
-    others = [name for name in names_in(loader, model.targets) if _differ(before.get(name), loader.classes.get(name))]
+    others = [name for name in names_in(loader, model.targets) if differ(before.get(name), loader.classes.get(name))]
     found = load_fitting(model, state, class_layers(model) if others else ())
     own = list(model.state_dict())
     if not found.fitting:
@@ -47,11 +47,6 @@ def _take(model: FusionModel, path: Path, loader: ClipLoader) -> State:
         "unused": collapse(found.unknown, state),
         "other_classes": others,
     }
-
-
-def _differ(before: Names, now: Names) -> bool:
-    """Whether classes have other names, where they have any."""
-    return before is not None and now is not None and list(before) != list(now)
 
 
 def describe(record: State) -> str:

@@ -56,7 +56,7 @@ def open_loader(
         **decoding(config.loader, session.placement.device),
         rank=world.rank,
         world_size=world.size,
-        streams=model.streams,
+        streams=model.decoded(train),
         clips=clips,
         views=multi_view.num_temporal,
         crops=multi_view.num_spatial,

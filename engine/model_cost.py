@@ -31,10 +31,11 @@ def count_flops(model: FusionModel, clip: ClipSection) -> int:
 def black_clips(
     model: FusionModel, clip: ClipSection, batch_size: int, device: torch.device
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Make the clips that `model` takes, uint8 zeros of the size of `clip`; None for a stream that it does not."""
+    """Make the clips that `model` takes in its mode, uint8 zeros of the size of `clip`; None for other streams."""
+    needed = model.decoded(model.training)
     shape = (clip.num_frames, clip.crop_size, clip.crop_size)
     rgb, flow = (
-        torch.zeros(batch_size, channels, *shape, dtype=torch.uint8, device=device) if stream in model.streams else None
+        torch.zeros(batch_size, channels, *shape, dtype=torch.uint8, device=device) if stream in needed else None
         for stream, channels in CHANNELS.items()
     )
     return rgb, flow

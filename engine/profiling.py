@@ -31,6 +31,7 @@ from configs import load_config
 from configs.schema import Config
 from engine.loaders import open_loader
 from engine.model_cost import black_clips
+from engine.runs.trained import OtherRuns
 from engine.runtime.device import choose_placement
 from engine.runtime.session import RunContext, StopSignal
 from engine.runtime.world import World
@@ -91,6 +92,7 @@ class Training:
         torch.manual_seed(self.config.seed)
         options = self.config.model.model_dump() | {"pretrained": None}  # any weights take the same time
         self.model = self.session.placement.move(build_model(**options))
+        self.model.start(OtherRuns(self.session, self.model.targets, {}))
         placement, world, settings = self.session.placement, self.session.world, self.config.train
         self.stepper = TrainStep(self.model, self.model.losses, settings, self.config.seed, placement, world)
         self.seconds = self.waited = 0.0

@@ -6,7 +6,7 @@ from common.errors import ConfigError
 from configs.load import parse_options
 from configs.methods import METHODS
 from configs.outside import find_class
-from models.fusion import Fit, FitResult, FusionModel, FusionOutput, GradientStep
+from models.fusion import Fit, FitResult, FusionModel, FusionOutput, GradientStep, Training
 
 FUSIONS: dict[str, type[FusionModel]] = {
     fusion: find_class(options.implementation) for fusion, options in METHODS.items()
@@ -28,4 +28,4 @@ def build_model(fusion: str, num_classes: int = 8, **options: Any) -> FusionMode
     return method(parsed)
 
 
-__all__ = ["FUSIONS", "Fit", "FitResult", "FusionModel", "FusionOutput", "GradientStep", "build_model"]
+__all__ = ["FUSIONS", "Fit", "FitResult", "FusionModel", "FusionOutput", "GradientStep", "Training", "build_model"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 import torch
@@ -76,6 +77,20 @@ class GradientStep:
     """Random numbers on the model's device that follow from the run's seed and the step's number alone."""
 
 
+class Training(Protocol):
+    """What `FusionModel.start` may ask of the run that it starts."""
+
+    def load_run(self, path: Path) -> "FusionModel":
+        """Load the best weights of another run: on this one's device, in eval mode, without gradients.
+
+        Args:
+            path: its folder, or a checkpoint.
+
+        Raises:
+            UserError: it cannot be read, or was trained on other classes, by number or by name.
+        """
+
+
 class FusionModel(nn.Module):
     """A method: from a clip pair to logits, with its own losses.
 
@@ -84,6 +99,8 @@ class FusionModel(nn.Module):
 
     streams: ClassVar[tuple[str, ...]] = ("rgb", "flow")
     """What must be decoded."""
+    training_streams: ClassVar[tuple[str, ...]] = ()
+    """What must be decoded in training, in addition."""
     unpublished: ClassVar[frozenset[str]] = frozenset()
     """State-dict entries absent from published checkpoints; `load_published` leaves them as they are."""
 
@@ -101,6 +118,11 @@ class FusionModel(nn.Module):
         super().__init__()
         self.options = options
         self.targets = Targets(options)
+
+    def decoded(self, training: bool) -> tuple[str, ...]:
+        """The streams that must be decoded, in training or else."""
+        needed = {*self.streams, *(self.training_streams if training else ())}
+        return tuple(stream for stream in CHANNELS if stream in needed)
 
     def forward(self, rgb: Tensor | None, flow: Tensor | None) -> FusionOutput:
         """Predict from rgb [B, 3, T, H, W] and flow [B, 2, T, H, W], uint8 or float in [-1, 1].
@@ -132,6 +154,9 @@ class FusionModel(nn.Module):
         was not finite the step is not taken, whatever is made of it here, and buffers are as they were before. Nothing
         here may wait for the device (`.item()`, `if` on a tensor). State is kept in buffers: checkpoints have those.
         """
+
+    def start(self, training: Training) -> None:
+        """Take what training alone needs, before its first step, and anew when a run is resumed."""
 
     def prepare(self, fit: Fit) -> dict[str, float]:
         """Do what the method needs done before an epoch, and return the numbers of it that belong into the log.

@@ -75,10 +75,13 @@ def difference(one: Path, other: Path) -> str | None:
 
 
 def _leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, plain value or bytes of a tensor) of a checkpoint or JSON, but for times, config and name."""
+    """(dotted key, plain value or bytes of a tensor) of a checkpoint or JSON, but for times and what runs are called.
+
+    Trials count the runs beside one.
+    """
     if isinstance(tree, Mapping):
         for name, value in tree.items():
-            if name not in (*TIMES, "config", "name"):
+            if name not in (*TIMES, "config", "name", "trials"):
                 yield from _leaves(value, f"{key}.{name}" if key else str(name))
     elif isinstance(tree, torch.Tensor):
         yield key, (tree.dtype, tuple(tree.shape), tree.numpy().tobytes())

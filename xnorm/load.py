@@ -11,9 +11,8 @@ from common.errors import ConfigError, UserError
 from common.paths import expand_path
 from engine.runs.checkpoint import State, find_checkpoint, load_checkpoint
 from engine.runs.provenance import class_names, trained_classes
+from engine.runs.trained import model_of
 from engine.runtime.device import choose_placement
-from models import build_model
-from models.checkpoint import load_state
 from pipeline.options import LoaderOptions
 from preprocess.packing.codec import Codec
 from preprocess.videos.encoding import ExtractOptions
@@ -66,8 +65,7 @@ def load_run(
     state = load_checkpoint(checkpoint)
     placement = choose_placement(device, "fp32", asked_by="device")  # making flow takes far longer than the model
     config = _read_config(state, checkpoint)
-    model = build_model(**config.model.model_dump() | {"pretrained": None})
-    load_state(model, state["model"], str(checkpoint))
+    model = model_of(state, checkpoint)
     threads = num_threads or usable_cores()
     fixed = {"train": False, "batch_size": BATCH_SIZE, "num_threads": threads, "streams": model.streams}
     data = state.get("data")

@@ -99,6 +99,11 @@ def source_differences(data: Any, loader: ClipLoader) -> list[str]:
     return config_differences(before, loader.source, NOT_OF_THE_PIXELS)
 
 
+def differ(before: Names, now: Names) -> bool:
+    """Whether classes have other names, where they have any."""
+    return before is not None and now is not None and list(before) != list(now)
+
+
 def class_names(names: Names, num_classes: int) -> list[str]:
     """A name for each class: its own, or its number."""
     known = list(names or [])[:num_classes]

@@ -32,7 +32,8 @@ from engine.runs.tensorboard import EventFolder
 from engine.scoring.reports import write_json
 
 # What a run may go on with beside: how long it is trained. What is learned from which clip until then stays the same.
-MAY_CHANGE = (*NEUTRAL_KEYS, "train.stop_patience")
+# A teacher is known by its weights, wherever they lie.
+MAY_CHANGE = (*NEUTRAL_KEYS, "train.stop_patience", "model.teacher")
 EPOCHS = "train.epochs"  # likewise, unless the rates of the steps so far depend on it
 VERSION = 3  # of last.pt
 Record = dict[str, Any]

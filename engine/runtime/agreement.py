@@ -34,7 +34,7 @@ def shared_facts(configs: Sequence[Config], splits: Iterable[str], checkpoints: 
     facts |= {
         f"the packed {split} split": f"checksum {read_index(config.data.shards / split).checksum}" for split in splits
     }
-    return facts | {f"the file {path.name}": _checksum(path) for path in checkpoints}
+    return facts | {f"the file {path.name}": file_checksum(path) for path in checkpoints}
 
 
 def require_agreement(world: World, find: Callable[[], Facts]) -> None:
@@ -71,7 +71,7 @@ def _differences(found: Sequence[Facts]) -> Iterable[str]:
                 yield f"{key}: rank {rank} has {facts.get(key)}, rank 0 has {first.get(key)}"
 
 
-def _checksum(path: Path) -> str:
+def file_checksum(path: Path) -> str:
     """The CRC-32C of a file's bytes; a file that is not there is a fact, too."""
     checksum = 0
     try:

@@ -46,8 +46,17 @@ CHANGED = {
     "noise": 0.5,
     "gamma": 3.0,
 }
-# The method itself; tests/models/test_checkpoint.py, test_targets.py, trunks/test_recompute.py.
-ELSEWHERE = ("fusion", "pretrained", "targets", "target_weights", "checkpoint_stages")
+# The method itself; tests/models/test_checkpoint.py, test_targets.py, test_distill.py, trunks/test_recompute.py.
+ELSEWHERE = (
+    "fusion",
+    "pretrained",
+    "targets",
+    "target_weights",
+    "checkpoint_stages",
+    "teacher",
+    "temperature",
+    "weight",
+)
 REFUSED = {("mult", "hidden_size")}
 OPTIONS = [(fusion, key) for fusion, options in METHODS.items() for key in options.model_fields if key not in ELSEWHERE]
 
