@@ -108,7 +108,9 @@ def test_a_step_without_a_finite_gradient_leaves_all_as_it_was_and_the_next_one_
         torch.testing.assert_close(after, expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("fusion", ["xnorm", "gblend", "mult"])
+@pytest.mark.parametrize(
+    "fusion", ["gblend", *(pytest.param(name, marks=pytest.mark.slow) for name in ("xnorm", "mult"))]
+)
 def test_accumulated_parts_learn_what_the_whole_batch_does(fusion: str):
     """With frozen BatchNorm, whose statistics are of a part, and in fp64, so that rounding is no excuse."""
     drops = {"embed_dropout": 0.0} if fusion == "mult" else {}
@@ -126,8 +128,7 @@ def test_accumulated_parts_learn_what_the_whole_batch_does(fusion: str):
         torch.testing.assert_close(parts, found[0], rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("broken", [2, 3])  # the first or the second half of the second step
+@pytest.mark.parametrize(("precision", "broken"), [("fp32", 2), ("fp16", 3)])  # a half of the second step
 def test_a_part_without_a_finite_gradient_costs_its_whole_step_and_no_more(precision: str, broken: int):
     clips = batch(4)
     stepper = stepper_of("rgb", precision, broken=(broken,), accumulate=2)
