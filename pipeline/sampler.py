@@ -202,13 +202,12 @@ def draw_view(
     """
     if not train:
         return _evaluated_view(clip, options, num_stored, height, width, multi_view, view_index)
-    rng = np.random.default_rng((seed, epoch, _VIEW, clip, view_index))
+    drawn = (clip, view_index) if view_index else (clip,)  # the first draw of an epoch depends on the clip alone
+    rng = np.random.default_rng((seed, epoch, _VIEW, *drawn))
     # Everything is drawn, whatever is switched on: an option changes what it names and nothing else.
     scale, down, right, mirror, *color = rng.random(7).tolist()
     if stream > 0 and not options.synchronized:
-        scale, down, right, mirror = (
-            np.random.default_rng((seed, epoch, _APART, stream, clip, view_index)).random(4).tolist()
-        )
+        scale, down, right, mirror = np.random.default_rng((seed, epoch, _APART, stream, *drawn)).random(4).tolist()
     side = _side(options, height, width, scale)
     brightness, contrast, saturation = (1 + options.color * (2 * draw - 1) for draw in color)
     return View(
