@@ -281,7 +281,7 @@ def test_a_run_without_its_files_is_one_message(best: Path, capsys):
     assert f"{best.parent}/config.yaml: missing, which train.py writes beside best.pt" in capsys.readouterr().err
     best.unlink()
     assert evaluation.main([str(best.parent)]) == 1
-    assert f"{best}: no such checkpoint; allowed: a folder that has best.pt or model.safetensors" in capsys.readouterr().err
+    assert f"{best}: no such checkpoint; allowed: a folder that has best.pt" in capsys.readouterr().err
 
 
 def test_scores_of_another_checkpoint_never_take_the_place_of_the_best_ones_in_silence(

@@ -212,5 +212,5 @@ def test_what_cannot_be_predicted_is_one_message(own: Own, tmp_path: Path) -> No
     diverged = edited(own, tmp_path / "nan.pt", lambda state: state["model"]["rgb_out.fc3.bias"].fill_(torch.nan))
     with pytest.raises(UserError, match="the scores are not finite"):
         load_run(diverged).predict(own.video)
-    with pytest.raises(UserError, match="no such checkpoint; allowed: a folder that has best.pt"):
+    with pytest.raises(UserError, match=r"no such checkpoint; allowed: a folder that has best\.pt"):
         load_run(tmp_path)
