@@ -31,7 +31,15 @@ from common.files import atomic_write
 from configs import Config, UserError, load_config
 from pipeline.format.split import open_split
 from pipeline.profile.measure import describe_machine
-from pipeline.profile.report import RIVAL_COLUMNS, STAGES, markdown_table, rival_rows, spread_of_runs, verdict
+from pipeline.profile.report import (
+    RIVAL_COLUMNS,
+    STAGES,
+    markdown_table,
+    plot_profile,
+    rival_rows,
+    spread_of_runs,
+    verdict,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -57,7 +65,7 @@ class Section(NamedTuple):
 
 
 SECTIONS = {
-    "loader": Section(LOADER, ("--rounds", "5", "--batches", "8", "--rivals"), ("--rounds", "1", "--batches", "1")),
+    "loader": Section(LOADER, ("--rounds", "3", "--batches", "6", "--rivals"), ("--rounds", "1", "--batches", "1")),
     "large_index": Section("benchmarks.large_index", (), ("--clips", "100", "--batches", "1"), True),
     "memory": Section("benchmarks.memory", (SHOWN_SPLIT,), ("--epochs", "6"), True),
     "cold_cache": Section("benchmarks.cold_cache", (SHOWN_SPLIT, "--batches", "9"), ("--rounds", "1"), True),
@@ -79,6 +87,7 @@ class Bench:
     given: Sequence[str]  # -c and the overrides
     beside: str | None  # another data.shards of the same clips
     runs: int
+    picture: Path | None  # of the loader's section, from its first run
     quick: bool
 
     def section(self, name: str) -> str:
@@ -106,6 +115,8 @@ class Bench:
                 path = Path(folder) / f"{number}.json"
                 run(LOADER, [*arguments, "--quiet", "--json", str(path)])
                 reports.append(json.loads(path.read_text()))
+        if self.picture:
+            plot_profile(reports[0], self.picture)
         return f"{self._data()}\n\n{loader_table(reports)}"
 
     def _data(self) -> str:
@@ -178,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=tuple(SECTIONS), metavar="SECTION")
     parser.add_argument("--beside", metavar="SHARDS", help="the same clips packed otherwise, for the loader's section")
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="runs of the loader's section")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the first of them")
     parser.add_argument("--quick", action="store_true", help="measure next to nothing")
     parser.add_argument("-o", "--output", type=Path, default=DOCUMENT, metavar="FILE", help="the document")
     return exit_code_of(partial(_write, parser.parse_intermixed_args(argv)))
@@ -185,9 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _write(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
-    bench = Bench(
-        config, ["-c", str(arguments.config), *arguments.overrides], arguments.beside, arguments.runs, arguments.quick
-    )
+    given = ["-c", str(arguments.config), *arguments.overrides]
+    bench = Bench(config, given, arguments.beside, arguments.runs, arguments.picture, arguments.quick)
     for name in arguments.only:
         print(f"{name} ...", flush=True)
         body = f"{bench.section(name)}\n\n{machine()}"
