@@ -111,7 +111,7 @@ def test_a_sign_that_cannot_be_encoded_is_lost_and_not_the_command() -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_during_the_imports_of_any_command_says_nothing(tmp_path: Path) -> None:
-    for name in ("rich", "torch"):  # one of them is imported by every command
+    for name in ("rich", "torch", "PIL"):  # one of them is imported by every command
         (tmp_path / f"{name}.py").write_text(STOP)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     started = {}

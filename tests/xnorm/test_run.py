@@ -93,7 +93,7 @@ def test_one_video_is_one_clip_and_a_folder_of_its_frames_is_alike(own: Own, tmp
     write_movie(tmp_path / "a.avi", moving([(1, 0)] * 39, 64, 80), codec="ffv1")
     (one,), (other,) = run.predict(tmp_path / "a.avi"), run.predict(tmp_path / "frames")
     assert (one.span.start_frame, one.span.stop_frame, other.span.stop_frame) == (1, 40, 40)
-    torch.testing.assert_close(one.logits, other.logits, atol=0.05, rtol=0)  # the video is stored as YUV
+    torch.testing.assert_close(one.logits, other.logits, atol=0.15, rtol=0)  # the video is stored as YUV
     with pytest.raises(UserError, match="has no seconds to cut windows by"):
         run.predict(tmp_path / "frames", window=1.0)
     assert len(run.predict(tmp_path / "frames", window=1.0, fps=25)) == 3
