@@ -65,7 +65,7 @@ class Section(NamedTuple):
 
 
 SECTIONS = {
-    "loader": Section(LOADER, ("--rounds", "3", "--batches", "6", "--rivals"), ("--rounds", "1", "--batches", "1")),
+    "loader": Section(LOADER, ("--rounds", "5", "--batches", "8", "--rivals"), ("--rounds", "1", "--batches", "1")),
     "large_index": Section("benchmarks.large_index", (), ("--clips", "100", "--batches", "1"), True),
     "memory": Section("benchmarks.memory", (SHOWN_SPLIT,), ("--epochs", "6"), True),
     "cold_cache": Section("benchmarks.cold_cache", (SHOWN_SPLIT, "--batches", "9"), ("--rounds", "1"), True),

@@ -39,12 +39,18 @@ def show_loader(report: dict[str, Any], display: Display) -> None:
     )
 
 
+def tells_floor(report: dict[str, Any]) -> bool:
+    """Whether the rounds agree well enough to say how far the loader is from its floor."""
+    agree: bool = report["noise"] <= NOISY and report["loader_over_floor"] >= 1 - NOISY / 2
+    return agree and report["rounds"] > 1
+
+
 def verdict(report: dict[str, Any]) -> str:
     """How far the loader is from its floor; or that this measurement cannot tell, and why."""
     load = "load average {:.1f} to {:.1f}".format(*sorted(report["load_average"]))
     if report["rounds"] == 1:
         return f"one round does not say how noisy it is ({load}): --rounds 3 and more do"
-    if report["noise"] > NOISY or report["loader_over_floor"] < 1 - NOISY / 2:
+    if not tells_floor(report):
         return (
             f"too noisy to say how far it is from the floor: rounds of the same work differ by {report['noise']:.0%} "
             f"({load}); measure again on an idle machine, or with more --rounds and --batches"
@@ -128,12 +134,14 @@ def show_sweep(rows: Sequence[dict[str, Any]], display: Display) -> None:
 def plot_profile(report: dict[str, Any], path: Path) -> None:
     """Draw CPU milliseconds per clip as horizontal bars, the cheapest on top, and write a PNG.
 
+    The floor is drawn where the rounds agree well enough to tell the loader from it; else the title says that not.
     The loader's bar is made of its stages, which add up to it. Each is the difference of two measurements: where noise
     has made one negative, none is drawn.
     """
     from matplotlib.figure import Figure  # here: it takes its time to load
 
-    bars = {"floor: decoding alone": report["candidates"]["floor"], **rivals_of(report)}
+    floor = {"floor: decoding alone": report["candidates"]["floor"]} if tells_floor(report) else {}
+    bars = floor | rivals_of(report)
     figure = Figure(figsize=(9, 1.9 + 0.42 * len(bars)), layout="constrained")
     axes = figure.subplots()
     loader = report["candidates"]["loader"]["cpu_ms_per_clip"]
@@ -147,12 +155,13 @@ def plot_profile(report: dict[str, Any], path: Path) -> None:
     for (stage, ms), color in zip(drawn_stages(report).items(), SERIES, strict=False):
         axes.barh("loader", ms, left=left, color=color, height=0.5, label=f"{stage} {ms:.1f} ms")
         left += ms
-    for name in ("floor: decoding alone", "loader"):
+    for name in (*floor, "loader"):
         axes.axvline(bars[name]["cpu_ms_per_clip"], color=FAINT, linestyle=":", zorder=0)
-    axes.margins(x=0.15)
+    axes.margins(x=0.2)
     axes.invert_yaxis()
     axes.set_xlabel("CPU ms per clip: median of the rounds with their range, and how many times the loader's")
-    axes.set_title(f"{report['machine']['cpu']}, DALI {report['machine']['dali']}", fontsize="medium")
+    noise = "" if floor else f"\n{verdict(report).split(';')[0]}"
+    axes.set_title(f"{report['machine']['cpu']}, DALI {report['machine']['dali']}{noise}", fontsize="small")
     if left:
         figure.legend(loc="outside lower center", ncols=4, title="stages of the loader", frameon=False)
     with atomic_write(path) as file:
