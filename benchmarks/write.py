@@ -44,6 +44,7 @@ from pipeline.profile.report import (
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 SHOWN_SPLIT, SHOWN_BESIDE = "data/shards/train", "data/restarts"
+PACKS_BESIDE = f"python preprocess/pack.py -c configs/xnorm.yaml data.codec=jpeg-restarts data.shards={SHOWN_BESIDE}\n"
 LOADER = "pipeline.profile"
 NAMES = {
     "floor": "decoding alone, from memory (the floor)",
@@ -98,7 +99,9 @@ class Bench:
         shown = [word for word in arguments if not word.startswith("data.")] + (
             ["--beside", SHOWN_BESIDE] if beside else []
         )
-        command = f"```sh\npython -m {section.module} {' '.join(shown)}".rstrip() + "\n```"
+        command = (
+            f"```sh\n{PACKS_BESIDE if beside else ''}python -m {section.module} {' '.join(shown)}".rstrip() + "\n```"
+        )
         command = f"<!-- needs: time -->\n{command}" if section.takes_time else command
         if self.quick:
             arguments += section.quick
