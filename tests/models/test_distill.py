@@ -12,8 +12,13 @@ import yaml
 
 import eval as evaluation
 import train
+from common.display import Display
 from common.errors import ConfigError, UserError
 from engine.runs.checkpoint import load_checkpoint, save_checkpoint
+from engine.runs.trained import OtherRuns
+from engine.runtime.device import Placement
+from engine.runtime.session import RunContext, StopSignal
+from engine.runtime.world import World
 from models import FusionModel, FusionOutput, build_model
 from models.distill import distance
 from preprocess import pack
@@ -165,18 +170,9 @@ def test_a_run_is_resumed_bit_for_bit_and_scored_without_teacher_and_flow(
     assert load_run(best).model.streams == ("rgb",)
 
 
-def edited(teacher: Path, path: Path, **classes: list[str]) -> Path:
-    """The teacher's checkpoint with other names of classes."""
-    state = load_checkpoint(teacher / "best.pt")
-    state["data"]["classes"] = classes
-    save_checkpoint(path, state)
-    return path
-
-
 def test_what_cannot_teach_is_refused_before_the_run_has_a_folder(
     data: list[str], teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = edited(teacher, tmp_path / "other.pt", label=[f"class {n}" for n in range(6)])
     assert train.main(command(data, tmp_path / "runs", tmp_path / "none.pt")) == 1
     assert "none.pt: no such checkpoint" in capsys.readouterr().err
     assert train.main(command(data, tmp_path / "runs", teacher, "model.num_classes=7")) == 1
@@ -184,7 +180,19 @@ def test_what_cannot_teach_is_refused_before_the_run_has_a_folder(
     assert train.main(["-c", str(runs.CONFIG), *data, *runs.SMALL, "model.fusion=distill"]) == 2
     assert "model.teacher: found null" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
-    assert other.exists()
+
+
+def test_a_teacher_whose_classes_have_other_names_or_another_order_is_refused(teacher: Path, tmp_path: Path) -> None:
+    names, state = [f"class {n}" for n in range(6)], load_checkpoint(teacher / "best.pt")
+    state["data"]["classes"] = {"label": names}
+    save_checkpoint(tmp_path / "named.pt", state)
+    session = RunContext(Placement(torch.device("cpu")), World(), Display(quiet=True), StopSignal())
+    targets = build_model("distill", **SMALL).targets
+    for others in (names[::-1], [*names[:5], "another"]):
+        with pytest.raises(UserError, match=r"named\.pt: its classes of label are others; a run learns from one that"):
+            OtherRuns(session, targets, {"label": others}).load_run(tmp_path / "named.pt")
+    for same in (names, None):  # where there are no names, numbers say it
+        assert OtherRuns(session, targets, {"label": same}).load_run(tmp_path / "named.pt").streams == ("rgb", "flow")
 
 
 def test_a_method_from_outside_is_run_where_a_config_names_it_and_not_where_a_checkpoint_does(
