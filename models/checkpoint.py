@@ -104,7 +104,7 @@ def read_checkpoint(path: Path) -> Any:
 def tensor_file(state: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
     """The bytes of a .safetensors file: a state dict, and as metadata `about`, JSON by name, for read_checkpoint."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    return safetensors.torch.save(tensors, {"format": "pt", **about, _CRC: json.dumps(_crc(tensors))})
+    return safetensors.torch.save(tensors, {"format": "pt", **about, _CRC: json.dumps(checksum(tensors))})
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -115,16 +115,16 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     if _CRC not in metadata:  # others' files, of whose metadata nothing is known
         return {"model": tensors}
     about = {name: json.loads(text) for name, text in metadata.items()}
-    if about.pop(_CRC) != _crc(tensors):
+    if about.pop(_CRC) != checksum(tensors):
         raise ValueError("its tensors are not as they were saved")
     return {**about, "model": tensors}
 
 
-def _crc(tensors: Mapping[str, Tensor]) -> int:
-    """The CRC of all tensors' bytes, by name."""
+def checksum(state: Mapping[str, Tensor]) -> int:
+    """Return the CRC-32C of all tensors' bytes, in the order of their names."""
     crc = 0
-    for name in sorted(tensors):
-        crc = crc32c(tensors[name].reshape(-1).view(torch.uint8).numpy().data, crc)
+    for name in sorted(state):
+        crc = crc32c(state[name].detach().cpu().reshape(-1).view(torch.uint8).numpy().data, crc)
     return crc
 
 

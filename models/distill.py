@@ -1,6 +1,5 @@
 """Distillation (Hinton, Vinyals and Dean, 2015): RGB alone, taught by a run that has seen flow as well."""
 
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from common.errors import ConfigError, UserError
 from configs.methods import DistillOptions
+from models.checkpoint import checksum
 from models.fusion import FusionModel, FusionOutput, Training
 from models.unimodal import RgbOnly
 
@@ -61,7 +61,7 @@ class Distill(RgbOnly):
         if path is None:
             raise ConfigError("model.teacher: found null, allowed: a run's folder or its best.pt, of both streams")
         teacher = training.load_run(path)
-        found = checksum(teacher)
+        found = checksum(teacher.state_dict())
         if self.teacher_checksum not in (NONE, found):
             raise UserError(f"{path}: model.teacher: not the weights that this run has been taught by so far")
         self.teacher_checksum.fill_(found)
@@ -89,11 +89,3 @@ def distance(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Return T^2 KL(teacher || student) of logits [B, C] at a temperature T, in fp32; the mean over clips, a scalar."""
     log_p, log_q = (F.log_softmax(logits.float() / temperature, dim=1) for logits in (teacher, student))
     return temperature**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
-
-
-def checksum(model: FusionModel) -> int:
-    """Return the CRC-32 of all weights and statistics, in their order."""
-    found = 0
-    for value in model.state_dict().values():
-        found = zlib.crc32(value.detach().cpu().contiguous().numpy().tobytes(), found)
-    return found
