@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from common.errors import ConfigError
 from common.safe_yaml import parse_yaml, read_yaml
-from configs.methods import METHODS, CommonOptions, did_you_mean, options_of
+from configs.methods import METHODS, options_of
+from configs.options import CommonOptions, did_you_mean
 from configs.outside import resolve
 from configs.schema import Config
 

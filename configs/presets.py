@@ -4,7 +4,7 @@ from typing import Literal, cast
 
 from pydantic import Field, model_validator
 
-from configs.methods import StrictModel, TargetName
+from configs.options import StrictModel, TargetName
 
 SplitName = Literal["train", "val", "test"]
 NO_PRESET = "none"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from common.paths import ConfigPath, expand
-from configs.methods import CommonOptions, StrictModel
+from configs.options import CommonOptions, StrictModel
 from configs.presets import NO_PRESET, Preset
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

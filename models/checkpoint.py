@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from common.errors import UserError, listed
-from configs.methods import ClassCounts, Pretrained
+from configs.options import ClassCounts, Pretrained
 from models.fusion import FusionModel
 from models.trunks.trunk import Trunk, trust_statistics
 

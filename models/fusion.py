@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from configs.methods import CommonOptions
+from configs.options import CommonOptions
 from models.targets import Targets
 
 CHANNELS = {"rgb": 3, "flow": 2}  # of each stream's clips; flow has u and v

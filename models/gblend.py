@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from configs.methods import GBlendOptions, Pretrained
+from configs.methods import GBlendOptions
+from configs.options import Pretrained
 from models.early import EarlyFusion, ThreeHeads
 from models.fusion import Fit, FitResult, FusionModel
 from models.unimodal import FlowOnly, RgbOnly

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
-from configs.methods import ClassCounts, CommonOptions
+from configs.options import ClassCounts, CommonOptions
 
 VERB, NOUN, ACTION = "verb", "noun", "action"  # an action is a pair of a verb and a noun
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from configs.methods import CommonOptions
+from configs.options import CommonOptions
 from models.fusion import FusionModel, FusionOutput
 from models.heads import ClassificationHead
 from models.trunks.build import build_trunk

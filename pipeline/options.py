@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, SkipValidation, ValidationError, field_validator, model_validator
 
 from common.errors import UserError
-from configs.methods import StrictModel
+from configs.options import StrictModel
 from configs.schema import Fraction, PositiveInt, Scale, Seed
 from pipeline.format.streams import STREAMS
 

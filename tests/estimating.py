@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import models
 import train
-from configs.methods import CommonOptions
+from configs.options import CommonOptions
 from engine.step import TrainStep
 from models.fusion import Fit, FusionModel, FusionOutput
 

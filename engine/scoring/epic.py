@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from common.errors import ConfigError
-from configs.methods import ClassCounts, CommonOptions
+from configs.options import ClassCounts, CommonOptions
 from engine.scoring.evaluation import Evaluation
 from models.targets import NOUN, VERB
 

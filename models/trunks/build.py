@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from common.errors import ConfigError
-from configs.methods import CommonOptions
+from configs.options import CommonOptions
 from models.checkpoint import load_pretrained
 from models.fusion import CHANNELS
 from models.trunks.i3d import I3D

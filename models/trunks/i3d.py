@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
-from configs.methods import I3D_STAGES
+from configs.options import I3D_STAGES
 from models.trunks.trunk import BatchNorm3d, PointwiseConv3d, Projection, Trunk
 
 Triple = tuple[int, int, int]

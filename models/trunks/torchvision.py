@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from configs.methods import TRUNK_STAGES
+from configs.options import TRUNK_STAGES
 from models.trunks.trunk import BatchNorm3d, Projection, Trunk
 
 # Of RGB in [0, 1], by channel: what torchvision's Kinetics weights were trained with.

@@ -10,7 +10,8 @@ import yaml
 
 from configs import ConfigError, load_config
 from configs.load import BASE, parse_options
-from configs.methods import METHODS, CommonOptions
+from configs.methods import METHODS
+from configs.options import CommonOptions
 
 ROOT = Path(__file__).parents[2]
 XNORM = ROOT / "configs" / "xnorm.yaml"

@@ -4,7 +4,8 @@ import pytest
 
 from common.errors import ConfigError
 from configs.load import parse_options
-from configs.methods import EXCHANGES, METHODS, TRUNK_STAGES, options_of
+from configs.methods import EXCHANGES, METHODS, options_of
+from configs.options import TRUNK_STAGES
 from configs.outside import find_class
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs import load_config
-from configs.methods import CommonOptions
+from configs.options import CommonOptions
 from engine.runtime.device import Placement
 from engine.runtime.world import World, joined_world
 from engine.step import StepOutput, TrainStep

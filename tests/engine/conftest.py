@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from common.display import Display
-from configs.methods import CommonOptions
+from configs.options import CommonOptions
 from engine.runs.run_folder import RunFolder
 from engine.runtime.device import Placement
 from engine.runtime.session import RunContext, StopSignal

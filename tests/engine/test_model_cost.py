@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from configs import load_config
-from configs.methods import METHODS, CommonOptions
+from configs.methods import METHODS
+from configs.options import CommonOptions
 from configs.schema import ClipSection
 from engine import model_cost as memory
 from engine.model_cost import GIB, count_flops, count_training_bytes, memory_short_message, warn_if_memory_short

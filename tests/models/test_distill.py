@@ -30,7 +30,7 @@ SMALL = {"width": 0.05, "hidden_size": 8, "num_classes": 6}
 
 
 THEIRS = """\
-from configs.methods import CommonOptions
+from configs.options import CommonOptions
 from models.late import LateFusion
 
 

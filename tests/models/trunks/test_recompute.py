@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import ConfigError
-from configs.methods import TRUNK_STAGES
+from configs.options import TRUNK_STAGES
 from models import FusionModel, build_model
 
 DRAWS = torch.Generator().manual_seed(0)

@@ -5,7 +5,8 @@ import torch
 from torchvision.models import video
 
 from common.errors import ConfigError, UserError
-from configs.methods import EXCHANGES, TRUNK_STAGES
+from configs.methods import EXCHANGES
+from configs.options import TRUNK_STAGES
 from models import build_model
 from models.checkpoint import load_pretrained
 from models.trunks.torchvision import NETWORKS, RGB_MEAN, RGB_STD
