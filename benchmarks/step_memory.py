@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.command import argument_parser
 from configs import load_config
+from configs.options import I3D_STAGES
 from engine.model_cost import black_clips, count_training_bytes
 from engine.runtime.device import Placement
 from engine.runtime.world import World
@@ -25,15 +26,7 @@ from pipeline.batch import Batch
 from pipeline.profile.report import markdown_table
 
 CONFIG = Path(__file__).parents[1] / "configs" / "base.yaml"
-HALF = [
-    "Conv3d_1a_7x7",
-    "MaxPool3d_2a_3x3",
-    "Conv3d_2b_1x1",
-    "Conv3d_2c_3x3",
-    "MaxPool3d_3a_3x3",
-    "Mixed_3b",
-    "Mixed_3c",
-]
+HALF = I3D_STAGES[: I3D_STAGES.index("Mixed_3c") + 1]
 WAYS: dict[str, tuple[int, Any]] = {  # train.accumulate, model.checkpoint_stages
     "the whole batch at once": (1, []),
     "`train.accumulate=2`": (2, []),
