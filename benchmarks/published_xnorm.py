@@ -9,9 +9,9 @@ import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
 from models import build_model
+from models.methods.xnorm import XNorm
 from models.trunks.i3d import SameConv3d, SameMaxPool3d, Unit
 from models.trunks.trunk import BatchNorm3d, PointwiseConv3d
-from models.xnorm import XNorm
 
 CLASSES = 8
 

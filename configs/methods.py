@@ -19,7 +19,7 @@ EXCHANGES = {  # where trunks meet unless told otherwise: early, in the middle, 
 class RgbOptions(CommonOptions):
     """RGB alone."""
 
-    implementation = "models.unimodal:RgbOnly"
+    implementation = "models.methods.unimodal:RgbOnly"
     streams = ("rgb",)
     fusion: Literal["rgb"] = "rgb"
 
@@ -27,7 +27,7 @@ class RgbOptions(CommonOptions):
 class FlowOptions(CommonOptions):
     """Optical flow alone."""
 
-    implementation = "models.unimodal:FlowOnly"
+    implementation = "models.methods.unimodal:FlowOnly"
     streams = ("flow",)
     fusion: Literal["flow"] = "flow"
 
@@ -35,7 +35,7 @@ class FlowOptions(CommonOptions):
 class EarlyOptions(CommonOptions):
     """Both embeddings side by side into one head."""
 
-    implementation = "models.early:EarlyFusion"
+    implementation = "models.methods.early:EarlyFusion"
     fusion: Literal["early"] = "early"
 
 
@@ -48,14 +48,14 @@ class TwoHeadOptions(CommonOptions):
 class LateOptions(TwoHeadOptions):
     """A network a stream; their logits averaged."""
 
-    implementation = "models.late:LateFusion"
+    implementation = "models.methods.late:LateFusion"
     fusion: Literal["late"] = "late"
 
 
 class OgmGeOptions(TwoHeadOptions):
     """OGM-GE: late fusion whose encoders' gradients are modulated by which stream is ahead, under noise."""
 
-    implementation = "models.ogm_ge:OgmGe"
+    implementation = "models.methods.ogm_ge:OgmGe"
     fusion: Literal["ogm_ge"] = "ogm_ge"
     rgb_weight: float = Field(0.5, gt=0, lt=1)
     alpha: float = Field(0.3, gt=0)
@@ -65,7 +65,7 @@ class OgmGeOptions(TwoHeadOptions):
 class MisaOptions(CommonOptions):
     """MISA: what the streams share and what is private to each, told apart by three more losses."""
 
-    implementation = "models.misa:Misa"
+    implementation = "models.methods.misa:Misa"
     fusion: Literal["misa"] = "misa"
     hidden_size: int = Field(128, gt=0, multiple_of=2)
     diff_weight: float = Field(0.3, ge=0)
@@ -76,7 +76,7 @@ class MisaOptions(CommonOptions):
 class MultOptions(CommonOptions):
     """MulT: each stream's tokens attend to the other's."""
 
-    implementation = "models.mult:MulT"
+    implementation = "models.methods.mult:MulT"
     fusion: Literal["mult"] = "mult"
     dropout: float = Field(0.1, ge=0, lt=1)
     embed_dropout: float = Field(0.25, ge=0, lt=1)
@@ -101,7 +101,7 @@ class MultOptions(CommonOptions):
 class GBlendOptions(CommonOptions):
     """Gradient-Blending: a head a stream and one for both, weighted by how each generalises and overfits."""
 
-    implementation = "models.gblend:GradientBlending"
+    implementation = "models.methods.gblend:GradientBlending"
     fusion: Literal["gblend"] = "gblend"
     estimation_epochs: int = Field(5, gt=0)
     estimation_subset: float = Field(1.0, gt=0, le=1)
@@ -112,7 +112,7 @@ class GBlendOptions(CommonOptions):
 class MMParetoOptions(CommonOptions):
     """MMPareto: a head a stream and one for both; each encoder's joint and own gradient combined without conflict."""
 
-    implementation = "models.mmpareto:MMPareto"
+    implementation = "models.methods.mmpareto:MMPareto"
     fusion: Literal["mmpareto"] = "mmpareto"
     gamma: float = Field(1.5, ge=1)
 
@@ -120,14 +120,14 @@ class MMParetoOptions(CommonOptions):
 class TfnOptions(CommonOptions):
     """Tensor fusion: the outer product of both embeddings into one head."""
 
-    implementation = "models.tfn:TensorFusion"
+    implementation = "models.methods.tfn:TensorFusion"
     fusion: Literal["tfn"] = "tfn"
 
 
 class LmfOptions(CommonOptions):
     """Low-rank fusion: tensor fusion whose weights are a sum of products."""
 
-    implementation = "models.lmf:LowRankFusion"
+    implementation = "models.methods.lmf:LowRankFusion"
     fusion: Literal["lmf"] = "lmf"
     rank: int = Field(4, gt=0)
 
@@ -148,7 +148,7 @@ class ExchangeOptions(TwoHeadOptions):
 class MmtmOptions(ExchangeOptions):
     """MMTM: each stream's channels are gated by what both streams pool; their logits averaged."""
 
-    implementation = "models.mmtm:Mmtm"
+    implementation = "models.methods.mmtm:Mmtm"
     fusion: Literal["mmtm"] = "mmtm"
     squeeze_ratio: float = Field(4, ge=1)
 
@@ -156,7 +156,7 @@ class MmtmOptions(ExchangeOptions):
 class XNormOptions(ExchangeOptions):
     """X-Norm: the two trunks exchange normalisation parameters on the way; their logits averaged."""
 
-    implementation = "models.xnorm:XNorm"
+    implementation = "models.methods.xnorm:XNorm"
     fusion: Literal["xnorm"] = "xnorm"
     exchange_order: Literal["parallel", "sequential"] = "parallel"
     param_pool: Literal["none", "global"] = "none"
@@ -165,7 +165,7 @@ class XNormOptions(ExchangeOptions):
 class DistillOptions(RgbOptions):
     """RGB alone, taught by a frozen run of both streams."""
 
-    implementation = "models.distill:Distill"
+    implementation = "models.methods.distill:Distill"
     fusion: Literal["distill"] = "distill"  # type: ignore[assignment]
     teacher: ConfigPath | None = None
     temperature: float = Field(4.0, gt=0)

@@ -94,7 +94,7 @@ class Training(Protocol):
 class FusionModel(nn.Module):
     """A method: from a clip pair to logits, with its own losses.
 
-    A subclass names its input streams and implements `predict`; see models/late.py for a short one.
+    A subclass names its input streams and implements `predict`; see models/methods/late.py for a short one.
     """
 
     streams: ClassVar[tuple[str, ...]] = ("rgb", "flow")

@@ -87,8 +87,8 @@ def test_a_class_of_a_package_is_found(folder: Path, monkeypatch: pytest.MonkeyP
         ("model.fusion=nowhere.py:Gated", r"model\.fusion: /.*nowhere\.py: no such file"),
         ("model.fusion=no.such:Gated", r"model\.fusion: cannot import no\.such \(No module named 'no'\)"),
         (
-            "model.fusion=models.late:Late",
-            r"model\.fusion: models\.late has no class 'Late'; found there: .*Late",
+            "model.fusion=models.methods.late:Late",
+            r"model\.fusion: models\.methods\.late has no class 'Late'; found there: .*Late",
         ),
         (
             "model.fusion=torch.nn:Linear",

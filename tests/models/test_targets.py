@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from models import FUSIONS, build_model
-from models.early import ThreeHeads
+from models.methods.early import ThreeHeads
 from models.targets import marginal
 
 SIZES = {"verb": 3, "noun": 5}

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from models.methods.xnorm import expect_negative_values
 from models.trunks.i3d import I3D, POOLS, SameConv3d, SameMaxPool3d, same_padding
 from models.trunks.trunk import PointwiseConv3d
-from models.xnorm import expect_negative_values
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from configs.methods import MmtmOptions
 from models.fusion import FusionOutput
-from models.late import LateFusion
+from models.methods.late import LateFusion
 
 
 class Gate(nn.Module):

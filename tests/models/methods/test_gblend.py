@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from models import FitResult, build_model
-from models.early import EarlyFusion
-from models.gblend import blend_weights, generalisation, overfitting
-from models.unimodal import FlowOnly, RgbOnly
+from models.methods.early import EarlyFusion
+from models.methods.gblend import blend_weights, generalisation, overfitting
+from models.methods.unimodal import FlowOnly, RgbOnly
 
 SMALL = {"width": 0.1, "hidden_size": 16}
 pytestmark = pytest.mark.filterwarnings("ignore:Gradient-Blending")  # those that are expected are asked for

@@ -7,7 +7,7 @@ import torch
 
 from configs.methods import MultOptions
 from models import build_model
-from models.mult import Transformer, positions
+from models.methods.mult import Transformer, positions
 
 OPTIONS = MultOptions(attention_size=8, attention_heads=2, attention_layers=2)
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from configs.methods import OgmGeOptions
 from models.fusion import FusionOutput, GradientStep
-from models.late import LateFusion
+from models.methods.late import LateFusion
 
 
 class OgmGe(LateFusion):

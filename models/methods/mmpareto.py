@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from configs.methods import MMParetoOptions
-from models.early import ThreeHeads
 from models.fusion import GradientStep
+from models.methods.early import ThreeHeads
 
 Gradients = Sequence[Tensor]
 

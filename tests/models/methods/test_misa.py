@@ -5,7 +5,7 @@ import torch
 
 from models import build_model
 from models.fusion import FusionOutput
-from models.misa import central_moment_discrepancy, difference_loss
+from models.methods.misa import central_moment_discrepancy, difference_loss
 
 STREAMS = ("rgb", "flow")
 

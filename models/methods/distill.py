@@ -11,7 +11,7 @@ from common.errors import ConfigError, UserError
 from configs.methods import DistillOptions
 from models.checkpoint import checksum
 from models.fusion import FusionModel, FusionOutput, Training
-from models.unimodal import RgbOnly
+from models.methods.unimodal import RgbOnly
 
 NONE = -1
 

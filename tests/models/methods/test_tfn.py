@@ -3,7 +3,7 @@
 import torch
 
 from models import build_model
-from models.tfn import tensor_fusion
+from models.methods.tfn import tensor_fusion
 
 
 def test_outer_product_worked_out_by_hand():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models import FusionOutput, GradientStep, build_model
-from models.ogm_ge import OgmGe
+from models.methods.ogm_ge import OgmGe
 
 SMALL = {"width": 0.1, "hidden_size": 16, "num_classes": 3}
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models import GradientStep, build_model
-from models.mmpareto import pareto_weights
+from models.methods.mmpareto import pareto_weights
 
 SMALL = {"width": 0.05, "hidden_size": 16}
 

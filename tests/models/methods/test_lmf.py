@@ -3,7 +3,7 @@
 import torch
 
 from models import build_model
-from models.tfn import tensor_fusion
+from models.methods.tfn import tensor_fusion
 
 
 def test_it_is_the_map_of_the_outer_product_that_its_factors_stand_for() -> None:

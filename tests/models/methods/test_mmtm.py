@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models import build_model
-from models.mmtm import Gate
+from models.methods.mmtm import Gate
 
 
 def test_numbers_worked_out_by_hand() -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from models.xnorm import norm_exchange
+from models.methods.xnorm import norm_exchange
 
 
 def parameters(shift, scale):

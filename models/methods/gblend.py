@@ -9,9 +9,9 @@ from torch import Tensor
 
 from configs.methods import GBlendOptions
 from configs.options import Pretrained
-from models.early import EarlyFusion, ThreeHeads
 from models.fusion import Fit, FitResult, FusionModel
-from models.unimodal import FlowOnly, RgbOnly
+from models.methods.early import EarlyFusion, ThreeHeads
+from models.methods.unimodal import FlowOnly, RgbOnly
 
 # A head with its encoders is a method of its own, with the same names.
 HEADS: dict[str, type[FusionModel]] = {"rgb": RgbOnly, "flow": FlowOnly, "joint": EarlyFusion}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from configs.methods import XNormOptions
 from models.fusion import FusionOutput
-from models.late import LateFusion
+from models.methods.late import LateFusion
 from models.trunks.i3d import SameMaxPool3d
 from models.trunks.trunk import PointwiseConv3d, Trunk
 

@@ -20,7 +20,7 @@ from engine.runtime.device import Placement
 from engine.runtime.session import RunContext, StopSignal
 from engine.runtime.world import World
 from models import FusionModel, FusionOutput, build_model
-from models.distill import distance
+from models.methods.distill import distance
 from preprocess import pack
 from tests import runs
 from xnorm import load_run
@@ -31,7 +31,7 @@ SMALL = {"width": 0.05, "hidden_size": 8, "num_classes": 6}
 
 THEIRS = """\
 from configs.options import CommonOptions
-from models.late import LateFusion
+from models.methods.late import LateFusion
 
 
 class Late(LateFusion):

@@ -1,0 +1,1 @@
+"""One file per method; models/__init__.py has them by name."""
