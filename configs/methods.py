@@ -179,16 +179,16 @@ METHODS: dict[str, type[CommonOptions]] = {  # in the order of the classes above
 }
 
 
-def options_of(fusion: str) -> type[CommonOptions]:
+def options_of(fusion: object) -> type[CommonOptions]:
     """Return the class of a method's options; one from outside says it by the type of its attribute `options`.
 
     Raises:
         ConfigError: there is no such method, or none that can be used.
     """
+    if not isinstance(fusion, str) or (fusion not in METHODS and ":" not in fusion):
+        raise ConfigError(f"model.fusion: {unknown_fusion(fusion)}")
     if fusion in METHODS:
         return METHODS[fusion]
-    if ":" not in str(fusion):
-        raise ConfigError(f"model.fusion: {unknown_fusion(fusion)}")
     options = options_class(find_class(fusion))
     if not (isinstance(options, type) and issubclass(options, CommonOptions)):
         raise ConfigError(

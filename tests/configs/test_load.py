@@ -90,6 +90,8 @@ def test_a_file_replaces_a_mapping_whole(tmp_path: Path) -> None:
         (["data.frames_per_clip=some"], r"frames_per_clip: found 'some'; allowed: a number above 0, or all$"),
         (["data.frames_per_clip=0"], r"frames_per_clip: found 0; allowed: a number above 0, or all$"),
         (["model.fusion=xnrm"], r"command line: model\.fusion: found 'xnrm', allowed: rgb, .*did you mean 'xnorm'\?"),
+        (["model.fusion=[xnorm]"], r"command line: model\.fusion: found \['xnorm'\], allowed: rgb, "),
+        (["model.trunk=[i3d]"], r"command line: model\.trunk: found \['i3d'\]: input should be 'i3d', "),
         (["model=3"], r"model: found 3"),
         (["model.dropuot=0"], r"model\.dropuot: unknown key; did you mean 'dropout'\?"),
         (["data=3"], r"data: found 3"),

@@ -46,7 +46,7 @@ CHANGED = {
     "noise": 0.5,
     "gamma": 3.0,
 }
-# The method itself; tests/models/test_checkpoint.py, test_targets.py, methods/test_distill.py, trunks/test_recompute.py.
+# The method itself; tests/models/test_{checkpoint,targets}.py, methods/test_distill.py, trunks/test_recompute.py.
 ELSEWHERE = (
     "fusion",
     "pretrained",
