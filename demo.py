@@ -6,11 +6,13 @@ if __name__ == "__main__":
     begin()
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +20,7 @@ from statistics import fmean
 from rich.table import Table
 
 from common.cli import command_parser
+from common.cores import usable_cores
 from common.display import Display
 from common.errors import exit_code_of
 from configs import Config, ConfigError, UserError, load_config
@@ -32,8 +35,9 @@ CONFIGS = ROOT / "configs"
 ADJUSTABLE = ("clip.", "loader.", "model.", "train.")
 VARIANTS = {  # beside the methods, or in the place of one
     "xnorm-unsynchronized": ("model.fusion=xnorm", "clip.synchronized=false"),
-    "distill": ("model.fusion=distill", "model.teacher={runs}/xnorm-seed{seed}"),  # train xnorm first
+    "distill": ("model.fusion=distill", "model.teacher={runs}/xnorm-seed{seed}"),
 }
+AT_ONCE = 4  # trainings at most: each takes 1 to 2 GB
 Range = tuple[float, float]
 ENSEMBLE = "rgb + flow"  # the row that a comparison makes of the two
 SINGLE: Range = (0.0, 0.6)
@@ -47,7 +51,7 @@ class Demo:
     Attributes:
         config: of the task's data and a small training.
         paths: overrides of the config that name other folders and classes than its own.
-        methods: those trained unless asked otherwise.
+        methods: those trained unless asked otherwise, what takes longest first.
         expected: by method.
         others: of every method that `expected` does not name.
     """
@@ -76,13 +80,13 @@ def _paths(root: str) -> tuple[str, ...]:
 DEMOS = {
     "additive": Demo(
         CONFIGS / "demo.yaml",
-        methods=("rgb", "flow", "xnorm"),
+        methods=("xnorm", "rgb", "flow"),
         expected={**dict.fromkeys(("rgb", "flow", "distill"), SINGLE), ENSEMBLE: ANYTHING},
         others=(0.9, 1.0),
     ),
     "xor": Demo(
         CONFIGS / "demo-binding.yaml",
-        methods=("late", "xnorm"),
+        methods=("xnorm", "late"),
         expected={
             "rgb": SINGLE,
             "flow": SINGLE,
@@ -96,7 +100,7 @@ DEMOS = {
     # Additive scores cannot bind (chance is 25 %); of pooled methods at this budget nothing is promised.
     "binding": Demo(
         CONFIGS / "demo-binding.yaml",
-        methods=("rgb", "flow", "late", "xnorm"),
+        methods=("xnorm", "late", "rgb", "flow"),
         expected={**dict.fromkeys(("rgb", "flow", "distill", "late", ENSEMBLE), (0.0, 0.45)), "xnorm": (0.9, 1.0)},
         others=ANYTHING,
     ),
@@ -130,7 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    begin, tasks, quiet, overrides = time.monotonic(), arguments.tasks, arguments.quiet, arguments.overrides
+    begin, display, tasks, overrides = time.monotonic(), Display(arguments.quiet), arguments.tasks, arguments.overrides
+    silence = ["--quiet"] if arguments.quiet else []
     methods = [*{**METHODS, **VARIANTS}] if arguments.methods == ["all"] else arguments.methods
     for method in methods or ():
         if method not in METHODS and method not in VARIANTS:
@@ -138,26 +143,39 @@ def _run(arguments: argparse.Namespace) -> int:
     for override in overrides:  # where the runs are must stay as it is: they are removed first
         if not override.startswith(ADJUSTABLE):
             raise ConfigError(f"--set: found {override!r}, allowed: keys that begin with {', '.join(ADJUSTABLE)}")
+    chosen = {task: methods or DEMOS[task].methods for task in tasks}
     for task in tasks:  # refused now rather than after the data is written
         load_config(DEMOS[task].config, [*DEMOS[task].paths, *overrides])
-    good = [_show(task, methods or DEMOS[task].methods, overrides, arguments.seeds, quiet) for task in tasks]
-    Display(quiet).print(f"{time.monotonic() - begin:.0f} s in all")
+    for task in tasks:
+        _prepare(task, silence)
+    for taught in (False, True):  # a teacher before whom it teaches
+        _train(
+            {
+                f"{task} {method}-seed{seed}": [*_command(task, method, seed), *overrides, *silence]
+                for task in tasks
+                for method in chosen[task]
+                for seed in arguments.seeds
+                if (method == "distill") is taught
+            }
+        )
+    good = [_show(task, chosen[task], display) for task in tasks]
+    display.print(f"{time.monotonic() - begin:.0f} s in all")
     return 0 if all(good) else 1
 
 
-def _show(task: str, methods: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], quiet: bool) -> bool:
-    """Write, pack and train one task; whether all methods came out as they must."""
-    demo, display, silence = DEMOS[task], Display(quiet), ["--quiet"] if quiet else []
+def _prepare(task: str, silence: Sequence[str]) -> None:
+    """Write and pack the data of one task; the runs of the demo before go: it is there to be seen training."""
+    demo = DEMOS[task]
     config = load_config(demo.config, demo.paths)
-    shutil.rmtree(config.runs, ignore_errors=True)  # of the demo before: it is there to be seen training
+    shutil.rmtree(config.runs, ignore_errors=True)
     _must(synth.main(["--task", task, "-o", str(config.data.frames), *silence]), "writing the data")
     _must(pack.main(["-c", str(demo.config), *silence, *demo.paths]), "packing")
-    for method in methods:
-        chosen = (
-            part.format(runs=config.runs, seed=seeds[0]) for part in VARIANTS.get(method, (f"model.fusion={method}",))
-        )
-        arguments = [*silence, *overrides, f"seeds={list(seeds)}", f"name={method}", *chosen]
-        _must(_train(demo, arguments), f"training {method} on {task}")
+
+
+def _show(task: str, methods: Sequence[str], display: Display) -> bool:
+    """Compare what was trained on one task; whether all methods came out as they must."""
+    demo = DEMOS[task]
+    config = load_config(demo.config, demo.paths)
     comparison = compare([config.runs])
     show_comparison(comparison, config.runs, display, with_tables=tuple(methods) != demo.methods)
     display.table(_verdicts(task, config, comparison.rows))
@@ -170,14 +188,46 @@ def is_as_expected(task: str, row: Row) -> bool:
     return all(low <= accuracy <= high for accuracy in row.accuracies("top1"))
 
 
-def _train(demo: Demo, arguments: Sequence[str]) -> int:
-    """Train in a process of its own, whose memory is then its own, too."""
-    command = [sys.executable, str(ROOT / "train.py"), "-c", str(demo.config), *demo.paths, *arguments]
-    with subprocess.Popen(command) as process:
+def _command(task: str, method: str, seed: int) -> list[str]:
+    """The command that trains `method` on `task`."""
+    demo = DEMOS[task]
+    runs = load_config(demo.config, demo.paths).runs
+    variant = [part.format(runs=runs, seed=seed) for part in VARIANTS.get(method, (f"model.fusion={method}",))]
+    settings = [*demo.paths, *variant, f"name={method}", f"seeds=[{seed}]"]
+    return [sys.executable, str(ROOT / "train.py"), "-c", str(demo.config), *settings]
+
+
+def _train(commands: Mapping[str, Sequence[str]]) -> None:
+    """Run trainings side by side, each in a process of its own; its lines begin with its title.
+
+    As small as these networks are, one core trains them as fast as two, so that each training has its own.
+    """
+    at_once = max(1, min(usable_cores(), AT_ONCE, len(commands)))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(usable_cores() // at_once)}
+    running: list[subprocess.Popen[str]] = []
+    failed: list[tuple[int, str]] = []
+
+    def train(title: str) -> None:
+        if failed:
+            return
+        pipe, merged = subprocess.PIPE, subprocess.STDOUT
+        with subprocess.Popen(commands[title], env=environment, stdout=pipe, stderr=merged, text=True) as process:
+            running.append(process)
+            for line in process.stdout or ():
+                print(f"{title}: {line}", end="", flush=True)
+        if process.returncode:
+            failed.append((process.returncode, f"training {title}"))
+            for other in running:
+                other.terminate()  # it saves what it has
+
+    with ThreadPoolExecutor(at_once) as pool:
         try:
-            return process.wait()
-        except KeyboardInterrupt:  # which the other process has had as well: it saves, and ends
-            return process.wait()
+            list(pool.map(train, commands))
+        except KeyboardInterrupt:  # which the other processes have had as well: they save, and end
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for exit_code, what in failed[:1]:
+        _must(exit_code, what)
 
 
 def _must(exit_code: int, what: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 import demo
+from common.errors import UserError
 from configs.methods import METHODS
 from engine.runs.records import Accuracy, Run, Summary
 from engine.runs.rows import Row
@@ -82,6 +84,7 @@ def test_the_road_ends_in_a_comparison_and_fails_where_a_fusion_has_not_learned(
     accuracy = json.loads((runs / "late-seed0" / "summary.json").read_text())["test"]["top1"]
     assert f"{accuracy:.1%}" in out
     assert all(word in out for word in ("at least 90%", "chance 25%", "data wait"))
+    assert "additive late-seed0: epoch 1/1" in out
     assert "WRONG" in out
 
 
@@ -108,3 +111,18 @@ def test_an_unknown_method_is_refused_before_anything_is_deleted(short: Path, ca
     assert "--methods: found 'xnrm', allowed: rgb, flow" in capsys.readouterr().err
     assert (short / "runs").exists()
     shutil.rmtree(short / "runs")
+
+
+def sleeper(log: Path, number: int) -> list[str]:
+    """A command that stands in for a training: takes long if it is to end well, and notes its end."""
+    code = "import sys, time; print('begun', flush=True); time.sleep({}); open({!r}, 'a').write('{} '); sys.exit({})"
+    return [sys.executable, "-c", code.format(60 if number == 0 else 2, str(log), number, number)]
+
+
+def test_trainings_run_side_by_side_and_the_first_that_fails_ends_them_all(tmp_path: Path, capfd, monkeypatch):
+    monkeypatch.setattr(demo, "usable_cores", lambda: 2)
+    log = tmp_path / "log"
+    with pytest.raises(UserError, match="training b ended with exit code 3"):
+        demo._train({"a": sleeper(log, 0), "b": sleeper(log, 3), "c": sleeper(log, 4)})
+    assert log.read_text() == "3 "  # "a" was ended, "c" has not begun
+    assert sorted(capfd.readouterr().out.split("\n")) == ["", "a: begun", "b: begun"]
