@@ -33,7 +33,7 @@ from engine.scoring.robustness import CORRUPT, robustness_table, score_faults, w
 from engine.scoring.subsets import find_subsets
 from models import FusionModel, build_model
 from models.checkpoint import find_state, load_published, load_state, read_checkpoint
-from pipeline.sampler import SINGLE_VIEW, MultiView
+from pipeline.views import SINGLE_VIEW, MultiView
 from preprocess.packing.stale import note_stale_labels
 
 AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone, without effect on evaluation

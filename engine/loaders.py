@@ -12,7 +12,7 @@ from engine.runtime.session import RunContext
 from engine.targets import add_actions, check_sizes
 from models.fusion import FusionModel
 from pipeline.loader import ClipLoader
-from pipeline.sampler import SINGLE_VIEW, MultiView
+from pipeline.views import SINGLE_VIEW, MultiView
 
 LEAST_SEEN = 1 / 3  # of a frame, or it is said
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.sampler import View
+from pipeline.views import View
 
 
 class BufferPool:

@@ -4,12 +4,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.batch_sampler import BatchSampler
 from pipeline.decoders.base import FrameError
 from pipeline.format.index import ShardError
 from pipeline.format.streams import STREAMS
 from pipeline.reader import ClipReader, EncodedFrame, RawFrame
-from pipeline.sampler import SINGLE_VIEW, BatchPlan, MultiView, View, ViewOptions, draw_view
+from pipeline.sampler import BatchPlan, BatchSampler
+from pipeline.views import SINGLE_VIEW, MultiView, View, ViewOptions, draw_view
 
 VERIFY = "python preprocess/pack.py -c ... --verify says which"
 

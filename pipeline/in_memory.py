@@ -14,7 +14,7 @@ from pipeline.decoders.open import open_decoders
 from pipeline.format.streams import STREAMS
 from pipeline.options import LoaderOptions
 from pipeline.reader import EncodedFrame
-from pipeline.sampler import View, ViewOptions, draw_view, uniform_frames
+from pipeline.views import View, ViewOptions, draw_view, uniform_frames
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from torch import Tensor
 from common.errors import UserError
 from configs.schema import Config
 from pipeline.batch import Batch, move
-from pipeline.batch_sampler import BatchSampler
 from pipeline.decoders.base import FrameError, StreamSpec
 from pipeline.decoders.open import open_decoders
 from pipeline.fetcher import ClipFetcher, EncodedBatch
@@ -25,7 +24,8 @@ from pipeline.format.index import ShardError, check_packed
 from pipeline.format.split import open_split
 from pipeline.options import LoaderOptions
 from pipeline.reader import ClipReader, CorruptClipError
-from pipeline.sampler import BatchPlan, MultiView, ViewOptions
+from pipeline.sampler import BatchPlan, BatchSampler
+from pipeline.views import MultiView, ViewOptions
 
 
 class ClipLoader:

@@ -16,7 +16,7 @@ from pipeline.format.index import ShardError
 from pipeline.format.split import Split
 from pipeline.format.streams import channels_of, planes_of
 from pipeline.format.tfrecord import record_payload, stored_crc
-from pipeline.sampler import View
+from pipeline.views import View
 
 Bytes = NDArray[np.uint8]
 _POPULATE_READ = 22  # madvise's MADV_POPULATE_READ, since Linux 5.14

@@ -1,86 +1,13 @@
-"""Which clips come next and how each is seen: a pure function of (seed, epoch, clip)."""
+"""Which clips come next: the order of an epoch, one rank's batches of it, and a position in two integers."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-# What a random stream is for. SeedSequence pads its entropy with zeros, so (seed, epoch) and (seed, epoch, 0) would be
-# one stream; a tag that is never zero keeps the streams apart.
-_ORDER, _VIEW, _APART = 1, 2, 3
-
-
-@dataclass(frozen=True)
-class ViewOptions:
-    """What of each clip is seen; the augmentations act in training alone.
-
-    Attributes:
-        num_frames: T, frames per clip.
-        crop_size: pixels, height and width of what comes out.
-        temporal: "uniform", or "jitter": one frame at random in each of T equal parts of the stored frames.
-        mirror: probability of a horizontal mirror.
-        scale: (low, high), side of the crop as a fraction of the frame's short side; (1, 1) is off. Evaluation takes
-            the middle of the range, so that things have the size there that they have in training on average.
-        color: strength s of the colour jitter: brightness, contrast and saturation factors within [1 - s, 1 + s].
-        synchronized: all streams are seen through the same window, mirrored alike. False, an ablation: each stream
-            after the first draws its own window and mirror, as the published code of X-Norm does.
-    """
-
-    num_frames: int = 16
-    crop_size: int = 224
-    temporal: Literal["uniform", "jitter"] = "uniform"
-    mirror: float = 0.5
-    scale: tuple[float, float] = (1.0, 1.0)
-    color: float = 0.0
-    synchronized: bool = True
-
-
-@dataclass(frozen=True)
-class MultiView:
-    """Multi-view testing: how many samples in time evaluation takes of each clip, and crops of each.
-
-    Non-local networks (Wang et al. 2018) and SlowFast (Feichtenhofer et al. 2019) report 10 x 3.
-    """
-
-    num_temporal: int = 1
-    num_spatial: int = 1
-
-    @property
-    def per_clip(self) -> int:
-        """Views per clip; number `temporal * num_spatial + spatial` is of that sample and that crop."""
-        return self.num_temporal * self.num_spatial
-
-
-SINGLE_VIEW = MultiView()
-
-
-@dataclass(frozen=True)
-class View:
-    """How one clip is seen: one decision, used by both streams.
-
-    Attributes:
-        clip: position in the split.
-        frames: int64 [T], positions among the clip's stored frames.
-        top, left, side: the square window in the frame's own pixels, resized to crop_size where side differs from it.
-        mirror: whether the window is mirrored left to right (and u inverted).
-        color: factors of brightness, contrast and saturation of RGB.
-        view_index: which of the views of the clip this is, from 0; in training, of the epoch.
-    """
-
-    clip: int
-    frames: NDArray[np.int64]
-    top: int
-    left: int
-    side: int
-    mirror: bool
-    color: tuple[float, float, float]
-    view_index: int = 0
-
-    def window(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The window of a frame [H, W, C], as a view: [side, side, C]."""
-        return frame[self.top : self.top + self.side, self.left : self.left + self.side]
+from common.errors import UserError
+from pipeline.views import ORDER
 
 
 @dataclass(frozen=True)
@@ -107,7 +34,7 @@ def epoch_order(num_clips: int, *, seed: int, epoch: int, train: bool) -> NDArra
     """The clips of an epoch in order, int64 [num_clips]: a permutation in training, file order else."""
     if not train:
         return np.arange(num_clips)
-    return np.random.default_rng((seed, epoch, _ORDER)).permutation(num_clips)
+    return np.random.default_rng((seed, epoch, ORDER)).permutation(num_clips)
 
 
 def balanced_order(labels: NDArray[np.int64], *, balance: float, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -117,7 +44,7 @@ def balanced_order(labels: NDArray[np.int64], *, balance: float, seed: int, epoc
     same for each class (Kang et al., ICLR 2020, equation 1). Shares are kept to within a clip, and the clips of a class
     come equally often, to within one, by systematic sampling: one random offset, then equal steps over all clips.
     """
-    rng = np.random.default_rng((seed, epoch, _ORDER))
+    rng = np.random.default_rng((seed, epoch, ORDER))
     shuffled = rng.permutation(len(labels))
     shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]  # class after class, each in random order
     _, class_of, num_clips = np.unique(labels[shuffled], return_inverse=True, return_counts=True)
@@ -180,89 +107,90 @@ def epoch_batches(
             yield BatchPlan(epoch, begin, end, sound[clips], view_ids, replaced)
 
 
-def draw_view(
-    clip: int,
-    options: ViewOptions,
-    *,
-    num_stored: int,
-    height: int,
-    width: int,
-    seed: int,
-    epoch: int,
-    train: bool,
-    multi_view: MultiView = SINGLE_VIEW,
-    view_index: int = 0,
-    stream: int = 0,
-) -> View:
-    """How `clip`, stored as `num_stored` frames of height x width pixels, is seen in `epoch`.
+@dataclass
+class BatchSampler:
+    """The batches of one rank, epoch after epoch.
 
-    In evaluation nothing is random, and this is view number `view_index` of `multi_view`; in training, what is drawn
-    the `view_index`-th time in an epoch, from 0. `stream` is which of the streams sees it, from 0: all alike, unless
-    they are not `synchronized`.
+    Attributes:
+        num_clips: clips of an epoch's order.
+        batch_size: clips per batch of this rank; views of clips where there are several.
+        chosen: int64 [num_clips], ascending: the clips of the split that epochs are made of; None: all of them.
+        epoch: the epoch that we are in, or that comes next.
+        position: how many of its clips (views of them) all ranks together have been handed.
+        per_clip: views of each clip of an epoch, one after the other; 1 in training.
+        labels: int64 [num_clips], of the first target; needed where `balance` is not 0.
+        balance: of the classes in a training epoch, see balanced_order.
+        corrupt: by epoch, the clips that are passed over in it, as they are corrupt in what it shows of them.
     """
-    if not train:
-        return _evaluated_view(clip, options, num_stored, height, width, multi_view, view_index)
-    drawn = (clip, view_index) if view_index else (clip,)  # the first draw of an epoch depends on the clip alone
-    rng = np.random.default_rng((seed, epoch, _VIEW, *drawn))
-    # Everything is drawn, whatever is switched on: an option changes what it names and nothing else.
-    scale, down, right, mirror, *color = rng.random(7).tolist()
-    if stream > 0 and not options.synchronized:
-        scale, down, right, mirror = np.random.default_rng((seed, epoch, _APART, stream, *drawn)).random(4).tolist()
-    side = _side(options, height, width, scale)
-    brightness, contrast, saturation = (1 + options.color * (2 * draw - 1) for draw in color)
-    return View(
-        clip,
-        jittered_frames(num_stored, rng.random(options.num_frames))
-        if options.temporal == "jitter"
-        else uniform_frames(num_stored, options.num_frames),
-        top=int(down * (height - side + 1)),
-        left=int(right * (width - side + 1)),
-        side=side,
-        mirror=bool(mirror < options.mirror),
-        color=(brightness, contrast, saturation),
-        view_index=view_index,
-    )
 
+    num_clips: int
+    batch_size: int
+    rank: int
+    world_size: int
+    seed: int
+    train: bool
+    chosen: NDArray[np.int64] | None = None
+    epoch: int = 0
+    position: int = 0
+    per_clip: int = 1
+    labels: NDArray[np.int64] | None = None
+    balance: float = 0.0
+    corrupt: dict[int, set[int]] = field(default_factory=dict)
+    _started: bool = False
+    _seeks: int = 0
 
-def _evaluated_view(
-    clip: int, options: ViewOptions, num_stored: int, height: int, width: int, multi_view: MultiView, view_index: int
-) -> View:
-    """One of the views of a clip in evaluation.
+    def __iter__(self) -> Iterator[BatchPlan]:
+        """The plans of the next epoch, or of what is left of the one that seek() put us in.
 
-    In time, the views deal out T * views evenly spaced frames among them, one each in turn: a single view takes
-    uniform_frames. In space, the crops lie evenly from one end of the longer side to the other, in the middle of the
-    shorter one: a single crop lies in the centre.
-    """
-    sample, crop = divmod(view_index, multi_view.num_spatial)
-    side = _side(options, height, width, draw=0.5)
-    part, parts = (crop, multi_view.num_spatial - 1) if multi_view.num_spatial > 1 else (1, 2)
-    along, across = (max(height, width) - side) * part // parts, (min(height, width) - side) // 2
-    return View(
-        clip,
-        uniform_frames(num_stored, options.num_frames * multi_view.num_temporal)[sample :: multi_view.num_temporal],
-        top=along if height > width else across,
-        left=across if height > width else along,
-        side=side,
-        mirror=False,
-        color=(1.0, 1.0, 1.0),
-        view_index=view_index,
-    )
+        A plan counts as handed out when it is yielded.
 
+        Raises:
+            UserError: this epoch was left for another one, so that a position in it means nothing any more.
+        """
+        if self._started:  # the epoch before was left in the middle
+            self.seek(self.epoch + 1, 0)
+        self._started, seeks = True, self._seeks
+        for plan in self.batches(self.epoch, self.position):
+            if self._seeks != seeks:
+                raise UserError(
+                    f"the loader has left epoch {plan.epoch} since, by a later iter() or load_state_dict(); "
+                    "an iterator of before cannot go on: let one be used at a time, by one thread"
+                )
+            self.position = plan.step_end
+            yield plan
+        self.seek(self.epoch + 1, 0)
 
-def uniform_frames(num_stored: int, num_frames: int) -> NDArray[np.int64]:
-    """`num_frames` evenly spaced positions in [0, num_stored), as the published code takes them; int64 [T]."""
-    return np.linspace(0, num_stored - 1, num_frames).astype(np.int64)
+    def seek(self, epoch: int, position: int) -> None:
+        """Make the next iter() begin at `position` of `epoch`."""
+        self.epoch, self.position, self._started = epoch, position, False
+        self._seeks += 1
 
+    def batches(self, epoch: int, position: int) -> Iterator[BatchPlan]:
+        """The plans of `epoch` from `position` on."""
+        return epoch_batches(
+            self.order(epoch),
+            epoch=epoch,
+            position=position,
+            batch_size=self.batch_size,
+            rank=self.rank,
+            world_size=self.world_size,
+            train=self.train,
+            per_clip=self.per_clip,
+            corrupt=self.corrupt.get(epoch, ()),
+        )
 
-def jittered_frames(num_stored: int, draws: NDArray[np.float64]) -> NDArray[np.int64]:
-    """One position in each of T equal parts of [0, num_stored), at `draws` in [0, 1) of the part; int64 [T]."""
-    parts = (np.arange(len(draws)) + draws) * (num_stored / len(draws))
-    return np.minimum(parts.astype(np.int64), num_stored - 1)
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The clips of `epoch` in order, int64 [num_clips]."""
+        if self.train and self.balance:
+            assert self.labels is not None
+            order = balanced_order(self.labels, balance=self.balance, seed=self.seed, epoch=epoch)
+        else:
+            order = epoch_order(self.num_clips, seed=self.seed, epoch=epoch, train=self.train)
+        return order if self.chosen is None else self.chosen[order]
 
-
-def _side(options: ViewOptions, height: int, width: int, draw: float) -> int:
-    short = min(height, width)
-    if options.scale == (1.0, 1.0):
-        return min(options.crop_size, short)
-    low, high = options.scale
-    return max(1, round(short * (low + (high - low) * draw)))
+    def batches_from(self, plan: BatchPlan) -> Iterator[BatchPlan]:
+        """`plan` and all that follow it, over the ends of epochs: what decoding runs ahead with."""
+        epoch, position = plan.epoch, plan.step_start
+        while True:
+            yield from self.batches(epoch, position)
+            epoch, position = epoch + 1, 0

@@ -18,7 +18,7 @@ from common.display import Display
 from common.errors import ConfigError
 from common.files import atomic_write
 from pipeline.inspect.flow_colours import FlowColours, pixels_per_level
-from pipeline.sampler import uniform_frames
+from pipeline.views import uniform_frames
 from preprocess.videos.clip_reader import EncodedClip, VideoClips
 from xnorm.predictions import Prediction, Predictions, time_text
 from xnorm.sources import VideoSource, is_split

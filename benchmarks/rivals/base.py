@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.format.split import Split
 from pipeline.format.streams import PLANES, STREAMS
 from pipeline.reader import Bytes
-from pipeline.sampler import View, ViewOptions, draw_view
+from pipeline.views import View, ViewOptions, draw_view
 
 DALI = "nvidia-dali"  # whichever build is installed
 EPOCH = 256  # clips at least: a smaller split is gone through several times, as an epoch's beginning is not the subject

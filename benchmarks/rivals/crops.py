@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.rivals.base import Clips, Files, Task, window_of
 from pipeline.reader import Bytes
-from pipeline.sampler import View
+from pipeline.views import View
 
 Decode = Callable[[Bytes, int], Bytes]  # a JPEG and its channels, 3 or 1: [H, W, C]
 Item: TypeAlias = "tuple[Tensor, Tensor, int, Tensor]"  # rgb [T, H, W, 3], flow [2, T, H, W], clip, window

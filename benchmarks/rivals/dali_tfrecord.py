@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.rivals.base import DALI, Clips, Rival, Task, UnavailableError
 from pipeline.format.streams import PLANES, ZERO_MOTION
-from pipeline.sampler import uniform_frames
+from pipeline.views import uniform_frames
 
 MOST_FRAMES = 1000  # with more, the names of the records' features have four digits
 

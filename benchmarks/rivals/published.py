@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.rivals.base import Clips, Rival, Task, UnavailableError, window_of
 from benchmarks.rivals.crops import loader_options
 from pipeline.format.split import Split
-from pipeline.sampler import View
+from pipeline.views import View
 
 Frames = NDArray[Any]  # float32 [T, H, W, C]
 

@@ -11,7 +11,7 @@ import torch
 from benchmarks.rivals.base import Clips, Rival, Task, window_of
 from benchmarks.rivals.crops import copy_window, decode_simplejpeg
 from pipeline.reader import Bytes
-from pipeline.sampler import View
+from pipeline.views import View
 
 
 class Pending:

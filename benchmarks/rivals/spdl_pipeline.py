@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 
 from benchmarks.rivals.base import Clips, Rival, Task, window_of
 from benchmarks.rivals.crops import Item, repeat
-from pipeline.sampler import View
+from pipeline.views import View
 
 
 def order(task: Task) -> Iterator[int]:

@@ -20,7 +20,7 @@ from models.targets import ACTION, NOUN, VERB
 from pipeline.batch import Batch
 from pipeline.format.streams import UNKNOWN
 from pipeline.loader import ClipLoader
-from pipeline.sampler import MultiView
+from pipeline.views import MultiView
 
 TOP_K = 5
 MAX_LISTED = 10  # clips in a message

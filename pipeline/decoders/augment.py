@@ -8,7 +8,7 @@ from pipeline.decoders.base import StreamSpec
 from pipeline.decoders.resize import resize
 from pipeline.format.streams import ZERO_MOTION
 from pipeline.reader import Bytes
-from pipeline.sampler import View
+from pipeline.views import View
 
 LUMA = (0.299, 0.587, 0.114)  # of R, G and B, ITU-R BT.601
 MIDDLE = 128.0  # the level that contrast is about

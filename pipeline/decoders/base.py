@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.format.streams import STREAMS
 from pipeline.options import LoaderOptions
 from pipeline.reader import EncodedFrame
-from pipeline.sampler import View
+from pipeline.views import View
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from pipeline.decoders.base import FrameError, StreamSpec
 from pipeline.decoders.trim import Window, trim_into, warm_up
 from pipeline.format.streams import ZERO_MOTION
 from pipeline.reader import EncodedFrame, crop_raw
-from pipeline.sampler import View
+from pipeline.views import View
 
 JPEG, ANCHOR, SHAPE = "jpeg", "anchor", "shape"  # inputs of a graph that decodes
 PIXELS = "pixels"  # input of a graph of raw frames: their windows

@@ -11,7 +11,7 @@ from pipeline.decoders.augment import Augment
 from pipeline.decoders.base import FrameError, StreamSpec
 from pipeline.decoders.upload import Upload
 from pipeline.reader import Bytes, EncodedFrame
-from pipeline.sampler import View
+from pipeline.views import View
 
 # The window of a frame, [side, side, C], valid until the thread's next one.
 OpenWindow = Callable[[EncodedFrame, View], Bytes]

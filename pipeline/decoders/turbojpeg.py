@@ -7,7 +7,7 @@ import simplejpeg
 
 from pipeline.decoders.trim import Window, trim_into, warm_up
 from pipeline.reader import Bytes, EncodedFrame
-from pipeline.sampler import View
+from pipeline.views import View
 
 
 class JpegWindows:

@@ -16,7 +16,7 @@ from pipeline.inspect.alignment import FrameAlignment
 from pipeline.inspect.flow_colours import FASTEST, FlowColours, Frames, pixels_per_level, to_vectors
 from pipeline.loader import ClipLoader
 from pipeline.reader import EncodedFrame, RawFrame
-from pipeline.sampler import View
+from pipeline.views import View
 
 MOVES = 0.4  # of that speed, against the motion that most of the frame has, which is the camera's
 RESTS = 0.1  # of the fastest motion of the clip: nothing that is slower moves

@@ -19,7 +19,7 @@ from engine.trainer import Trainer
 from models.fusion import Fit, FusionModel, FusionOutput
 from pipeline.batch import Batch
 from pipeline.loader import ClipLoader
-from pipeline.sampler import SINGLE_VIEW
+from pipeline.views import SINGLE_VIEW
 from tests import runs
 from tests.runs import MakeConfig
 

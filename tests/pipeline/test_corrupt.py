@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pipeline.batch import Batch
 from pipeline.format.split import open_split
 from pipeline.loader import ClipLoader
-from pipeline.sampler import ViewOptions, draw_view, epoch_order, pass_over
+from pipeline.sampler import epoch_order, pass_over
+from pipeline.views import ViewOptions, draw_view
 from tests.conftest import Packer
 from tests.pipeline.loading import damaged_copy
 from tests.trees import Video

@@ -25,7 +25,8 @@ from pipeline.fetcher import EncodedBatch
 from pipeline.format.index import ShardError, Target
 from pipeline.format.split import open_split
 from pipeline.loader import ClipLoader
-from pipeline.sampler import BatchPlan, View, epoch_order
+from pipeline.sampler import BatchPlan, epoch_order
+from pipeline.views import View
 from tests.conftest import ROOT, VIDEOS, Packer
 from tests.pipeline.loading import assert_same_batches, clips_of, damaged_copy
 from tests.trees import Video

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 
-from pipeline.batch_sampler import BatchSampler
 from pipeline.fetcher import ClipFetcher
 from pipeline.format.split import Split, open_split
 from pipeline.format.tfrecord import RECORD_FOOTER, RECORD_HEADER, masked_crc
 from pipeline.reader import ClipReader, CorruptClipError
-from pipeline.sampler import ViewOptions
+from pipeline.sampler import BatchSampler
+from pipeline.views import ViewOptions
 from tests.conftest import Packer
 from tests.trees import Video
 

@@ -12,7 +12,7 @@ from engine.runs.checkpoint import plain_config
 from engine.scoring.evaluation import Evaluation, compute_metrics
 from engine.scoring.reports import write_reports
 from pipeline.format.split import open_split
-from pipeline.sampler import SINGLE_VIEW
+from pipeline.views import SINGLE_VIEW
 from tests.runs import CONFIG, SMALL
 
 NAMES = ["<script>alert('class')</script>", 'take "two" & <b>cut</b>', "pour", "open", "close", "wash"]

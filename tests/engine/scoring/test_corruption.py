@@ -13,7 +13,7 @@ from engine.scoring.evaluation import Evaluation, compute_metrics
 from engine.scoring.robustness import read_robustness, robustness_table, score_faults, write_robustness
 from models.fusion import to_unit_range
 from pipeline.batch import Batch
-from pipeline.sampler import SINGLE_VIEW
+from pipeline.views import SINGLE_VIEW
 
 
 def batch() -> Batch:

@@ -12,7 +12,7 @@ from engine.scoring.evaluation import compute_metrics, evaluate
 from engine.scoring.reports import write_reports
 from models import build_model
 from pipeline.loader import ClipLoader
-from pipeline.sampler import MultiView
+from pipeline.views import MultiView
 from tests.engine.conftest import FakeLoader, TinyModel
 from tests.runs import MakeConfig
 

@@ -13,7 +13,7 @@ from engine.scoring.evaluation import Evaluation, compute_metrics
 from engine.scoring.fusing import fuse
 from engine.scoring.predictions import Predictions, read_predictions
 from engine.scoring.reports import write_reports
-from pipeline.sampler import SINGLE_VIEW
+from pipeline.views import SINGLE_VIEW
 
 LABELS = [0, 1, 2, 1]
 IDS = ["b", "a", "d", "c"]

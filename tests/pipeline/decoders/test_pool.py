@@ -16,7 +16,7 @@ from pipeline.decoders.augment import color_matrix, gain_table
 from pipeline.decoders.resize import resize
 from pipeline.decoders.turbojpeg import JpegWindows
 from pipeline.loader import ClipLoader
-from pipeline.sampler import View
+from pipeline.views import View
 from tests.conftest import Packer
 from tests.trees import Video
 

@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.decoders.jpeg_stream import REFUSALS, compiled, read_header
 from pipeline.decoders.trim import Trimmed, Window, trim_into
 from pipeline.decoders.turbojpeg import JpegWindows
-from pipeline.sampler import View
+from pipeline.views import View
 from preprocess.packing.restarts import recode
 from tests.jpegs import GRAY, SAMPLINGS, write_jpeg
 

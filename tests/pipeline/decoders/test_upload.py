@@ -16,7 +16,7 @@ from pipeline.decoders.base import StreamSpec
 from pipeline.decoders.pool import PoolDecoder
 from pipeline.decoders.turbojpeg import JpegWindows
 from pipeline.decoders.upload import Upload
-from pipeline.sampler import View
+from pipeline.views import View
 from tests.jpegs import GRAY, write_jpeg
 
 DEVICE = torch.device("cpu")  # stands in for a GPU, as FakeCuda does for torch.cuda
