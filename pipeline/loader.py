@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -17,13 +16,14 @@ from torch import Tensor
 from common.errors import UserError
 from configs.schema import Config
 from pipeline.batch import Batch, move
-from pipeline.decoders.base import FrameError, StreamSpec
-from pipeline.decoders.open import open_decoders
+from pipeline.decoders.base import StreamSpec
+from pipeline.decoders.open import decoding_device, open_decoders
 from pipeline.fetcher import ClipFetcher, EncodedBatch
-from pipeline.format.index import ShardError, check_packed
+from pipeline.format.index import check_packed
 from pipeline.format.split import open_split
 from pipeline.options import LoaderOptions
-from pipeline.reader import ClipReader, CorruptClipError
+from pipeline.prefetcher import Prefetcher
+from pipeline.reader import ClipReader
 from pipeline.sampler import BatchPlan, BatchSampler
 from pipeline.views import MultiView, ViewOptions
 
@@ -69,7 +69,7 @@ class ClipLoader:
         self.clip_ids = [clip_id.decode() for clip_id in split.table.clip_id.tolist()]
         self.targets, self.classes, self.labels = split.targets, split.classes, split.labels
         self.source = split.source  # how frames and flow were made, where that is on record
-        self.device = _torch_device(given.device)
+        self.device = decoding_device(given.device)
         self.multi_view = MultiView(given.views, given.crops)
         self.skipped: list[str] = []
         self.sampler = _sampler(given, self.labels, self.multi_view)
@@ -77,39 +77,24 @@ class ClipLoader:
         views = ViewOptions(**{field.name: getattr(given, field.name) for field in fields(ViewOptions)})
         self._identity = _identity(self.checksum, self.sampler, views, self.multi_view)
         self.fetcher = ClipFetcher(ClipReader(split, given.streams), views, self.sampler, self.multi_view)
-        self._skips_corrupt = given.train and given.on_corrupt == "skip"
-        self.prefetch = given.prefetch
         self._process, self._lock, self._is_closed = os.getpid(), threading.Lock(), False
-        self._in_flight: deque[EncodedBatch] = deque()
-        self._ahead: Iterator[BatchPlan] = iter(())
         height, width = split.table.height, split.table.width
         resize = given.scale != (1.0, 1.0) or int(min(height.min(), width.min())) < given.crop_size
-        frame: dict[str, Any] = {
-            "height": int(height.max()),
-            "width": int(width.max()),
-            "resize": resize,
-            "codec": split.codec,
+        specs = {
+            stream: StreamSpec.of(stream, given, int(height.max()), int(width.max()), resize=resize, codec=split.codec)
+            for stream in given.streams
         }
-        specs = {stream: StreamSpec.of(stream, given, **frame) for stream in given.streams}
+        self.prefetch = given.prefetch
         self.decoders = open_decoders(specs, self.device, given.num_threads, given.prefetch, given.decoder)
+        skips = given.train and given.on_corrupt == "skip"
+        self._prefetcher = Prefetcher(self.fetcher, self.decoders, self.sampler, given.prefetch, skips)
 
     @classmethod
     def from_config(cls, config: Config, split: str, **changes: Any) -> "ClipLoader":
         """The loader of a split as a config describes it, for one rank unless `changes` say otherwise."""
-        options = {
-            "name": split,
-            "batch_size": config.loader.batch_size,
-            "seed": config.seed,
-            "device": config.loader.device,
-            "decoder": config.loader.decoder,
-            "num_threads": config.loader.num_threads,
-            "prefetch": config.loader.prefetch,
-            "balance": config.loader.balance,
-            "on_corrupt": config.loader.on_corrupt,
-            **dict(config.clip),
-        }
+        options = {"name": split, "seed": config.seed, **dict(config.loader), **dict(config.clip), **changes}
         check_packed(config.data.shards / split, config.pack_command)
-        return cls(config.data.shards / split, **(options | changes))
+        return cls(config.data.shards / split, **options)
 
     def __len__(self) -> int:
         """Batches of a whole epoch on this rank."""
@@ -123,7 +108,10 @@ class ClipLoader:
                 epoch was left, by a later iter() or load_state_dict().
         """
         for plan in iter(self.sampler):
-            yield self._next_batch(plan)
+            with self._used_by_one():
+                batch, streams = self._prefetcher.take(plan)
+            self.skipped += [self.clip_ids[clip] for clip in batch.plan.replaced.tolist()]
+            yield self._batch_of(batch, streams)
 
     def __enter__(self) -> "ClipLoader":
         return self
@@ -142,10 +130,7 @@ class ClipLoader:
         if os.getpid() != self._process:  # nothing of it lives here, and waiting for its threads would never end
             return
         with self._lock:
-            for decoder in self.decoders.values():
-                decoder.close()
-            self.decoders.clear()
-            self._in_flight.clear()
+            self._prefetcher.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Where we are, counting the batches that were handed out; plain numbers and strings."""
@@ -176,13 +161,7 @@ class ClipLoader:
         none = np.zeros(0, np.int64)
         plan = BatchPlan(epoch, 0, 0, clips=np.asarray(clips), view_ids=np.zeros(len(clips), np.int64), replaced=none)
         with self._used_by_one():
-            self._discard_all()
-            encoded = self._prepare(plan)
-            for _ in range(self.prefetch):
-                self._send(encoded)
-            batch = self._receive()
-            self._discard_all()
-            return batch
+            return self._batch_of(*self._prefetcher.make_alone(plan))
 
     @contextmanager
     def _used_by_one(self) -> Iterator[None]:
@@ -213,67 +192,7 @@ class ClipLoader:
                 f"({sampler.batch_size} on each of {sampler.world_size} ranks); lower loader.batch_size"
             )
 
-    def _next_batch(self, wanted: BatchPlan) -> Batch:
-        """The batch of `wanted`; made again, with what comes after it, where a clip turns out to be corrupt."""
-        with self._used_by_one():
-            while True:
-                try:
-                    return self._take_batch(wanted)
-                except CorruptClipError:
-                    most = max(map(len, self.sampler.corrupt.values()), default=0)
-                    if not self._skips_corrupt or most == self.sampler.num_clips:
-                        raise
-                    self._discard_all()
-
-    def _take_batch(self, wanted: BatchPlan) -> Batch:
-        """The batch of `wanted`: the next in flight, unless an epoch was left in the middle or a state was loaded."""
-        while self._in_flight and self._in_flight[0].plan != wanted:
-            self._discard()
-        if not self._in_flight:
-            self._ahead = self.fetcher.read_ahead(self.sampler.batches_from(wanted), self.prefetch)
-            for encoded in [self._prepare(next(self._ahead)) for _ in range(self.prefetch)]:
-                self._send(encoded)  # all or none of them, as DALI's first run takes them together
-        replaced = self._in_flight[0].plan.replaced.tolist()
-        batch = self._receive()
-        self._send(self._prepare(next(self._ahead)))
-        self.skipped += [self.clip_ids[clip] for clip in replaced]
-        return batch
-
-    @contextmanager
-    def _passing_over_corrupt(self, plan: BatchPlan) -> Iterator[None]:
-        """Have the sampler pass over a clip of `plan` that turns out to be corrupt: the one road of all of them.
-
-        What is corrupt is what this epoch shows of the clip: another epoch may show frames of it that are sound. So it
-        does not matter when, or by which rank, the damage was first met.
-        """
-        try:
-            yield
-        except CorruptClipError as error:
-            if self._skips_corrupt:
-                self.sampler.corrupt.setdefault(plan.epoch, set()).add(error.clip)
-            raise
-
-    def _prepare(self, plan: BatchPlan) -> EncodedBatch:
-        with self._passing_over_corrupt(plan):
-            return self.fetcher.fetch(plan)
-
-    def _send(self, batch: EncodedBatch) -> None:
-        self._in_flight.append(batch)
-        for stream, decoder in self.decoders.items():
-            decoder.send(batch.encoded[stream], batch.views_of[stream])
-
-    def _receive(self) -> Batch:
-        batch = self._in_flight.popleft()
-        streams: dict[str, Tensor] = {}
-        failure: ShardError | None = None
-        for stream, decoder in self.decoders.items():  # each hands out its part, or they would be out of step
-            try:
-                streams[stream] = decoder.receive()
-            except FrameError as error:
-                failure = self.fetcher.explain(batch, stream, error)
-        if failure is not None:
-            with self._passing_over_corrupt(batch.plan):
-                raise failure
+    def _batch_of(self, batch: EncodedBatch, streams: dict[str, Tensor]) -> Batch:
         clips = np.array([view.clip for view in batch.views])
         return Batch(
             rgb=streams.get("rgb"),
@@ -287,18 +206,6 @@ class ClipLoader:
 
     def _of(self, clips: NDArray[np.int64], numbers: NDArray[np.int64]) -> Tensor:
         return move(torch.from_numpy(numbers[clips]), self.device)
-
-    def _discard_all(self) -> None:
-        while self._in_flight:
-            self._discard()
-
-    def _discard(self) -> None:
-        batch = self._in_flight.popleft()
-        for stream, decoder in self.decoders.items():
-            try:
-                decoder.discard()
-            except FrameError as error:
-                raise self.fetcher.explain(batch, stream, error) from None
 
 
 def _sampler(options: LoaderOptions, labels: NDArray[np.int64], multi_view: MultiView) -> BatchSampler:
@@ -316,19 +223,6 @@ def _sampler(options: LoaderOptions, labels: NDArray[np.int64], multi_view: Mult
         labels=labels,
         balance=options.balance,
     )
-
-
-def _torch_device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cpu":
-        return device
-    count = torch.cuda.device_count()
-    index = device.index if device.index is not None else torch.cuda.current_device() if count else 0
-    if index >= count:
-        raise UserError(f"loader.device: found {name!r}, but torch sees {count} GPUs; allowed: cpu, auto, cuda:0 ...")
-    return torch.device("cuda", index)
 
 
 def _identity(split: int, sampler: BatchSampler, options: ViewOptions, multi_view: MultiView) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from common.errors import UserError
 from pipeline.decoders.base import Decoder, StreamSpec
 from pipeline.decoders.dali_install import check_installed
 from pipeline.decoders.pool import OpenWindow, PoolDecoder
@@ -13,6 +14,24 @@ from pipeline.decoders.upload import Upload
 from pipeline.reader import crop_raw
 
 DecoderName = Literal["auto", "dali", "turbojpeg"]
+
+
+def decoding_device(name: str) -> torch.device:
+    """Where batches come out: a device as LoaderOptions names it.
+
+    Raises:
+        UserError: it is a GPU that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cpu":
+        return device
+    count = torch.cuda.device_count()
+    index = device.index if device.index is not None else torch.cuda.current_device() if count else 0
+    if index >= count:
+        raise UserError(f"loader.device: found {name!r}, but torch sees {count} GPUs; allowed: cpu, auto, cuda:0 ...")
+    return torch.device("cuda", index)
 
 
 def open_decoders(

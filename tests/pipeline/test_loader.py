@@ -542,7 +542,7 @@ def test_closing_frees_the_threads(any_split: Path) -> None:
 def test_no_more_batches_are_in_flight_than_prefetch_says(any_split: Path) -> None:
     with ClipLoader(any_split, **SMALL, prefetch=3) as loader:
         for _ in [batch for _ in range(2) for batch in loader]:
-            assert len(loader._in_flight) == 3
+            assert len(loader._prefetcher._in_flight) == 3
         assert all(len(decoder._sent) == 3 for decoder in loader.decoders.values())
 
 
