@@ -1,16 +1,15 @@
 """Packing of one split: plan, write the shards that are missing, then the index."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
-from common.display import PLAIN_OFTEN, Display
-from common.errors import UserError, listed
+from common.display import Display
+from common.errors import UserError
 from common.files import make_folder, remove_scratch
 from common.lock import locked
 from configs.schema import DataSection
@@ -19,65 +18,16 @@ from pipeline.format.split import open_split
 from pipeline.format.streams import STREAMS, Stream
 from preprocess.annotations import Clip
 from preprocess.packing.codec import Codec
-from preprocess.packing.plan import (
-    PlannedClip,
-    Problem,
-    VideoPlan,
-    are_unchanged,
-    bad_clips_message,
-    clips_digest,
-    cut_shards,
-    frames_digest,
-    plan_video,
-    settle_strides,
-    shard_digest,
-    tar_bytes,
-    video_tasks,
-)
+from preprocess.packing.plan import Problem, are_unchanged, clips_digest, cut_shards, frames_digest, shard_digest
+from preprocess.packing.report import Outcome, WritingProgress
 from preprocess.packing.shard_writer import ShardTask, part_path, shard_path, write_shard
+from preprocess.packing.split_plan import SplitPlan, plan_split
 from preprocess.packing.split_writer import LABEL, Part, Wanted, finish, leftovers, options_of, read_part, read_source
 from preprocess.sources.advice import explain_root
 from preprocess.sources.frames import FrameRules
 from preprocess.workers import Workers, is_small_job
 
-MB, MIB = 1e6, 2**20
-SMALL_JOB_VIDEOS, SMALL_JOB_TARS = 16, 64 * MIB  # listed in less
-MAX_NOTES = 10  # about videos
-
-
-@dataclass
-class SplitPlan:
-    """A split as its annotations and the disk have it."""
-
-    videos: list[VideoPlan]
-    clips: list[PlannedClip]  # in the order of the annotations
-    problems: list[Problem]
-    order: dict[str, int]  # position of each clip in the annotations
-    root: Path  # of the frames
-    skips: bool  # whether bad clips are left out
-
-    def in_order(self, problems: Iterable[Problem]) -> list[Problem]:
-        """Problems as the annotations have their clips, whichever process found them."""
-        return sorted(problems, key=lambda problem: self.order[problem.clip_id])
-
-    def explain(self, split: str, problems: Sequence[Problem]) -> str:
-        """One message of all that is wrong."""
-        num_bad = len({problem.clip_id for problem in problems})
-        head = f"{split}: {num_bad} of {len(self.order)} clips cannot be packed from {self.root.absolute()}:"
-        return bad_clips_message(head, problems, self.videos, self.skips)
-
-
-@dataclass
-class Outcome:
-    """What packing a split came to."""
-
-    index: Index
-    seconds: float = 0.0
-    num_bytes: int = 0  # written now
-    num_clips: int = 0  # written now
-    num_kept: int = 0  # shards that were there
-    num_clamped: int = 0
-    was_complete: bool = False
+MIB = 2**20
 
 
 @dataclass
@@ -105,19 +55,7 @@ class SplitPacker:
 
     def plan(self) -> SplitPlan:
         """Find every frame of the split; what is missing is listed in the plan."""
-        stored = None if self.data.frames_per_clip == "all" else self.data.frames_per_clip
-        tasks = video_tasks(str(self.data.frames), self.clips, stored, Codec.of(self.data), self._rules())
-        self.display.begin(f"{self.split}: looking at the frames", len(tasks), unit="videos", every=PLAIN_OFTEN)
-        is_small = len(tasks) < SMALL_JOB_VIDEOS and sum(map(tar_bytes, tasks)) < SMALL_JOB_TARS
-        videos = self.workers.map(plan_video, tasks, is_small or self.workers.is_single, self.display.tick)
-        notes = [settle_strides(videos), listed([note for v in videos for note in v.notes], MAX_NOTES, "\n  ")]
-        for note in filter(None, notes):
-            self.display.print(f"{self.split}: note: {note}")
-        order = {clip.clip_id: position for position, clip in enumerate(self.clips)}
-        clips = sorted((clip for video in videos for clip in video.clips), key=lambda clip: order[clip.clip.clip_id])
-        plan = SplitPlan(videos, clips, [], order, self.data.frames, self.data.on_bad_clip == "skip")
-        plan.problems = plan.in_order(problem for video in videos for problem in video.problems)
-        return plan
+        return plan_split(self.split, self.clips, self.data, self._rules(), self.workers, self.display)
 
     def _rules(self) -> FrameRules:
         """How the frames are to be read: by the config, and by what their extraction left of itself."""
@@ -296,39 +234,3 @@ def _written_part(task: ShardTask) -> Part:
             "write there, or do the workers of a cluster see another folder under this name?"
         )
     return part
-
-
-class WritingProgress:
-    """Progress of writing: bytes, rate, and time left."""
-
-    def __init__(self, display: Display, split: str, tasks: Sequence[ShardTask]) -> None:
-        self._display, self._tasks = display, tasks
-        self._sizes = [sum(clip.num_bytes for clip in task.clips) for task in tasks]
-        self._num_clips = sum(len(task.clips) for task in tasks)
-        self._names = {shard_path(task.folder, task.number).name for task in tasks}
-        self._done, self._begun = 0, time.monotonic()
-        self.num_bytes = sum(self._sizes)
-        display.begin(split, total=self.num_bytes / MB, unit="MB", every=PLAIN_OFTEN)
-
-    def update(self, finished: int | None) -> None:
-        """Show it, once the task at this position is finished, or now and then while none is."""
-        self._done += 0 if finished is None else self._sizes[finished]
-        done = min(self._done + self._scratch_bytes(), self.num_bytes)
-        seconds = time.monotonic() - self._begun
-        self._display.update(pace(done, self.num_bytes, self._num_clips, seconds), done / MB)
-
-    def _scratch_bytes(self) -> int:
-        """Bytes of unfinished shards, seen from outside, so that processes need not report."""
-        total = 0
-        for scratch in self._tasks[0].folder.glob(".*.tfrecord.*.tmp"):
-            if scratch.name[1:].split(".tfrecord")[0] + ".tfrecord" in self._names:
-                with suppress(FileNotFoundError):  # finished in between
-                    total += scratch.stat().st_size
-        return total
-
-
-def pace(done: int, num_bytes: int, num_clips: int, seconds: float) -> str:
-    """The rate at which `done` of `num_bytes` were written, and the time left, in words."""
-    share, seconds = min(1.0, done / max(1, num_bytes)), max(1e-9, seconds)
-    rate = f"{share * num_clips / seconds:.1f} clips/s  {done / seconds / MB:.1f} MB/s"
-    return f"{rate}  {timedelta(seconds=round(seconds * (1 - share) / share))} left" if share else rate

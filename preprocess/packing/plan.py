@@ -4,14 +4,13 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.epic import stride_of_id
-from common.errors import listed
 from pipeline.format.index import VERSION
 from pipeline.format.streams import STREAMS, channels_of
 from pipeline.format.streams import Stream as StoredStream
@@ -23,7 +22,6 @@ from preprocess.sources.frames import FrameRules, Video, choose_frames, open_vid
 from preprocess.sources.listing import JpegFiles, Source, SourceError
 
 FILE_OVERHEAD = 32  # bytes of the record around a frame's file, about; shards need not know better
-MAX_HINTS = 3  # in a message about what is missing
 
 
 class Problem(NamedTuple):
@@ -142,28 +140,6 @@ def _turned(video: Video, files: JpegFiles) -> str:
     return what if turn > 1 else ""
 
 
-def settle_strides(videos: Iterable[VideoPlan]) -> str:
-    """Check guessed strides against the whole set: counts say 2 only where all do.
-
-    Else half as much flow as RGB may be flow that is cut off; such videos lose their clips. Returns what to say of it.
-    """
-    guessed = [video for video in videos if video.stride_from in ("counts", "default")]
-    halved = [video for video in guessed if video.stride == 2]
-    if not halved:
-        return ""
-    found = f"{len(halved)} of {len(guessed)} videos"
-    if len(halved) == len(guessed):
-        return (
-            f"{found} have half as many flow frames as RGB frames: one flow frame stands for two RGB frames "
-            "(data.flow_stride says otherwise)"
-        )
-    why = f"has half as many flow frames as RGB frames, as {found} do; data.flow_stride=1 or 2 decides"
-    for video in halved:
-        video.problems += [Problem(planned.clip.clip_id, video.video_id, why) for planned in video.clips]
-        video.clips = []
-    return ""
-
-
 def relative(file: str, root: str) -> str:
     """A file's name below the root of the frames, so that it is the same wherever that root is."""
     return file[len(root) :].lstrip("/") if file.startswith(root) else file
@@ -194,21 +170,6 @@ def _read_size(source: Source, number: int, offset: int, size: int, files: JpegF
         return check_jpeg(files.read(source, number, offset, size), decode=False)
     except ValueError as error:
         raise SourceError(source.name(number), str(error)) from None
-
-
-def bad_clips_message(head: str, problems: Sequence[Problem], videos: Iterable[VideoPlan], skips: bool) -> str:
-    """One message of all that is wrong, a line per file: clips, fault, what helps."""
-    files: dict[tuple[str, str], list[str]] = {}
-    for problem in problems:
-        files.setdefault((problem.file, problem.why), []).append(problem.clip_id)
-    hints = ((file, f"; {hint}") for video in videos for file, hint in video.hints.items() if hint)
-    told = dict(islice(hints, MAX_HINTS))
-    lines = [
-        f"clip{'s' * (len(ids) > 1)} {listed(ids)}: {file} {why}{told.get(file, '')}"
-        for (file, why), ids in files.items()
-    ]
-    end = "" if skips else ", or set data.on_bad_clip=skip to leave these clips out"
-    return "\n  ".join([head, *lines, f"mend the files and run the same command again{end}"])
 
 
 def cut_shards(clips: Iterable[PlannedClip], shard_bytes: int) -> list[list[PlannedClip]]:

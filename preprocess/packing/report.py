@@ -1,20 +1,40 @@
-"""Report tables: what would be packed, what was packed."""
+"""Reports: what would be packed, how far packing is, what was packed."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
 
 from rich.table import Table
 
-from common.display import Display
+from common.display import PLAIN_OFTEN, Display
 from configs.schema import DataSection
+from pipeline.format.index import Index
 from pipeline.format.streams import PLANES
 from preprocess.annotations import Clip
 from preprocess.packing.codec import count_frames
-from preprocess.packing.pack_split import Outcome, SplitPlan
+from preprocess.packing.shard_writer import ShardTask, shard_path
+from preprocess.packing.split_plan import SplitPlan
 
 Clips = Mapping[str, Sequence[Clip]]  # by split
 Plans = Mapping[str, SplitPlan]  # by split
 Classes = Mapping[str, Sequence[str] | None]  # names of each target's classes
+MB = 1e6
+
+
+@dataclass
+class Outcome:
+    """What packing a split came to."""
+
+    index: Index
+    seconds: float = 0.0
+    num_bytes: int = 0  # written now
+    num_clips: int = 0  # written now
+    num_kept: int = 0  # shards that were there
+    num_clamped: int = 0
+    was_complete: bool = False
 
 
 def show_plan(clips: Clips, classes: Classes, plans: Plans, data: DataSection, display: Display) -> None:
@@ -121,3 +141,39 @@ def show_outcome(split: str, outcome: Outcome, display: Display) -> None:
     if index.left_out:
         num_bad = len({problem.clip_id for problem in index.left_out})
         display.print(f"{split}: left out {num_bad} bad clips, listed under left_out in index.json")
+
+
+class WritingProgress:
+    """Progress of writing: bytes, rate, and time left."""
+
+    def __init__(self, display: Display, split: str, tasks: Sequence[ShardTask]) -> None:
+        self._display, self._tasks = display, tasks
+        self._sizes = [sum(clip.num_bytes for clip in task.clips) for task in tasks]
+        self._num_clips = sum(len(task.clips) for task in tasks)
+        self._names = {shard_path(task.folder, task.number).name for task in tasks}
+        self._done, self._begun = 0, time.monotonic()
+        self.num_bytes = sum(self._sizes)
+        display.begin(split, total=self.num_bytes / MB, unit="MB", every=PLAIN_OFTEN)
+
+    def update(self, finished: int | None) -> None:
+        """Show it, once the task at this position is finished, or now and then while none is."""
+        self._done += 0 if finished is None else self._sizes[finished]
+        done = min(self._done + self._scratch_bytes(), self.num_bytes)
+        seconds = time.monotonic() - self._begun
+        self._display.update(pace(done, self.num_bytes, self._num_clips, seconds), done / MB)
+
+    def _scratch_bytes(self) -> int:
+        """Bytes of unfinished shards, seen from outside, so that processes need not report."""
+        total = 0
+        for scratch in self._tasks[0].folder.glob(".*.tfrecord.*.tmp"):
+            if scratch.name[1:].split(".tfrecord")[0] + ".tfrecord" in self._names:
+                with suppress(FileNotFoundError):  # finished in between
+                    total += scratch.stat().st_size
+        return total
+
+
+def pace(done: int, num_bytes: int, num_clips: int, seconds: float) -> str:
+    """The rate at which `done` of `num_bytes` were written, and the time left, in words."""
+    share, seconds = min(1.0, done / max(1, num_bytes)), max(1e-9, seconds)
+    rate = f"{share * num_clips / seconds:.1f} clips/s  {done / seconds / MB:.1f} MB/s"
+    return f"{rate}  {timedelta(seconds=round(seconds * (1 - share) / share))} left" if share else rate

@@ -25,6 +25,8 @@ from pipeline.format.split import open_split
 from preprocess import pack
 from preprocess.annotations import Clip
 from preprocess.packing import pack_split as job
+from preprocess.packing import split_plan
+from preprocess.packing.report import Outcome
 from preprocess.packing.verify import verify_split
 from preprocess.workers import Workers
 from tests.conftest import Capture
@@ -408,7 +410,7 @@ def test_another_splits_files_are_refused_by_name(tree: Tree, capsys: Capture) -
     assert "holds the split 'train', not 'val'" in capsys.readouterr().err
 
 
-def pack_targets(tree: Tree, targets: tuple[Target, ...], labels: tuple[tuple[int, ...], ...]) -> job.Outcome:
+def pack_targets(tree: Tree, targets: tuple[Target, ...], labels: tuple[tuple[int, ...], ...]) -> Outcome:
     """Pack two clips of P01_01 with these classes, as a command would whose annotations have so many targets."""
     clips = [Clip(f"P01_01_{n}", "P01", "P01_01", 1, 20, labels[n]) for n in range(2)]
     data = load_config(tree.folder / "config.yaml", tree.arguments()[2:]).data
@@ -468,7 +470,7 @@ def test_complete_shards_are_held_to_the_frames_that_are_there(tree: Tree, capsy
 def test_a_tar_that_nobody_has_touched_is_not_indexed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = Tree(tmp_path, [VIDEOS[1]])
     assert tree.pack() == 0
-    monkeypatch.setattr(job, "plan_video", lambda task: pytest.fail("looked at the frames"))
+    monkeypatch.setattr(split_plan, "plan_video", lambda task: pytest.fail("looked at the frames"))
     assert tree.pack() == 0
     monkeypatch.undo()
     write_video(tree.folder / "frames", VIDEOS[1], seed=1)

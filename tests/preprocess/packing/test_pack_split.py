@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.packing import pack_split as job
-from preprocess.packing import verify
-from preprocess.packing.pack_split import pace
+from preprocess.packing import report, split_plan, verify
+from preprocess.packing.report import pace
 from tests.conftest import pack_tree
 
 
@@ -21,7 +20,7 @@ def test_rate_and_time_left_follow_from_the_share_that_is_written() -> None:
 def test_every_phase_says_how_far_it_is(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in (job, verify):
+    for module in (split_plan, report, verify):
         monkeypatch.setattr(module, "PLAIN_OFTEN", -1.0)  # seconds of silence, three of which are too many
     pack_tree(tree, str(tmp_path / "shards"))
     pack_tree(tree, str(tmp_path / "shards"), "--verify")
