@@ -12,7 +12,7 @@ from pipeline.inspect.sheet import Sheet, find_moving
 from pipeline.loader import ClipLoader
 from preprocess import pack
 from preprocess.scenes.discs import HEIGHT, WIDTH, disc_masks
-from preprocess.synth import SynthTree, write_tree
+from preprocess.scenes.tree import SynthTree, write_tree
 
 ROOT = Path(__file__).parents[3]
 LOADER = {"batch_size": 1, "num_frames": 8, "crop_size": 48, "prefetch": 1}
