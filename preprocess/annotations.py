@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from common.epic import flow_index, stride_of_id
 from common.errors import ConfigError, UserError, listed
 from configs.presets import Preset
+from pipeline.format.streams import UNKNOWN
 
 if TYPE_CHECKING:
     import _csv  # where the csv module's readers have their type
@@ -24,7 +25,6 @@ COLUMNS = ("narration_id", "participant_id", "video_id", "start_frame", "stop_fr
 # that is the number.
 LABEL: Targets = {"label": ("verb_class", "verb")}
 UNLABELLED = ("test",)  # splits that may have no labels; they are scored into predictions alone
-UNKNOWN = -1
 
 # Ids become parts of paths and names of files: no separators, no control characters, no white space at the ends.
 _SAFE_ID = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x20\x7f](?:[^/\\\x00-\x1f\x7f]{0,198}[^/\\\x00-\x20\x7f])?")

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.epic import flow_index, stride_of_id
+from pipeline.format.streams import STREAMS
 from preprocess.sources.advice import explain_gap
 from preprocess.sources.layouts import LAYOUTS
 from preprocess.sources.listing import SourceError, Stream, first_there, list_planes
 
 Numbers = NDArray[np.int64]
 
-PLANES_OF = {"rgb": ("rgb",), "flow": ("flow_u", "flow_v")}  # planes of images of each stream
 # What flow may lack at a video's end, where frames have none to move to; clips there use the last flow frame.
 MAX_CLAMPED = 25  # flow frames
 MAX_CLAMPED_SHARE = 5  # a fifth of a short video's
@@ -49,7 +49,7 @@ class Video:
     @property
     def last_flow(self) -> int | None:
         """The last flow frame, in u or v: one that only the other has is a gap; None without flow."""
-        lasts = [self.planes[name].last for name in PLANES_OF["flow"] if name in self.planes]
+        lasts = [self.planes[name].last for name in STREAMS["flow"].planes if name in self.planes]
         return max(lasts, default=None)
 
     @property
@@ -118,9 +118,9 @@ def open_video(root: str, participant: str, video: str, rules: FrameRules = Fram
     for stream in rules.streams:
         folders = [folder.format(participant=participant, video=video) for folder in layout.folders[stream]]
         path = first_there([f"{root}/{folder}" for folder in folders])
-        planes |= list_planes(root, path, PLANES_OF[stream], layout)
+        planes |= list_planes(root, path, STREAMS[stream].planes, layout)
     is_whole = len(rules.streams) == 2 and not any(stream.fault for stream in planes.values())
-    counts = [max(planes[name].last for name in PLANES_OF[s]) for s in ("rgb", "flow")] if is_whole else []
+    counts = [max(planes[name].last for name in STREAMS[s].planes) for s in ("rgb", "flow")] if is_whole else []
     stride, how = find_stride(video, counts, rules.stride)
     return Video(planes, stride, how)
 
