@@ -143,22 +143,22 @@ def read_index(folder: Path) -> Index:
     except OSError as error:
         raise ShardError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise ShardError(f"{path}: damaged, not JSON ({error}); {_remedy(folder)}") from None
+        raise ShardError(f"{path}: damaged, not JSON ({error}); {remedy(folder)}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ShardError(f"{path}: not the index of a split (no format {FORMAT!r}); {_remedy(folder)}")
+        raise ShardError(f"{path}: not the index of a split (no format {FORMAT!r}); {remedy(folder)}")
     if content.get("version") not in VERSIONS:
         known = " and ".join(map(str, VERSIONS))
-        raise ShardError(f"{path}: version {content.get('version')!r}, this code reads {known}; {_remedy(folder)}")
+        raise ShardError(f"{path}: version {content.get('version')!r}, this code reads {known}; {remedy(folder)}")
     if content.get("checksum") != index_checksum(content):
-        raise ShardError(f"{path}: damaged, its checksum does not match its content; {_remedy(folder)}")
+        raise ShardError(f"{path}: damaged, its checksum does not match its content; {remedy(folder)}")
     try:
         index = Index.model_validate(_from_version_1(content) if content["version"] == 1 else content)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise ShardError(f"{path}: does not have the entries of docs/format.md ({where}); {_remedy(folder)}") from None
+        raise ShardError(f"{path}: does not have the entries of docs/format.md ({where}); {remedy(folder)}") from None
     if index.options.codec not in CODECS:
         codecs = ", ".join(CODECS)
-        raise ShardError(f"{path}: codec {index.options.codec!r}, this code reads {codecs}; {_remedy(folder)}")
+        raise ShardError(f"{path}: codec {index.options.codec!r}, this code reads {codecs}; {remedy(folder)}")
     return index
 
 
@@ -188,5 +188,6 @@ def index_checksum(index: dict[str, Any]) -> int:
     return crc32c(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _remedy(folder: Path) -> str:
+def remedy(folder: Path) -> str:
+    """What helps with a split whose files are not as they were written."""
     return f"copy it again, or remove {folder} and pack it anew"

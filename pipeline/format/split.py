@@ -10,7 +10,7 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from pipeline.format.index import TABLE_NAME, Index, ShardError, _remedy, read_index
+from pipeline.format.index import TABLE_NAME, Index, ShardError, read_index, remedy
 from pipeline.format.streams import Stream, planes_of
 from pipeline.format.table import FrameTable
 
@@ -89,7 +89,7 @@ def _check_size(path: Path, num_bytes: int) -> None:
     found = path.stat().st_size if path.is_file() else None
     if found != num_bytes:
         state = "is missing" if found is None else f"has {found} bytes, the index says {num_bytes}"
-        raise ShardError(f"{path}: {state}; {_remedy(path.parent)}")
+        raise ShardError(f"{path}: {state}; {remedy(path.parent)}")
 
 
 def _read_table(folder: Path, index: Index) -> FrameTable:
@@ -97,7 +97,7 @@ def _read_table(folder: Path, index: Index) -> FrameTable:
     _check_size(path, index.frames.bytes)
     data = path.read_bytes()
     if crc32c(data) != index.frames.crc32c:
-        raise ShardError(f"{path}: damaged, its CRC does not match the index; {_remedy(folder)}")
+        raise ShardError(f"{path}: damaged, its CRC does not match the index; {remedy(folder)}")
     try:
         table = FrameTable.read(data, index.streams, len(index.targets), index.version)
         table.check([shard.bytes for shard in index.shards])
@@ -107,5 +107,5 @@ def _read_table(folder: Path, index: Index) -> FrameTable:
         if (len(table), len(table.frame_index)) != (index.num_clips, index.num_frames):
             raise ValueError("the index counts other clips or frames")
     except ValueError as error:
-        raise ShardError(f"{path}: {error}; {_remedy(folder)}") from None
+        raise ShardError(f"{path}: {error}; {remedy(folder)}") from None
     return table
