@@ -28,8 +28,6 @@ from pipeline.profile.report import plot_profile, show_loader, show_rivals, show
 from pipeline.profile.rivals import Rivals, open_rivals
 from pipeline.profile.stages import loader_batches, stage_candidates, stage_costs
 
-STREAMS = ("rgb", "flow")
-
 DESCRIPTION = (
     "Measure how fast the loader is, stage by stage, beside its floor and other ways of loading the same clips."
 )
@@ -106,7 +104,7 @@ def profile(
 ) -> dict[str, Any]:
     """All figures of the loader's stages, and of the rivals if asked for, as the JSON has them."""
     load_before = os.getloadavg()[0]
-    candidates = stage_candidates(config, arguments.split, STREAMS)
+    candidates = stage_candidates(config, arguments.split)
     wanted = {"beside": arguments.beside, "plain": arguments.rivals or arguments.baselines, "extra": arguments.rivals}
     rivals = open_rivals(config, split, scratch, display, **wanted) if any(wanted.values()) else Rivals()
     ahead = config.loader.num_threads * config.loader.prefetch if rivals.candidates else 0  # each worker's queue

@@ -11,7 +11,7 @@ from pipeline.loader import ClipLoader
 PLAIN = {"temporal": "uniform", "mirror": 0.0, "scale": (1.0, 1.0), "color": 0.0, "rescale_flow": False}
 
 
-def stage_candidates(config: Config, split: str, streams: tuple[str, ...]) -> dict[str, Iterator[int]]:
+def stage_candidates(config: Config, split: str) -> dict[str, Iterator[int]]:
     """Endless runs over the training batches; each yields the number of clips per batch.
 
     "floor": the decoder alone, fed from memory. "reading": views, bytes and CRCs, nothing decoded. "decoding": both.
@@ -20,7 +20,7 @@ def stage_candidates(config: Config, split: str, streams: tuple[str, ...]) -> di
     """
 
     def open_loader(**changes: object) -> ClipLoader:
-        return ClipLoader.from_config(config, split, train=True, streams=streams, **changes)
+        return ClipLoader.from_config(config, split, train=True, **changes)
 
     return {
         "floor": _decode(open_loader(**PLAIN), from_memory=True),
