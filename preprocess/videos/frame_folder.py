@@ -44,13 +44,13 @@ class FrameFolder:
         self.read_times()
         first = None
         for name in self._names():
-            image = self._open(name)
+            data, image = self._open(name)
             first = first or image.size
             if image.size != first:
                 raise VideoError(
                     f"changes its size at {name}, from {by(first)} to {by(image.size)} pixels; one is allowed"
                 )
-            yield self._frame(name, image)
+            yield self._frame(name, data, image)
 
     def estimate_count(self) -> int:
         """How many frames there will be."""
@@ -78,15 +78,17 @@ class FrameFolder:
             self.notes = [f"frame 1 is {names[first]}: frames count from 1, whatever the files do"]
         return [names[number] for number in sorted(names)]
 
-    def _open(self, name: str) -> Image.Image:
+    def _open(self, name: str) -> tuple[bytes, Image.Image]:
+        """An image's file, and what it shows."""
         try:
-            image = Image.open(io.BytesIO((self.path / name).read_bytes()))
+            data = (self.path / name).read_bytes()
+            image = Image.open(io.BytesIO(data))
             image.load()
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise VideoError(f"{name} cannot be read as an image ({error})") from None
-        return image
+        return data, image
 
-    def _frame(self, name: str, image: Image.Image) -> Frame:
+    def _frame(self, name: str, data: bytes, image: Image.Image) -> Frame:
         """An image upright and in the size that is asked for."""
         size = scaled_size(*image.size, Fraction(1), self.short_side)
         is_lying = image.getexif().get(_ORIENTATION, 1) != 1
@@ -97,4 +99,4 @@ class FrameFolder:
         if size != image.size:
             pixels = pixels.resize(size, Image.Resampling.BICUBIC)
         upright = ImageOps.exif_transpose(pixels) if is_lying else pixels
-        return Frame(np.asarray(upright), (self.path / name).read_bytes() if keeps_bytes else None)
+        return Frame(np.asarray(upright), data if keeps_bytes else None)
