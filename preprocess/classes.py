@@ -62,7 +62,7 @@ def _read(path: Path) -> dict[int, str]:
 def _from_texts(texts: Mapping[int, Counter[str]]) -> dict[int, str]:
     """The text of each class, if each has only one (capitals aside; EPIC's narrations vary)."""
     names = {number: found.most_common(1)[0][0] for number, found in texts.items() if number < MAX_CLASSES}
-    if any(len({_plain(text) for text in found}) > 1 for found in texts.values()):
+    if any(len({plain_name(text) for text in found}) > 1 for found in texts.values()):
         return {}
     return {number: name for number, name in names.items() if 0 < len(name) <= MAX_NAME}
 
@@ -71,13 +71,14 @@ def _alike(target: str, names: Mapping[int, str], texts: Mapping[int, Counter[st
     """Names that may be meant as one: `Pour` and `pour`."""
     spelled: dict[str, set[str]] = {}
     for number, name in names.items():
-        spelled.setdefault(_plain(name), set()).add(f"{name!r} (class {number})")
-        alike = {text for text in texts.get(number, ()) if _plain(text) == _plain(name)}
-        spelled[_plain(name)] |= {f"{text!r} (class {number})" for text in alike}
+        spelled.setdefault(plain_name(name), set()).add(f"{name!r} (class {number})")
+        alike = {text for text in texts.get(number, ()) if plain_name(text) == plain_name(name)}
+        spelled[plain_name(name)] |= {f"{text!r} (class {number})" for text in alike}
     for group in spelled.values():
         if len(group) > 1:
             yield f"{target}: {listed(sorted(group), 5)} are spelled nearly alike; are they one class?"
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name without what its writing may vary in: capitals, spaces, Unicode forms."""
     return unicodedata.normalize("NFC", " ".join(name.split())).casefold()

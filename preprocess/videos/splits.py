@@ -14,6 +14,7 @@ from common.errors import ConfigError, UserError
 from common.files import atomic_files, make_folder
 from configs.schema import SPLITS
 from preprocess.annotations import COLUMNS, Clip
+from preprocess.classes import plain_name
 from preprocess.videos.extract_video import VideoRecord
 from preprocess.videos.segments import UNITS, Segment, Table, video_id_of
 
@@ -101,9 +102,9 @@ def number_labels(labels: Sequence[str], known: Sequence[str] | None = None) -> 
 
 
 def alike_labels(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names that differ in capitals and spaces alone: most likely one class."""
+    """Pairs of names that differ in their writing alone: most likely one class."""
     first: dict[str, str] = {}
-    pairs = [(first.setdefault(" ".join(name.casefold().split()), name), name) for name in classes]
+    pairs = [(first.setdefault(plain_name(name), name), name) for name in classes]
     return [(one, other) for one, other in pairs if one != other]
 
 

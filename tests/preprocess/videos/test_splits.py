@@ -192,8 +192,10 @@ def test_other_files_are_no_classes(content: str, tmp_path: Path) -> None:
         read_classes(tmp_path / "classes.csv")
 
 
-def test_labels_that_differ_in_capitals_alone_are_found() -> None:
-    assert alike_labels(["Pour", "cut", "pour", "pour  water", "Pour water"]) == [
+def test_labels_that_differ_in_their_writing_alone_are_found() -> None:
+    accents = "r\u00f6sten", "ro\u0308sten"  # one letter, and two
+    assert alike_labels(["Pour", "cut", "pour", "pour  water", "Pour water", *accents]) == [
         ("Pour", "pour"),
         ("pour  water", "Pour water"),
+        accents,
     ]
