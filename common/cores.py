@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_GROUPS = Path("/proc/self/cgroup")
+from common.cgroups import CGROUPS, OWN_GROUPS, groups_of
 
 
 def wait_passively() -> None:
@@ -23,7 +22,8 @@ def wait_passively() -> None:
 
 def usable_cores(cgroups: Path = CGROUPS, own: Path = OWN_GROUPS) -> int:
     """The cores that this process may run on, or the quota of CPU time that it is given, where that is less (>= 1)."""
-    return max(1, int(min([_allowed_cores(), *_quotas(cgroups, own)])))
+    quotas = (quota for group in groups_of("cpu", cgroups, own) for quota in _quota(group))
+    return max(1, int(min([_allowed_cores(), *quotas])))
 
 
 def describe_cores() -> str:
@@ -35,19 +35,6 @@ def describe_cores() -> str:
 
 def _allowed_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
-    """The quotas, in cores, of this process's control groups and of those around them, of versions 2 and 1."""
-    with suppress(OSError, ValueError):
-        for line in own.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            mounts = [""] if not controllers else ["cpu", controllers] if "cpu" in controllers.split(",") else []
-            for mount in mounts:
-                group = cgroups / mount / path.strip("/")
-                for folder in (group, *group.parents):
-                    if folder.is_relative_to(cgroups):
-                        yield from _quota(folder)
 
 
 def _quota(group: Path) -> Iterator[float]:

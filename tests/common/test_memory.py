@@ -66,3 +66,18 @@ def test_what_is_available_is_the_less_of_machine_and_container(tmp_path: Path) 
     (tmp_path / "memory.max").write_text("5000\n")
     assert available_bytes(tmp_path / "meminfo", tmp_path) == 4000
     assert available_bytes(tmp_path / "nowhere", tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    ("own", "names"),
+    [
+        ("0::/job/step\n", ("job/memory.max", "job/memory.current")),  # as Slurm nests them
+        ("7:memory:/job\n", ("memory/job/memory.limit_in_bytes", "memory/job/memory.usage_in_bytes")),
+    ],
+)
+def test_a_limit_of_the_groups_around_a_process_counts(tmp_path: Path, own: str, names: tuple[str, str]) -> None:
+    (tmp_path / "own").write_text(own)
+    for name, number in zip(names, ("5000\n", "1000\n"), strict=True):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(number)
+    assert available_bytes(tmp_path / "nowhere", tmp_path, tmp_path / "own") == 4000
