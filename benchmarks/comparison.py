@@ -21,7 +21,8 @@ from statistics import fmean
 
 import demo
 import eval as evaluation
-from benchmarks.write import replaced
+from benchmarks.command import argument_parser
+from benchmarks.document import replaced
 from common.cli import path_type
 from common.errors import UserError, exit_code_of
 from common.files import atomic_files, atomic_write
@@ -43,7 +44,7 @@ SHOWN = ("clip.num_frames", "clip.crop_size", "loader.batch_size", "train.epochs
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code says how it went."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("tasks", nargs="*", type=_task, metavar="TASK=RUNS", help="a task and the folder of its runs")
     parser.add_argument("--score", action="store_true", help="score faults of a stream where that is not done yet")
     parser.add_argument("-o", "--output", type=path_type, default=DOCUMENT, metavar="FILE", help="the document")

@@ -29,9 +29,9 @@ def main() -> None:
         print(f"{early:.1f} MiB after {EARLY} epochs, {late:.1f} MiB after {arguments.epochs}: {late / early - 1:+.2%}")
 
 
-def resident_mib() -> float:
-    """This process's resident set now, MiB."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+def resident_mib(key: str = "VmRSS") -> float:
+    """This process's resident set, now (VmRSS) or at its highest (VmHWM), MiB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
     return int(line.split()[1]) / 1024
 
 

@@ -6,12 +6,13 @@ FRAMES holds <participant>/{rgb,flow}_frames/... as folders of JPEGs; below OUT 
 standard deviation of the noise that makes RGB 36.4 kB on average and flow 15.4 kB.
 """
 
-import argparse
 import statistics
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
+
+from benchmarks.command import argument_parser
 
 SAMPLE = 60  # images by whose bytes the noise is chosen
 
@@ -52,7 +53,7 @@ KINDS = {
 
 def main() -> None:
     """Write the tree, and print what was chosen."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("frames", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()

@@ -8,7 +8,6 @@ The two last columns are how far ours are from the published numbers, as a share
 have no rounding to speak of, so that column is the rounding of the published numbers, and ours in fp32 may be as far.
 """
 
-import argparse
 import importlib.util
 import json
 from collections.abc import Iterator
@@ -21,12 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
+from benchmarks.command import argument_parser
 from models import FusionModel, FusionOutput, build_model
 from models.checkpoint import load_published
+from pipeline.profile.report import markdown_table
 
 METHODS = ("rgb", "flow", "early", "late", "misa", "mult", "gblend", "xnorm")
 FROZEN = ("misa", "mult")  # by the published code, so that the trunk's gradient is no part of the norm
@@ -126,23 +125,21 @@ def _keep(features: dict[str, Tensor], stage: str) -> Any:
 
 def main() -> None:
     """Compute both columns and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("reference", type=Path, help="the folder")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     reference = Reference(arguments.reference)
-    table = Table()
-    for column in ("method", "quantity", "published", "fp32", "fp64"):
-        table.add_column(column, justify="left" if column in ("method", "quantity") else "right")
+    rows = []
     for method in arguments.methods:
         columns = [list(reference.compare(method, dtype)) for dtype in (torch.float32, torch.float64)]
         for single, double in zip(*columns, strict=True):
             published = np.atleast_1d(single.published).ravel()
             shown = f"{published[0]:.6g}" if len(published) == 1 else f"{published.size} values"
-            table.add_row(method, single.quantity, shown, f"{single.difference:.1e}", f"{double.difference:.1e}")
-    Console(width=100).print(table)
+            rows.append([method, single.quantity, shown, f"{single.difference:.1e}", f"{double.difference:.1e}"])
+    print(markdown_table(["method", "quantity", "published", "fp32", "fp64"], rows))
 
 
 if __name__ == "__main__":

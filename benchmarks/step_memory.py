@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.command import argument_parser
+from benchmarks.memory import resident_mib
 from configs import load_config
 from configs.options import I3D_STAGES
 from engine.model_cost import black_clips, count_training_bytes
@@ -50,22 +51,16 @@ def measure(fusion: str, clips: int, size: int, accumulate: int, stages: Any) ->
     rgb, flow = (x.random_(256) for x in black_clips(model, config.clip, clips, placement.device) if x is not None)
     labels = torch.arange(clips) % 8
     batch = Batch(rgb, flow, labels, labels, torch.zeros_like(labels), ())
-    before = resident("VmRSS")
+    before = resident_mib()
     norm = float(stepper.step(batch, 0).grad_norm)
     started = time.process_time()
     stepper.step(batch, 1)
-    return kept / 2**20, resident("VmHWM") - before, time.process_time() - started, norm
-
-
-def resident(key: str) -> float:
-    """This process's resident set, now (VmRSS) or at its highest (VmHWM), MiB."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) / 1024
+    return kept / 2**20, resident_mib("VmHWM") - before, time.process_time() - started, norm
 
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argument_parser(__doc__, rounds=1)
+    parser = argument_parser(__doc__)
     parser.add_argument("--fusion", default="xnorm")
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--size", type=int, default=112)

@@ -15,7 +15,6 @@ if __name__ == "__main__":
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -25,9 +24,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.command import argument_parser
+from benchmarks.document import write_section
 from common.cli import add_config
 from common.errors import exit_code_of
-from common.files import atomic_write
 from configs import Config, UserError, load_config
 from pipeline.format.split import open_split
 from pipeline.profile.measure import describe_machine
@@ -172,22 +172,9 @@ def machine() -> str:
     )
 
 
-def replaced(document: str, name: str, body: str) -> str:
-    """`document` with another body between the markers of `name`.
-
-    Raises:
-        UserError: the markers are not there.
-    """
-    begin, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    if not pattern.search(document):
-        raise UserError(f"the document has no {begin} with a {end} after it; write them where the table is to stand")
-    return pattern.sub(lambda _: f"{begin}\n{body}\n{end}", document)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code says how it went."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add_config(parser)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=tuple(SECTIONS), metavar="SECTION")
     parser.add_argument("--beside", metavar="SHARDS", help="the same clips packed otherwise, for the loader's section")
@@ -205,9 +192,7 @@ def _write(arguments: argparse.Namespace) -> int:
     for name in arguments.only:
         print(f"{name} ...", flush=True)
         body = f"{bench.section(name)}\n\n{machine()}"
-        document = replaced(arguments.output.read_text("utf-8"), name, body)
-        with atomic_write(arguments.output, "w") as file:  # after each, so that a long run leaves what it has
-            file.write(document)
+        write_section(arguments.output, name, body)  # after each, so that a long run leaves what it has
     return 0
 
 

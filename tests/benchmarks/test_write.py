@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.write import DOCUMENT, SECTIONS, main, replaced, run
+from benchmarks.document import replaced
+from benchmarks.write import DOCUMENT, SECTIONS, main, run
 from configs import UserError
 from tests.runs import CONFIG, SMALL
 
