@@ -36,7 +36,8 @@ def main() -> None:
     print(f"{'clips':>8} {'open s':>8} {'first batch s':>14} {'CPU ms per clip':>16} {'RSS MiB':>8}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pack(folder / "folders", write_tree(folder, videos=1, frames=NUM_FRAMES, clip=NUM_FRAMES), "header", 1)
+        annotations = write_tree(folder, videos=1, frames=NUM_FRAMES, clip=NUM_FRAMES)
+        pack(folder / "folders", annotations, folder / "shards", "data.check=header", "data.workers=1")
         one = open_split(folder / "shards" / "train")
         for num_clips in arguments.clips * arguments.rounds:
             write_split(one, num_clips, folder / "many")

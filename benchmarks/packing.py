@@ -89,13 +89,12 @@ def read(frames: Path) -> None:
     subprocess.run(f"tar cf - -C '{frames}' . | cat > /dev/null", shell=True, check=True)
 
 
-def pack(frames: Path, annotations: Path, check: str, workers: int) -> None:
-    """Pack the tree, each time anew."""
-    shards = annotations.parent / "shards"
+def pack(frames: Path, annotations: Path, shards: Path, *overrides: str) -> None:
+    """Pack all frames of a train split anew, by the command."""
     shutil.rmtree(shards, ignore_errors=True)
     data = (f"data.frames={frames}", f"data.annotations={{train: [{annotations}]}}", f"data.shards={shards}")
-    command = [sys.executable, "-m", "preprocess.pack", *CONFIG, *data, f"data.check={check}"]
-    subprocess.run([*command, f"data.workers={workers}", "--quiet"], cwd=ROOT, check=True)
+    command = [sys.executable, "-m", "preprocess.pack", *CONFIG, *data, *overrides, "--quiet"]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def take(work: Callable[[], None], into: Runs) -> None:
@@ -115,7 +114,8 @@ def measure(root: Path, annotations: Path, rounds: int) -> dict[str, dict[str, R
             frames = root / source
             take(partial(read, frames), runs[READING])
             for check, workers in product(CHECKS, WORKERS):
-                take(partial(pack, frames, annotations, check, workers), runs[way(check, workers)])
+                options = (f"data.check={check}", f"data.workers={workers}")
+                take(partial(pack, frames, annotations, root / "shards", *options), runs[way(check, workers)])
     return results
 
 

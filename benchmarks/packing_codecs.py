@@ -7,28 +7,17 @@ command less that of one which packs the first clip alone, so that starting Pyth
 long as packing a thousand files, does not count. benchmarks.noisy makes FRAMES of as many bytes as EPIC-KITCHENS' own.
 """
 
-import shutil
-import subprocess
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 
 from benchmarks.command import argument_parser
-from benchmarks.packing import CONFIG, ROOT, Runs, take
+from benchmarks.packing import Runs, pack, take
 from pipeline.format.split import open_split
 from pipeline.profile.measure import ratios
 from pipeline.profile.report import markdown_table, spread
 
 CODECS = ("jpeg", "jpeg-restarts")
-
-
-def pack(frames: Path, annotations: Path, shards: Path, codec: str) -> None:
-    """Pack the tree, each time anew."""
-    shutil.rmtree(shards / codec, ignore_errors=True)
-    data = (f"data.frames={frames}", f"data.annotations={{train: [{annotations}]}}", f"data.shards={shards / codec}")
-    command = [sys.executable, "-m", "preprocess.pack", *CONFIG, *data, f"data.codec={codec}", "data.workers=1"]
-    subprocess.run([*command, "--quiet"], cwd=ROOT, check=True)
 
 
 def main() -> None:
@@ -44,9 +33,10 @@ def main() -> None:
         runs: dict[str, Runs] = {codec: Runs() for codec in CODECS}
         for number in range(arguments.rounds + 1):
             for codec, taken in runs.items():
+                options = (shards / codec, f"data.codec={codec}", "data.workers=1")
                 one, whole = Runs(), taken if number else Runs()  # the first round compiles
-                take(partial(pack, frames, first, shards, codec), one)
-                take(partial(pack, frames, annotations, shards, codec), whole)
+                take(partial(pack, frames, first, *options), one)
+                take(partial(pack, frames, annotations, *options), whole)
                 whole.cpu[-1] -= one.cpu[-1]
         tables = {codec: open_split(shards / codec / "train").table for codec in CODECS}
     num_bytes = {codec: int(table.size.sum()) for codec, table in tables.items()}

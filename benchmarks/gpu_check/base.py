@@ -20,7 +20,8 @@ from models.fusion import FusionModel
 from pipeline.batch import Batch
 
 Row: TypeAlias = "dict[str, Any]"  # column by column; "ok": whether it is as it has to be, where that can be said
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
 WARMUP = 3  # steps that are not timed: libraries choose their algorithms
 
 

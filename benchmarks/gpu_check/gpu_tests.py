@@ -5,8 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from benchmarks.gpu_check.base import Check, Row, Setup
-from benchmarks.gpu_check.ranks import ROOT
+from benchmarks.gpu_check.base import ROOT, Check, Row, Setup
 
 
 def run(_: Setup) -> Iterator[Row]:

@@ -5,11 +5,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from benchmarks.gpu_check.base import Check, Row, Setup
+from benchmarks.gpu_check.base import ROOT, Check, Row, Setup
 
-ROOT = Path(__file__).resolve().parents[2]
 RANKS = 2
 SHORT = ("train.epochs=1", "train.log_every=1", "train.tensorboard=false")
 
@@ -17,14 +15,7 @@ SHORT = ("train.epochs=1", "train.log_every=1", "train.tensorboard=false")
 def run(setup: Setup) -> Iterator[Row]:
     """A row: how it ended, and its speed."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={RANKS}"]
-    overrides = [
-        *setup.overrides,
-        f"runs={setup.folder}",
-        "name=ranks",
-        "train.epochs=1",
-        "train.tensorboard=false",
-        "train.log_every=1",
-    ]
+    overrides = [*setup.overrides, f"runs={setup.folder}", "name=ranks", *SHORT]
     command = [*launcher, "train.py", "-c", "configs/xnorm.yaml", *overrides, f"train.device={setup.device.type}"]
     begin = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
