@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for codec in CODECS:
         with tempfile.TemporaryDirectory() as folder:
             for fault, outcome, is_right in fuzz(Path(folder), codec, arguments.mutations, arguments.seed):
-                tally.note(fault, outcome, is_right)
+                tally.note(fault.partition(":")[0], outcome, None if is_right else f"{fault}: {outcome}")
     return tally.finish("bytes", arguments.write)
 
 

@@ -52,9 +52,7 @@ class Runs:
         where = (KINDS[self.kind][0], f"runs={self.folder}", f"name={name}")
         return ["-c", str(CONFIG), *self.data, *SMALL, *OPTIONS, *where]
 
-    def start(
-        self, name: str, ranks: int, *more: str, options: Sequence[str] = ("--standalone",), hit: str = ""
-    ) -> Job:
+    def start(self, name: str, ranks: int, *more: str, options: Sequence[str] = LOCAL, hit: str = "") -> Job:
         """Start a job; `hit` is the rank, step and number of a signal."""
         environment = KINDS[self.kind][1] | ({SIGNAL: hit} if hit else {})
         return start("tests.torchrun", *self.command(name), *more, ranks=ranks, options=options, **environment)
@@ -64,13 +62,15 @@ class Runs:
         lines = map(json.loads, (self.folder / name / "metrics.jsonl").read_text().splitlines())
         return [(line["step"], line["loss"]) for line in lines if line["kind"] == "train"]
 
-    def compare(self, name: str) -> tuple[str, bool]:
-        """What a finished run's losses are, beside those of the single process, and whether that is right."""
+    def difference(self, name: str, *jobs: Job) -> str | None:
+        """Wait for the jobs of a run; what of it is not as it was in a single process."""
+        if failed := [done for done in map(end_of, jobs) if done.code]:
+            return failed[0].printed[-500:]
         found, expected = self.curve(name), self.curve(ALONE)
         if [step for step, _ in found] != [step for step, _ in expected]:
-            return f"steps {[step for step, _ in found]}", False
+            return f"steps {[step for step, _ in found]}"
         most = max(abs(loss - other) for (_, loss), (_, other) in zip(found, expected, strict=True))
-        return (SAME, True) if most < CLOSE else (f"losses differ by {most:.1e}", False)
+        return None if most < CLOSE else f"losses differ by {most:.1e}"
 
     def note(self, fault: str, seconds: float) -> str:
         """Remember how long a job took to end; the fault with the range of all of them."""
@@ -90,9 +90,7 @@ def agree(runs: Runs, tally: Tally) -> None:
     """Two and four ranks learn what one does."""
     for ranks in (2, 4):
         name = f"ranks{ranks}"
-        done = end_of(runs.start(name, ranks))
-        fault = f"{ranks} ranks, {runs.kind}"
-        tally.note(fault, *(runs.compare(name) if done.code == 0 else (done.printed[-500:], False)))
+        tally.note(f"{ranks} ranks, {runs.kind}", SAME, runs.difference(name, runs.start(name, ranks)))
 
 
 def score(runs: Runs, tally: Tally) -> None:
@@ -108,10 +106,8 @@ def score(runs: Runs, tally: Tally) -> None:
         same = [row[:3] for row in found] == [row[:3] for row in first]  # clip, label, predicted class
         scores = [np.array([row[3:] for row in rows], float) for rows in (found, first)]
         most = float(np.abs(scores[0] - scores[1]).max())
-        told = (
-            ("the classes that one rank predicts, scores to 1e-6", True) if same and most < 1e-6 else (f"{most}", False)
-        )
-        tally.note(f"`eval.py` on {ranks} ranks", *told)
+        wrong = None if same and most < SCORES_CLOSE else f"other classes, or scores that differ by {most:.1e}"
+        tally.note(f"`eval.py` on {ranks} ranks", "the classes that one rank predicts, scores to 1e-6", wrong)
 
 
 def predictions(folder: Path) -> list[list[str]]:
@@ -130,19 +126,18 @@ def hit(runs: Runs, number: int, random: np.random.Generator, tally: Tally) -> N
     what = {signal.SIGKILL: "`kill -9` of", signal.SIGSTOP: "SIGSTOP to"}[signal.Signals(number)]
     fault = runs.note(f"{what} one of {before} ranks at a random step, `train.timeout=10`", done.seconds)
     good = done.code == 1 and (said or number == signal.SIGKILL)
-    tally.note(fault, "the job ends with exit code 1" if good else done.printed[-500:], good)
-    resumed = end_of(runs.start(name, ranks, "--resume", "auto"))
-    outcome = runs.compare(name) if resumed.code == 0 else (resumed.printed[-500:], False)
-    tally.note(f"and `--resume auto` on {ranks} rank{'s' if ranks > 1 else ''}", *outcome)
+    tally.note(fault, "the job ends with exit code 1", None if good else done.printed[-500:])
+    wrong = runs.difference(name, runs.start(name, ranks, "--resume", "auto"))
+    tally.note(f"and `--resume auto` on {ranks} rank{'s' if ranks > 1 else ''}", SAME, wrong)
 
 
 def restart(runs: Runs, random: np.random.Generator, tally: Tally) -> None:
     """A random rank of two dies at a random step under --max-restarts."""
     rank, step = random.integers(2), random.integers(1, STEPS + 1)
     name = f"restart-{rank}-{step}"
-    done = end_of(runs.start(name, 2, options=[*LOCAL, "--max-restarts=1"], hit=f"{rank}:{step}:9"))
-    outcome = runs.compare(name) if done.code == 0 else (done.printed[-500:], False)
-    tally.note("`kill -9` of one of two ranks at a random step, restarted by torchrun (`--max-restarts=1`)", *outcome)
+    job = runs.start(name, 2, options=[*LOCAL, "--max-restarts=1"], hit=f"{rank}:{step}:9")
+    fault = "`kill -9` of one of two ranks at a random step, restarted by torchrun (`--max-restarts=1`)"
+    tally.note(fault, SAME, runs.difference(name, job))
 
 
 def restart_on_two_machines(runs: Runs, tally: Tally) -> None:
@@ -153,9 +148,8 @@ def restart_on_two_machines(runs: Runs, tally: Tally) -> None:
     meeting = ("--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=1")
     options = ("--nnodes=2", "--max-restarts=1", *meeting)
     jobs = [runs.start("machines", 1, options=options, hit="1:5:9") for _ in range(2)]
-    codes = [end_of(job).code for job in jobs]
-    outcome = runs.compare("machines") if codes == [0, 0] else (f"exit codes {codes}", False)
-    tally.note("the same with two torchruns of one rank, as on two machines", *outcome)
+    wrong = runs.difference("machines", *jobs)
+    tally.note("the same with two torchruns of one rank, as on two machines", SAME, wrong)
 
 
 def preempt(runs: Runs, tally: Tally) -> None:
@@ -163,10 +157,9 @@ def preempt(runs: Runs, tally: Tally) -> None:
     done = end_of(runs.start("preempted", 2, hit="0:3:-15"))
     fault = runs.note("SIGTERM to `torchrun`", done.seconds)
     good = "is saved, --resume goes on from it" in done.printed
-    tally.note(fault, "the step under way is saved" if good else done.printed[-500:], good)
-    resumed = end_of(runs.start("preempted", 2, "--resume"))
-    outcome = runs.compare("preempted") if resumed.code == 0 else (resumed.printed[-500:], False)
-    tally.note("and `--resume`", *outcome)
+    tally.note(fault, "the step under way is saved", None if good else done.printed[-500:])
+    wrong = runs.difference("preempted", runs.start("preempted", 2, "--resume"))
+    tally.note("and `--resume`", SAME, wrong)
 
 
 def try_the_rest(kinds: Sequence[Runs], kills: int, random: np.random.Generator, tally: Tally) -> None:

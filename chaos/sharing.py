@@ -1,5 +1,6 @@
 """Packing that machines share, some of which die: `python -m chaos.sharing --kills 5`."""
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,21 +22,21 @@ def start(packing: Packing, found: Cluster, folder: Path) -> subprocess.Popen[st
     return subprocess.Popen(packed, stderr=subprocess.PIPE, text=True)
 
 
-def outcome(packing: Packing, process: subprocess.Popen[str], folder: Path) -> tuple[str, bool]:
-    """What a run has written, beside what one machine writes, and whether that is right."""
+def difference(packing: Packing, process: subprocess.Popen[str], folder: Path) -> str | None:
+    """What a run has written otherwise than one machine does."""
     _, said = process.communicate(timeout=120)
     if process.returncode:
-        return said[-400:], False
-    return (SAME, True) if contents(folder / "shards" / "train") == packing.whole else ("other files", False)
+        return said[-400:]
+    return None if contents(folder / "shards" / "train") == packing.whole else "other files"
 
 
 def worker_dies(packing: Packing, folder: Path, random: np.random.Generator, tally: Tally) -> None:
     """One of two workers is killed at a random clip."""
     with cluster(folder, (int(random.integers(1, 40)), 0)) as found:
-        packed = outcome(packing, start(packing, found, folder), folder)
-        died = found.workers[0].poll() == -9
-    fault = "`--scheduler`: `kill -9` of one of two workers at a random clip"
-    tally.note(fault, *(packed if died else ("the worker did not get that far", False)))
+        wrong = difference(packing, start(packing, found, folder), folder)
+        if found.workers[0].poll() != -signal.SIGKILL:
+            wrong = "the worker did not get that far"
+    tally.note("`--scheduler`: `kill -9` of one of two workers at a random clip", SAME, wrong)
 
 
 def scheduler_dies(packing: Packing, folder: Path, tally: Tally) -> None:
@@ -48,11 +49,11 @@ def scheduler_dies(packing: Packing, folder: Path, tally: Tally) -> None:
         _, said = process.communicate(timeout=120)
     good = "the cluster's scheduler is gone" in said and "Traceback" not in said
     fault = "`--scheduler`: `kill -9` of the scheduler"
-    tally.note(fault, "one message, exit code 1" if good else said[-400:], good)
+    tally.note(fault, "one message, exit code 1", None if good else said[-400:])
     (folder / "another").mkdir()
     with cluster(folder / "another", (0, 0)) as found:
-        packed = outcome(packing, start(packing, found, folder), folder)
-    tally.note("and the same command on another cluster", *packed)
+        wrong = difference(packing, start(packing, found, folder), folder)
+    tally.note("and the same command on another cluster", SAME, wrong)
 
 
 def main() -> int:

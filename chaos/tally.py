@@ -1,10 +1,11 @@
 """Counts what faults came to, and writes the table of them into docs/faults.md: no figure there is put in by hand."""
 
 import argparse
-import re
 import sys
 from collections import Counter
 from pathlib import Path
+
+from benchmarks.document import write_section
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "faults.md"
@@ -18,11 +19,11 @@ class Tally:
         self._failed: list[str] = []
         self._remarks: dict[str, str] = {}
 
-    def note(self, fault: str, outcome: str, good: bool = True) -> None:
-        """Count one trial; one that did not end as it must is printed at once and makes the command fail."""
-        self._outcomes.setdefault(fault, Counter())[outcome] += 1
-        if not good:
-            self._failed.append(f"{fault}: {outcome}")
+    def note(self, fault: str, outcome: str, wrong: str | None = None) -> None:
+        """Count one trial; `wrong`, how it ended otherwise than it must, is printed at once and fails the command."""
+        self._outcomes.setdefault(fault, Counter())[outcome if wrong is None else wrong] += 1
+        if wrong is not None:
+            self._failed.append(f"{fault}: {wrong}")
             print(f"WRONG  {self._failed[-1]}", flush=True)
 
     def remark(self, fault: str, text: str) -> None:
@@ -44,13 +45,9 @@ class Tally:
         for failure in self._failed:
             print(f"WRONG  {failure}", file=sys.stderr)
         if write and not self._failed:
-            text = DOCUMENT.read_text("utf-8")
-            begin, end = f"<!-- faults: {name} -->\n", "<!-- end -->"
-            pattern = re.escape(begin) + "(?s:.*?)" + re.escape(end)
             given = [argument for argument in sys.argv[1:] if argument != "--write"]
             command = f"`python -m chaos.{' '.join([name, *given])}`:"
-            table = f"{begin}\n{command}\n\n{self.markdown()}\n\n{end}"
-            DOCUMENT.write_text(re.sub(pattern, lambda _: table, text, count=1), "utf-8")
+            write_section(DOCUMENT, name, f"\n{command}\n\n{self.markdown()}\n", "faults")
         return 1 if self._failed else 0
 
 

@@ -1,11 +1,9 @@
 """Training that is killed at random moments and resumed: `python -m chaos.train --kills 20`."""
 
-import mmap
 import os
 import resource
 import shutil
 import signal
-import struct
 import sys
 import tempfile
 import time
@@ -13,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +18,7 @@ import torch
 import train
 from chaos.child import Child, import_all
 from chaos.tally import Tally, fault_parser
-from engine.runs import run_folder as runlog
-from engine.step import TrainStep
-from engine.trainer import Trainer
+from chaos.watch import ESTIMATED, PHASE, PHASES, SAVES, STEPS, Act, Watch, watched
 from tests.runs import CONFIG, SMALL, difference, make_data
 
 METHODS = ("xnorm", "misa", "gblend")
@@ -35,70 +30,7 @@ OPTIONS = {
         "model.estimation_holdout=0.25",
     )
 }
-PHASES = ("before the first step", "estimating", "training", "validating", "saving", "testing")
 SAME = "weights, metrics and predictions are bit for bit those of a run that was never stopped"
-
-
-class Watch:
-    """Memory that a child shares with us: the phase it is in, its steps, checkpoints and estimation steps so far."""
-
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
-
-    def __getitem__(self, index: int) -> int:
-        return int(struct.unpack_from("<q", self._memory, 8 * index)[0])
-
-    def __setitem__(self, index: int, value: int) -> None:
-        struct.pack_into("<q", self._memory, 8 * index, value)
-
-
-PHASE, STEPS, SAVES, ESTIMATED = range(4)
-Act = Callable[[str], None]  # what a child does to itself: called with "step" after a step, "save" before a checkpoint
-
-
-def watched(arguments: Sequence[str], watch: Watch, act: Act = lambda what: None) -> Callable[[], int]:
-    """train.py with these arguments, to be run in a child, telling `watch` where it is."""
-
-    def work() -> int:
-        Trainer.prepare = _phase(Trainer.prepare, "estimating", watch)  # type: ignore[method-assign]
-        Trainer.train_epoch = _phase(Trainer.train_epoch, "training", watch)  # type: ignore[method-assign]
-        Trainer.score = _phase(Trainer.score, "validating", watch)  # type: ignore[method-assign]
-        train._test_best = _phase(train._test_best, "testing", watch)
-        runlog.save_checkpoint = _phase(_counted(runlog.save_checkpoint, watch, act), "saving", watch)
-        TrainStep.step = _stepping(TrainStep.step, watch, act)  # type: ignore[method-assign]
-        return train.main(arguments)
-
-    return work
-
-
-def _phase(real: Callable[..., Any], name: str, watch: Watch) -> Callable[..., Any]:
-    def call(*arguments: Any, **keywords: Any) -> Any:
-        before, watch[PHASE] = watch[PHASE], PHASES.index(name)
-        try:
-            return real(*arguments, **keywords)
-        finally:
-            watch[PHASE] = before
-
-    return call
-
-
-def _counted(real: Callable[..., Any], watch: Watch, act: Act) -> Callable[..., Any]:
-    def save(*arguments: Any, **keywords: Any) -> Any:
-        watch[SAVES] += 1
-        act("save")
-        return real(*arguments, **keywords)
-
-    return save
-
-
-def _stepping(real: Callable[..., Any], watch: Watch, act: Act) -> Callable[..., Any]:
-    def step(*arguments: Any) -> Any:
-        measured = real(*arguments)
-        watch[ESTIMATED if PHASES[watch[PHASE]] == "estimating" else STEPS] += 1
-        act("step")
-        return measured
-
-    return step
 
 
 @dataclass
@@ -149,18 +81,18 @@ class Runs:
             time.sleep(0.001)
         time.sleep(random.uniform(0, 1) * self.seconds / total)
 
-    def resumed_equals_whole(self, name: str) -> tuple[str, bool]:
-        """Go on by --resume (or begin, where nothing was written), and compare: the outcome, and if it is right."""
+    def difference(self, name: str) -> str | None:
+        """Go on by --resume (or begin, where nothing was written); what is not as in the uninterrupted run."""
         begun = (self.path(name) / "config.yaml").exists()
         arguments = [*self.arguments(name), *(["--resume"] if begun else [])]
         child = Child.start(lambda: train.main(arguments), self.folder / "resumed.log")
         code = child.wait()
         if code:
-            return f"exit code {code}: {child.output()[-400:]}", False
+            return f"exit code {code}: {child.output()[-400:]}"
         wrong = difference(self.path("whole"), self.path(name))
         scratch = [str(path) for path in self.path(name).rglob(".*")]
         shutil.rmtree(self.folder / name)
-        return (f"differs: {wrong or scratch}", False) if wrong or scratch else (SAME, True)
+        return f"differs: {wrong or scratch}" if wrong or scratch else None
 
 
 def nothing(child: Child, watch: Watch) -> None:
@@ -178,7 +110,7 @@ def kill_at_random(runs: Runs, trials: int, random: np.random.Generator, tally: 
 
     for _ in range(trials):
         name, _, _ = runs.trial(kill)
-        tally.note(fault, *runs.resumed_equals_whole(name))
+        tally.note(fault, SAME, runs.difference(name))
     told = ", ".join(f"{phase} {count}x" for phase, count in runs.phases.most_common())
     tally.remark(fault, f"then it was {told}")
 
@@ -196,7 +128,7 @@ def kill_in_estimation(runs: Runs, trials: int, random: np.random.Generator, tal
         name, code, said = runs.trial(nothing, act)
         assert code == -signal.SIGKILL, said
         fault = f"{runs.method}: `kill -9` within the estimation, `--resume`"
-        tally.note(fault, *runs.resumed_equals_whole(name))
+        tally.note(fault, SAME, runs.difference(name))
 
 
 def kill_while_saving(runs: Runs, trials: int, random: np.random.Generator, tally: Tally) -> None:
@@ -217,7 +149,7 @@ def kill_while_saving(runs: Runs, trials: int, random: np.random.Generator, tall
         (torn,) = runs.path(name).glob(".*.pt.*.tmp")
         assert torn.stat().st_size == most
         fault = f"{runs.method}: ended by the kernel inside a write of a checkpoint, at a random byte, `--resume`"
-        tally.note(fault, *runs.resumed_equals_whole(name))
+        tally.note(fault, SAME, runs.difference(name))
 
 
 def stop(runs: Runs, trials: int, random: np.random.Generator, tally: Tally) -> None:
@@ -234,20 +166,22 @@ def stop(runs: Runs, trials: int, random: np.random.Generator, tally: Tally) -> 
 
         name, code, said = runs.trial(kill)
         seconds.append(time.monotonic() - sent[0])
-        tally.note(fault, *_politeness(runs, name, int(number), code, said))
+        _note_stop(tally, fault, runs, name, int(number), code, said)
     told = f"from the signal to the end {np.median(seconds):.2f} s in the middle, {max(seconds):.2f} s at most"
     tally.remark(fault, told)
 
 
-def _politeness(runs: Runs, name: str, number: int, code: int, said: str) -> tuple[str, bool]:
+def _note_stop(tally: Tally, fault: str, runs: Runs, name: str, number: int, code: int, said: str) -> None:
+    """Count a run that had a signal: how it ended, and what it was resumed to."""
     signal_name, last = signal.Signals(number).name, runs.path(name) / "last.pt"
-    outcome, same = runs.resumed_equals_whole(name)
+    wrong = runs.difference(name)
     lines = [text for text in said.strip().splitlines() if not text.startswith("warning: Gradient-Blending")]
     if (code, lines) == (0, []):
-        return f"ended by itself, as all but its summary was done; {outcome}", same
-    is_polite = code == 128 + number
-    is_polite &= lines == [f"stopped by {signal_name}; {last} is saved, --resume goes on from it"]
-    return (f"exit code 143 or 130 and one line; {outcome}", same) if is_polite else (f"{code}: {said}", False)
+        tally.note(fault, f"ended by itself, as all but its summary was done; {SAME}", wrong)
+        return
+    if code != 128 + number or lines != [f"stopped by {signal_name}; {last} is saved, --resume goes on from it"]:
+        wrong = f"{code}: {said}"
+    tally.note(fault, f"exit code 143 or 130 and one line; {SAME}", wrong)
 
 
 Kind = Callable[[Runs, int, np.random.Generator, Tally], None]
