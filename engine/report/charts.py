@@ -68,4 +68,4 @@ def to_svg(figure: Any, description: str) -> Markup:
     for color, variable in THEMED.items():
         svg = svg.replace(color, variable)
     opening = Markup('<svg {} role="img" aria-label="{}">').format(Markup(view_box[0]), description)
-    return opening + Markup(svg[svg.index(">") + 1 :])
+    return opening + Markup(" ".join(svg[svg.index(">") + 1 :].split()))  # a line, not one of each point of a curve
