@@ -74,9 +74,9 @@ SECTIONS = {
         "benchmarks.packing", (), ("--rounds", "1", "--videos", "1", "--frames", "250"), takes_time=True
     ),
     "training_step": Section(
-        "benchmarks.training_step", (), ("--rounds", "1", "--frames", "8", "--size", "32"), takes_time=True
+        "benchmarks.training.step", (), ("--rounds", "1", "--frames", "8", "--size", "32"), takes_time=True
     ),
-    "step_memory": Section("benchmarks.step_memory", (), ("--clips", "4", "--size", "32"), takes_time=True),
+    "step_memory": Section("benchmarks.training.step_memory", (), ("--clips", "4", "--size", "32"), takes_time=True),
 }
 
 

@@ -12,7 +12,7 @@ import torch
 
 import eval as evaluation
 import train
-from benchmarks.published import METHODS as PUBLISHED
+from benchmarks.training.published import METHODS as PUBLISHED
 from configs import load_config
 from engine.runs.checkpoint import plain_config, save_checkpoint
 from models import build_model

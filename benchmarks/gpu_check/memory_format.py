@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu_check.base import Check, Row, Setup
-from benchmarks.published_xnorm import published_xnorm
+from benchmarks.training.published_xnorm import published_xnorm
 from models.fusion import FusionModel
 
 FIRST = "Conv3d_1a_7x7"  # of each trunk

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.published import METHODS, Reference
+from benchmarks.training.published import METHODS, Reference
 from models import build_model
 from models.checkpoint import load_published
 from tests.models.published import published_logits, rebuilt_clips, rebuilt_state

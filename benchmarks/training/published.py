@@ -1,6 +1,6 @@
 """How far every method is from what the published network computes, a line a method and quantity.
 
-    python benchmarks/published.py REFERENCE [--methods rgb xnorm ...] [--threads 2]
+    python -m benchmarks.training.published REFERENCE [--methods rgb xnorm ...] [--threads 2]
 
 REFERENCE is a folder with weights.py (weights and inputs that follow from names and shapes),
 published_state_shapes.json and published_outputs.npz (what the published networks compute on them, in fp32).

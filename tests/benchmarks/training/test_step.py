@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmarks.published_xnorm import padded_copy, published_xnorm
-from benchmarks.training_step import Inputs, differences, forms
+from benchmarks.training.published_xnorm import padded_copy, published_xnorm
+from benchmarks.training.step import Inputs, differences, forms
 from tests.models.published import published_logits
 
 

@@ -1,6 +1,6 @@
 """What a training step takes in memory and time where its clips are accumulated in parts, or stages computed again.
 
-    python -m benchmarks.step_memory [--fusion xnorm] [--clips 8] [--size 112]
+    python -m benchmarks.training.step_memory [--fusion xnorm] [--clips 8] [--size 112]
 
 Each row is a process of its own, in fp32 on one thread of the CPU: the most memory that it held in two steps, beyond
 what it held before them, and the CPU time of the second. All rows take the same step, but for rounding.
@@ -26,7 +26,7 @@ from models import build_model
 from pipeline.batch import Batch
 from pipeline.profile.report import markdown_table
 
-CONFIG = Path(__file__).parents[1] / "configs" / "base.yaml"
+CONFIG = Path(__file__).parents[2] / "configs" / "base.yaml"
 HALF = I3D_STAGES[: I3D_STAGES.index("Mixed_3c") + 1]
 WAYS: dict[str, tuple[int, Any]] = {  # train.accumulate, model.checkpoint_stages
     "the whole batch at once": (1, []),

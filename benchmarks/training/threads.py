@@ -1,6 +1,6 @@
 """What OpenMP's threads cost in training, spinning or passive while they wait, alone and beside other work.
 
-    python -m benchmarks.threads [--rounds 3] [--seconds 2] [--busy 2]
+    python -m benchmarks.training.threads [--rounds 3] [--seconds 2] [--busy 2]
 
 Each row is a process that trains X-Norm (a quarter of its width, 2 clips of 8 x 64 x 64) on random clips; rounds are
 interleaved, first with nothing else, then with --busy processes that use a core each. A minute where nothing else runs;
@@ -20,7 +20,7 @@ from pipeline.profile.report import markdown_table, spread
 
 Rates = dict[str, list[tuple[float, float]]]  # by setting, a round each: clips/s, CPU ms per clip
 
-WORK = "from benchmarks.threads import train_when_told; train_when_told()"
+WORK = "from benchmarks.training.threads import train_when_told; train_when_told()"
 
 
 def settings(cores: int) -> dict[str, dict[str, str]]:

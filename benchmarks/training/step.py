@@ -1,6 +1,6 @@
 """What a training step of X-Norm costs beside the published form of the same network, and what was gained where.
 
-    python -m benchmarks.training_step [--rounds 3] [--threads 1] [--batch-size 2] [--frames 16] [--size 224]
+    python -m benchmarks.training.step [--rounds 3] [--threads 1] [--batch-size 2] [--frames 16] [--size 224]
 
 A step is forward, backward, clipping and AdamW, in fp32 on the CPU. Each row has one thing more that is done otherwise
 than in the row before. All start from the same weights; rounds are interleaved, and a ratio is one of a round.
@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
 from benchmarks.command import argument_parser
-from benchmarks.published_xnorm import CLASSES, published_xnorm
+from benchmarks.training.published_xnorm import CLASSES, published_xnorm
 from models import build_model
 from pipeline.profile.measure import Timings, interleave, ratios
 from pipeline.profile.report import markdown_table, spread

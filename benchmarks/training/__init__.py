@@ -1,0 +1,1 @@
+"""What models compute and a training step costs, beside the published form."""
