@@ -1,4 +1,4 @@
-"""Goes the road of a new user on synthetic videos, times each command, and keeps what came out in docs/example/."""
+"""Runs the commands of a new user on synthetic videos, times each, and keeps what came out in docs/example/."""
 
 if __name__ == "__main__":
     from common.startup import begin
