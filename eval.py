@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epic = None
         if arguments.export:
             check_exportable(config.model)
-            epic = Submission(arguments.sls_pt, arguments.sls_tl, arguments.sls_td)
+            epic = Submission(**_levels(arguments))
         with open_session(config, arguments.quiet) as session:
             run(config, session, checkpoint, arguments.split, folder, multi_view, epic, corruptions)
         return 0
@@ -222,9 +222,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
             f"--{name.replace('_', '-')}",
             type=int,
             choices=range(6),
-            default=level,
             metavar="0-5",
-            help=f"supervision level {name} of the submission of --export epic",
+            help=f"supervision level {name} of the submission of --export epic (default: {level})",
         )
     parser.add_argument(
         "--corrupt",
@@ -247,9 +246,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         arguments.run = None
     if arguments.corrupt and arguments.export:
         parser.error("--export: allowed without --corrupt")
+    if _levels(arguments) and not arguments.export:
+        parser.error("--sls-pt, --sls-tl, --sls-td: allowed with --export epic")
     if (arguments.run is None) == (arguments.checkpoint is None):
         parser.error("what to score: allowed: either RUN or --checkpoint PT")
     return arguments
+
+
+def _levels(arguments: argparse.Namespace) -> dict[str, int]:
+    """The supervision levels that were given."""
+    given = vars(arguments)
+    return {name: given[name] for name in asdict(Submission()) if given[name] is not None}
 
 
 def _run_type(text: str) -> Path | str:

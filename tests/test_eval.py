@@ -243,6 +243,8 @@ def test_faults_of_a_stream_are_scored_beside_the_clips_as_they_are(
     [
         (["-c", "configs/rgb.yaml"], "what to score: allowed: either RUN or --checkpoint PT"),
         (["runs/a", "--checkpoint", "runs/a/last.pt"], "what to score: allowed: either RUN or --checkpoint PT"),
+        (["runs/a", "--sls-td", "3"], "--sls-pt, --sls-tl, --sls-td: allowed with --export epic"),
+        (["runs/a", "--corrupt", "rgb:missing", "--export", "epic"], "--export: allowed without --corrupt"),
         (["--compare", "runs/a", "-c", "configs/rgb.yaml"], "unrecognized arguments: -c"),
         (["-o", "out", "runs/a", "--compare", "--views", "2"], "unrecognized arguments: --views"),
     ],
