@@ -102,4 +102,5 @@ def device_name(placement: Placement) -> str:
     """Name the device as its maker does."""
     if placement.device.type == "cuda":
         return torch.cuda.get_device_name(placement.device)
-    return f"CPU ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.processor() or platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
