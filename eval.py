@@ -13,15 +13,15 @@ from functools import partial
 from pathlib import Path
 
 from common.cli import add_config, at_least, command_parser, path_type
-from common.display import Display
 from common.errors import exit_code_of
-from configs import Config, ConfigError, UserError, load_config
+from configs import Config, ConfigError, load_config
 from engine.loaders import check_split, open_loader
 from engine.report.page import page_of, write_page
 from engine.runs import comparison, ensemble
-from engine.runs.checkpoint import BEST, State, config_differences, find_checkpoint, plain_config
+from engine.runs.checkpoint import BEST, find_checkpoint
 from engine.runs.provenance import source_differences, trained_actions, trained_classes
-from engine.runs.records import CONFIG, with_defaults
+from engine.runs.records import CONFIG
+from engine.runs.trained import configured_model, read_state
 from engine.runtime.agreement import require_agreement, shared_facts
 from engine.runtime.precision_check import check_convolutions
 from engine.runtime.session import RunContext, open_session
@@ -31,12 +31,9 @@ from engine.scoring.evaluation import Evaluation, evaluate
 from engine.scoring.reports import metrics_tables, scored_checkpoint, write_reports
 from engine.scoring.robustness import CORRUPT, robustness_table, score_faults, write_robustness
 from engine.scoring.subsets import find_subsets
-from models import FusionModel, build_model
-from models.checkpoint import find_state, load_published, load_state, read_checkpoint
 from pipeline.views import SINGLE_VIEW, MultiView
 from preprocess.packing.stale import note_stale_labels
 
-AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone, without effect on evaluation
 OTHERS = {"--compare": comparison.main, "--fuse": ensemble.main}  # what is done with runs that are scored already
 
 NOTES = """\
@@ -136,8 +133,11 @@ def run(
     """
     check_split(config, split)
     require_agreement(session.world, lambda: shared_facts([config], [split], [checkpoint]))
-    state = _read(checkpoint)
-    model = session.placement.move(_load_model(config, checkpoint, state, session.display))
+    state = read_state(checkpoint)
+    model, differences = configured_model(config, state, checkpoint)
+    if differences:
+        session.display.print(f"note: these clips are not seen as in training: {'; '.join(differences)}")
+    model = session.placement.move(model)
     check_streams(corruptions, model.streams)
     check_convolutions(model, config, session, training=False)
     trained = trained_classes(state.get("data"))
@@ -171,35 +171,6 @@ def run(
             session.display.table(table)
     session.display.print(f"written to {folder}")
     return evaluation
-
-
-def _read(checkpoint: Path) -> State:
-    """Return a checkpoint of train.py, or the weights that another one wraps, as "model"."""
-    content = read_checkpoint(checkpoint)
-    weights = find_state(content)
-    if weights is None:
-        raise UserError(f"{checkpoint}: not a checkpoint: expected a state dict, by itself or under 'model'")
-    return {**content, "model": weights} if {"model", "config"} <= content.keys() else {"model": weights}
-
-
-def _load_model(config: Config, checkpoint: Path, state: State, display: Display) -> FusionModel:
-    """Build the config's model with a checkpoint's weights, train.py's or the published code's."""
-    model = build_model(**config.model.model_dump() | {"pretrained": None})
-    if "config" not in state:
-        load_published(model, state["model"], str(checkpoint))
-        return model
-    if not isinstance(state["config"], dict) or not isinstance(state["config"].get("model"), dict):
-        raise UserError(f"{checkpoint}: not a checkpoint of train.py: its config has no model section")
-    trained, given = with_defaults(state["config"]), plain_config(config)
-    # Where the first weights and the teacher's came from does not matter any more.
-    changed = config_differences(trained["model"], given["model"], free=("pretrained", "teacher"))
-    if changed:
-        raise ConfigError(f"{checkpoint}: was trained with another model section: {'; '.join(changed)}")
-    seen = config_differences(trained.get("clip", {}), given["clip"], free=AUGMENTATIONS)
-    if seen:
-        display.print(f"note: these clips are not seen as in training: {'; '.join(f'clip.{one}' for one in seen)}")
-    load_state(model, state["model"], str(checkpoint))
-    return model
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

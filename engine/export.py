@@ -31,8 +31,9 @@ from engine.runs.checkpoint import EXPORTED, State, find_checkpoint, load_checkp
 from engine.runs.model_card import Licences, model_card
 from engine.runs.provenance import preprocessing, trained_classes
 from engine.runs.records import CONFIG
-from models import FusionModel, build_model
-from models.checkpoint import load_state, tensor_file
+from engine.runs.trained import model_of
+from models import FusionModel
+from models.checkpoint import tensor_file
 
 PROGRAM, ONNX = "model.pt2", "model.onnx"
 FORMATS = {"program": PROGRAM, "onnx": ONNX}
@@ -110,8 +111,7 @@ def export(
         UserError: torch cannot export the method, its numbers differ, or the folder cannot be written to.
     """
     state = load_checkpoint(checkpoint)
-    model = build_model(**state["config"]["model"] | {"pretrained": None}).eval()
-    load_state(model, state["model"], str(checkpoint))
+    model = model_of(state, checkpoint).eval()
     clip = ClipSection.model_validate(state["config"]["clip"])
     about = _metadata(state)
     random = random_clips(model, clip, CHECKED)

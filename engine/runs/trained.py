@@ -1,21 +1,24 @@
-"""Models of other runs, built from their checkpoints: to predict with, or to learn from in a training."""
+"""Models of runs, built from their checkpoints: to score, to predict with, or to learn from in a training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
+from common.errors import ConfigError, UserError
 from common.safe_yaml import read_yaml
-from engine.runs.checkpoint import State, find_checkpoint, load_checkpoint
+from configs.schema import Config
+from engine.runs.checkpoint import State, config_differences, find_checkpoint, load_checkpoint, plain_config
 from engine.runs.provenance import Names, differ, trained_classes
-from engine.runs.records import CONFIG
+from engine.runs.records import CONFIG, with_defaults
 from engine.runtime.agreement import file_checksum, require_agreement
 from engine.runtime.session import RunContext
 from models import build_model
-from models.checkpoint import load_state
+from models.checkpoint import load_published, load_state, read_checkpoint, require_state
 from models.fusion import FusionModel
 from models.targets import Targets
+
+AUGMENTATIONS = ("temporal", "mirror", "color")  # of training alone, without effect on evaluation
 
 
 def model_of(state: State, checkpoint: Path) -> FusionModel:
@@ -27,9 +30,7 @@ def model_of(state: State, checkpoint: Path) -> FusionModel:
     Raises:
         UserError: the checkpoint is not one of train.py, does not fit, or alone names a method from outside.
     """
-    options = state["config"].get("model") if isinstance(state["config"], dict) else None
-    if not isinstance(options, dict) or "fusion" not in options:
-        raise UserError(f"{checkpoint}: not a checkpoint of train.py: its config has no model section")
+    options = _model_section(state, checkpoint)
     fusion = str(options["fusion"])
     if ":" in fusion and _named_beside(checkpoint) != fusion:
         raise UserError(
@@ -39,6 +40,48 @@ def model_of(state: State, checkpoint: Path) -> FusionModel:
     model = build_model(**options | {"pretrained": None})
     load_state(model, state["model"], str(checkpoint))
     return model
+
+
+def read_state(checkpoint: Path) -> State:
+    """Read a checkpoint of train.py, or of another one the weights alone, as "model".
+
+    Raises:
+        UserError: it cannot be read, or there are no weights in it.
+    """
+    content = read_checkpoint(checkpoint)
+    weights = require_state(content, checkpoint)
+    return {**content, "model": weights} if {"model", "config"} <= content.keys() else {"model": weights}
+
+
+def configured_model(config: Config, state: State, checkpoint: Path) -> tuple[FusionModel, list[str]]:
+    """Build the model of `config` with what `read_state` found, train.py's weights or the published code's.
+
+    Also returns how the clips of `config` are seen otherwise than in training.
+
+    Raises:
+        ConfigError: train.py trained another model section.
+        UserError: the weights do not fit.
+    """
+    model = build_model(**config.model.model_dump() | {"pretrained": None})
+    if "config" not in state:
+        load_published(model, state["model"], str(checkpoint))
+        return model, []
+    _model_section(state, checkpoint)
+    trained, given = with_defaults(state["config"]), plain_config(config)
+    # Where the first weights and the teacher's came from does not matter any more.
+    changed = config_differences(trained["model"], given["model"], free=("pretrained", "teacher"))
+    if changed:
+        raise ConfigError(f"{checkpoint}: was trained with another model section: {'; '.join(changed)}")
+    seen = config_differences(trained.get("clip", {}), given["clip"], free=AUGMENTATIONS)
+    load_state(model, state["model"], str(checkpoint))
+    return model, [f"clip.{difference}" for difference in seen]
+
+
+def _model_section(state: State, checkpoint: Path) -> dict[str, Any]:
+    options = state["config"].get("model") if isinstance(state["config"], dict) else None
+    if not isinstance(options, dict) or "fusion" not in options:
+        raise UserError(f"{checkpoint}: not a checkpoint of train.py: its config has no model section")
+    return options
 
 
 def _named_beside(checkpoint: Path) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from torch import nn
 
@@ -50,6 +51,7 @@ def checkpoint_of(folder: Path, fusion: str) -> Path:
     data = {"classes": {"label": ["pour", "stir"]}, "source": None}
     state = {"model": model.state_dict(), "config": plain_config(config), "epoch": 3, "top1": 0.625, "data": data}
     save_checkpoint(folder / "best.pt", state)
+    (folder / "config.yaml").write_text(yaml.safe_dump(plain_config(config)))
     return folder / "best.pt"
 
 
@@ -142,6 +144,13 @@ def test_a_method_that_torch_cannot_export_is_one_message_and_no_file(tiny: Path
     assert export.main([str(branching), "-o", str(tmp_path / "out"), "--formats", "program"]) == 1
     assert "tiny.py:Branching: torch cannot export it as program (" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_method_that_only_the_checkpoint_names_is_not_run(tiny: Path, tmp_path: Path, capsys) -> None:
+    (tiny.parent / "config.yaml").unlink()
+    assert export.main([str(tiny), "-o", str(tmp_path / "out"), "--formats"]) == 1
+    assert "tiny.py:Tiny, which would be run; that is done only where the config.yaml" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_numbers_that_are_not_the_model_s_are_refused() -> None:
