@@ -14,7 +14,7 @@ from engine.runs.records import CONFIG, SUMMARY, Accuracy, Run, read_run
 from engine.runs.settings import describe, letter_of
 from engine.runs.trials import count_trials
 from engine.scoring.intervals import Interval, accuracy_interval, mean_interval
-from engine.scoring.predictions import match, read_predictions
+from engine.scoring.predictions import match, read_predictions, target_folder
 from engine.scoring.reports import PREDICTIONS
 from engine.scoring.robustness import CORRUPT, read_robustness
 from pipeline.format.streams import STREAMS
@@ -22,6 +22,7 @@ from pipeline.format.streams import STREAMS
 LATE, BEST_STREAM = "late", "best stream"
 REFERENCES = (LATE, ENSEMBLE, BEST_STREAM)  # what each row is held to
 NO_PREDICTIONS = "there are no predictions that give the accuracy in summary.json; eval.py RUN writes them"
+OF_TARGETS = "runs of several targets are compared by their accuracies alone"
 SAME = 1e-6  # accuracies that are of the same predictions differ by less
 ORDER = (*STREAMS, ENSEMBLE, *(name for name in METHODS if name not in STREAMS))
 
@@ -129,10 +130,20 @@ def compare(folders: Iterable[Path]) -> Comparison:
     rows += [row for setting in sorted({row.setting for row in rows}) for row in _ensembles(rows, setting)]
     rows.sort(key=lambda row: (row.setting, ORDER.index(row.fusion) if row.fusion in ORDER else len(ORDER), row.name))
     notes = [describe(number, settings) for number in range(1, len(settings))]
-    missing = [str(run.folder) for run in runs if run.predictions is None]
-    notes += [f"without intervals, as {NO_PREDICTIONS}: {', '.join(missing)}"] if missing else []
+    notes += _without_intervals(runs)
     notes += [f"not finished, left out: {', '.join(unfinished)}"] if unfinished else []
     return Comparison([_completed(row, rows) for row in rows], notes)
+
+
+def _without_intervals(runs: Iterable[Run]) -> list[str]:
+    """Say of which runs there are no predictions to compare, and why."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        if run.predictions is None:
+            scored = run.folder / run.split
+            reason = NO_PREDICTIONS if target_folder(scored) == scored else OF_TARGETS
+            found.setdefault(reason, []).append(str(run.folder))
+    return [f"without intervals, as {reason}: {', '.join(folders)}" for reason, folders in found.items()]
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:

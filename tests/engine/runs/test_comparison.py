@@ -332,6 +332,16 @@ def test_predictions_that_are_not_there_or_of_another_scoring_give_no_interval(r
     assert note.endswith(f"{folders[0]}, {folders[1]}")
 
 
+def test_runs_of_several_targets_are_told_that_they_have_no_intervals(run: MakeRun):
+    folder = run("a")
+    (folder / "test" / "metrics.json").write_text(json.dumps({"classes": None, "targets": ["verb", "noun"]}))
+    (folder / "test" / "predictions.csv").unlink()
+    comparison = compare([folder])
+    assert comparison.rows[0].interval is None
+    reason = "runs of several targets are compared by their accuracies alone"
+    assert comparison.notes == [f"without intervals, as {reason}: {folder}"]
+
+
 def test_a_folder_of_runs_is_the_runs_in_it(run: MakeRun, tmp_path: Path):
     run("a"), run("b", "model.fusion=late")
     (tmp_path / "runs" / "rgb+flow" / "test").mkdir(parents=True)  # of an ensemble by eval.py --fuse
