@@ -13,7 +13,9 @@ from pathlib import Path
 from common.cli import command_parser, path_type
 from common.display import Display
 from common.errors import ConfigError, exit_code_of
-from engine.runs.records import Accuracy, Parameters, Run
+from configs import Config, load_config
+from engine.report.page import page_of, write_page
+from engine.runs.records import CONFIG, Accuracy, Parameters, Run
 from engine.scoring.fusing import LEVELS, evaluate_scores, fuse
 from engine.scoring.predictions import read_predictions
 from engine.scoring.reports import PREDICTIONS, metrics_table, write_reports
@@ -24,7 +26,8 @@ A RUN is a run's folder, whose predictions of --split are taken, or a folder wit
 runs/rgb/test-10x3. Clips are matched by id and classes by name; other clips, labels or classes are refused. Nothing is
 scored again: what is missing, eval.py RUN --split SPLIT writes.
 
-Writes what eval.py writes, by default into runs/rgb+flow/test. --level softmax is the weighted mean of probabilities,
+Writes what eval.py writes, by default into runs/rgb+flow/test; the page report.html where the config of the first RUN
+is there, which says how its clips are seen. --level softmax is the weighted mean of probabilities,
 logits the softmax of the weighted mean of logits; weights are divided by their sum.
 """
 EXAMPLES = """\
@@ -53,9 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         fused = fuse([read_predictions(_scored(run, arguments.split)) for run in runs], weights, arguments.level)
         names = "+".join(run.resolve().name for run in runs)
         folder = arguments.output or runs[0].resolve().parent / names / arguments.split
+        config = _config_of(runs[0], names)
         evaluation = evaluate_scores(fused)
         parts = " + ".join(f"{weight:g} x {run}" for weight, run in zip(weights, runs, strict=True))
         write_reports(evaluation, folder, f"{parts}, mean of {arguments.level}")
+        if config is not None:
+            write_page(page_of(folder), config, None, folder, arguments.split)
         display = Display(arguments.quiet)
         if evaluation.metrics is not None:
             display.table(metrics_table(evaluation, evaluation.metrics, f"{names} on {arguments.split}"))
@@ -98,6 +104,16 @@ def ensemble_of(members: Sequence[Run]) -> Run:
 def _scored(run: Path, split: str) -> Path:
     """The folder of a run's scores, or `run` itself where it is such a folder."""
     return run if (run / PREDICTIONS).is_file() else run / split
+
+
+def _config_of(run: Path, name: str) -> Config | None:
+    """The config of a run, or of a folder of its scores, under an ensemble's name; None where it is not there."""
+    folders = (run, *run.resolve().parents[:2])
+    path = next((folder / CONFIG for folder in folders if (folder / CONFIG).is_file()), None)
+    if path is None:
+        return None
+    config = load_config(path)
+    return config.model_copy(update={"name": name, "model": config.model.model_copy(update={"fusion": ENSEMBLE})})
 
 
 def _checked_weights(weights: Sequence[float] | None, num_runs: int) -> list[float]:

@@ -11,6 +11,7 @@ import pytest
 from configs import Config
 from engine.report import __main__ as command
 from engine.report.page import page_of, write_page
+from engine.runs import ensemble
 from tests import runs
 from tests.engine.report.reported import NAMES, write_run, write_scores
 
@@ -101,6 +102,15 @@ def test_it_is_written_anew_by_a_command(config: Config, run: Path, capsys: pyte
     assert Tags(run / "val" / "report.html").text.count("P02_") >= 6
     assert command.main([str(run / "test")]) == 1
     assert "no run's folder: it has no config.yaml" in capsys.readouterr().err
+
+
+def test_an_ensemble_has_a_page_too(run: Path) -> None:
+    assert ensemble.main([str(run), str(run / "test"), "-o", str(run.parent / "fused"), "--quiet"]) == 0
+    tags = Tags(run.parent / "fused" / "report.html")
+    assert f"Scored: 1 x {run} + 1 x {run}/test, mean of softmax." in tags.text
+    assert "ensemble" in tags.text
+    assert "reported+test" in tags.text
+    assert len([tag for tag, _ in tags.elements if tag == "img"]) == 3
 
 
 @pytest.fixture(scope="module")
