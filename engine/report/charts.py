@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from common.palette import FAINT, GRID, INK
-from engine.runs.curves import Record, draw_panel, gather, panels
+from engine.runs.curves import draw_panel, gather, panels
+from engine.runs.metrics_log import Record
 
 SIZE = (3.6, 2.3)  # inches
 THEMED = {INK: "var(--ink)", FAINT: "var(--faint)", GRID: "var(--line)"}

@@ -1,6 +1,5 @@
 """curves.png: a run's metrics.jsonl as one image, for those who do not run TensorBoard."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +10,8 @@ import numpy as np
 
 from common.files import atomic_write
 from common.palette import FAINT, GRID, INK, SERIES, TEST, TRAINING, VALIDATION
+from engine.runs.metrics_log import Record, read_log
 
-Record = dict[str, Any]
 Points = list[tuple[float, float]]  # epochs trained, value
 Gathered = Mapping[tuple[str | None, str], Points]
 COLUMNS = 4
@@ -86,11 +85,6 @@ def draw_history(metrics: Path, path: Path, chance: float | None = None) -> None
     figure.supxlabel("epoch", fontsize="medium")
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=100)
-
-
-def read_log(metrics: Path) -> list[Record]:
-    """The lines of a metrics.jsonl."""
-    return [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
 
 
 def gather(records: Sequence[Record]) -> Gathered:

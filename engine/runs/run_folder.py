@@ -1,7 +1,5 @@
 """A run's folder: config.yaml, metrics.jsonl, TensorBoard events, checkpoints, curves.png and summary.json."""
 
-import json
-import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +11,7 @@ from typing import IO, Any
 import yaml
 
 from common.errors import ConfigError, UserError
-from common.files import append, as_user_error, atomic_write, make_folder, remove_scratch
+from common.files import as_user_error, atomic_write, make_folder, remove_scratch
 from common.lock import locked
 from configs.schema import Config
 from engine.runs.checkpoint import (
@@ -27,7 +25,8 @@ from engine.runs.checkpoint import (
     save_checkpoint,
 )
 from engine.runs.curves import draw_history
-from engine.runs.records import commonest_share, read_config, read_summary, with_defaults
+from engine.runs.metrics_log import MetricsLog, Record, read_log
+from engine.runs.records import CONFIG, SUMMARY, commonest_share, read_config, read_summary, with_defaults
 from engine.runs.tensorboard import EventFolder
 from engine.scoring.reports import write_json
 
@@ -36,7 +35,6 @@ from engine.scoring.reports import write_json
 MAY_CHANGE = (*NEUTRAL_KEYS, "train.stop_patience", "model.teacher")
 EPOCHS = "train.epochs"  # likewise, unless the rates of the steps so far depend on it
 VERSION = 3  # of last.pt
-Record = dict[str, Any]
 
 
 class RunFolder:
@@ -46,7 +44,7 @@ class RunFolder:
         self.folder = config.runs / config.name
         self._config = plain_config(config)
         self._writes = writes
-        self._num_lines = 0
+        self._lines = MetricsLog(self.metrics)
         self._splits: dict[str, int] = {}
         self._from_previous = False
         self._events: EventFolder | None = None
@@ -68,13 +66,13 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line, one line a log."""
+        """The log; see MetricsLog."""
         return self.folder / "metrics.jsonl"
 
     @property
     def summary(self) -> Path:
         """What the run came to, when it was last finished."""
-        return self.folder / "summary.json"
+        return self.folder / SUMMARY
 
     @property
     def exists(self) -> bool:
@@ -84,10 +82,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the run is over, with as many epochs and as much patience as are wanted now."""
-        if not self.summary.exists():
-            return False
-        summary = read_summary(self.folder)
-        return summary.is_over(self._config["train"])
+        return self.summary.exists() and read_summary(self.folder).is_over(self._config["train"])
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -122,13 +117,13 @@ class RunFolder:
                     f"{self.folder}: this run exists already; go on with it by --resume, or choose another name=..."
                 )
             return
-        if not (self.folder / "config.yaml").is_file():
+        if not (self.folder / CONFIG).is_file():
             raise ConfigError(f"{self.folder}: there is no run to resume here; leave out --resume to start it")
         self._check_config(read_config(self.folder))
-        records = self._records()
+        records = read_log(self.metrics)
         validated = max((record["epoch"] for record in records if record.get("kind") == "val"), default=0)
-        if validated > self._config["train"]["epochs"]:
-            wanted = self._config["train"]["epochs"]
+        wanted = self._config["train"]["epochs"]
+        if validated > wanted:
             raise ConfigError(
                 f"{self.folder}: train.epochs: found {wanted}, but {validated} epochs are trained already; "
                 f"allowed: {validated} and more"
@@ -208,12 +203,12 @@ class RunFolder:
         make_folder(self.folder)
         for folder in (self.folder, self.folder / "test"):
             remove_scratch(folder)
-        with atomic_write(self.folder / "config.yaml", "w") as file:
+        with atomic_write(self.folder / CONFIG, "w") as file:
             yaml.safe_dump(self._config, file, sort_keys=False)
         with as_user_error(self.folder):
             if self._from_previous:
                 os.replace(self.previous, self.last)
-            self._num_lines = self._keep_lines(state["metrics_lines"] if state else 0)
+            self._lines.keep(state["metrics_lines"] if state else 0)
         if self._config["train"]["tensorboard"]:
             first_step = state["counters"]["step"] + 1 if state else 1
             self._events = EventFolder(self.folder / "tensorboard", first_step)
@@ -224,14 +219,7 @@ class RunFolder:
         """Append a line to metrics.jsonl, and its numbers to TensorBoard's sub-run `kind` at record["step"]."""
         if not self._writes:
             return
-        # JSON has no number for what is not finite: fp16 overflows a gradient now and then, and skips that step.
-        valid = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in record.items()
-        }
-        line = json.dumps({"kind": kind, **valid})
-        append(self.metrics, f"{line}\n".encode())
-        self._num_lines += 1
+        self._lines.append(kind, record)
         numbers = {name: value for name, value in record.items() if isinstance(value, float)}
         if self._events and numbers:
             self._events.log(kind, numbers, record["step"])
@@ -246,9 +234,10 @@ class RunFolder:
     def save_last(self, state: State) -> None:
         """Replace last.pt, and keep the one before; a run resumed from it drops the lines logged after now."""
         if self._writes:
-            self._sync_metrics()
+            self._lines.sync()  # before a checkpoint counts them
             about = {"version": VERSION, "config": self._config, "splits": self._splits}
-            save_checkpoint(self.last, {**state, **about, "metrics_lines": self._num_lines}, previous=self.previous)
+            about |= {"metrics_lines": self._lines.num_lines}
+            save_checkpoint(self.last, {**state, **about}, previous=self.previous)
 
     def save_best(self, state: State) -> None:
         """Replace best.pt."""
@@ -262,25 +251,3 @@ class RunFolder:
         draw_history(self.metrics, self.folder / "curves.png", commonest_share(summary))
         with atomic_write(self.summary, "w") as file:
             write_json(file, summary)
-
-    def _records(self) -> list[Record]:
-        """The lines of metrics.jsonl that are whole: power that fails can cut the last one off in its middle."""
-        records = []
-        for line in self.metrics.read_bytes().splitlines() if self.metrics.exists() else []:
-            with suppress(ValueError):
-                record = json.loads(line)
-                if isinstance(record, dict):
-                    records.append(record)
-        return records
-
-    def _keep_lines(self, num_lines: int) -> int:
-        """Keep the first `num_lines` lines of metrics.jsonl, of those that are whole; return how many there are."""
-        records = self._records()[:num_lines]
-        with atomic_write(self.metrics, "w") as file:
-            file.writelines(f"{json.dumps(record)}\n" for record in records)
-        return len(records)
-
-    def _sync_metrics(self) -> None:
-        """Put the lines on the disk before a checkpoint counts them."""
-        with as_user_error(self.metrics), open(self.metrics, "rb") as file:
-            os.fsync(file.fileno())

@@ -104,6 +104,13 @@ def test_it_is_written_anew_by_a_command(config: Config, run: Path, capsys: pyte
     assert "no run's folder: it has no config.yaml" in capsys.readouterr().err
 
 
+def test_a_line_of_the_log_that_was_cut_off_is_passed_over(config: Config, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
+    (tmp_path / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text() + '{"kind": "val", "ep')
+    write_page(tmp_path / "page.html", config, tmp_path, None, "test")
+    assert "Curves" in Tags(tmp_path / "page.html").text
+
+
 def test_an_ensemble_has_a_page_too(run: Path) -> None:
     assert ensemble.main([str(run), str(run / "test"), "-o", str(run.parent / "fused"), "--quiet"]) == 0
     tags = Tags(run.parent / "fused" / "report.html")
