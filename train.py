@@ -30,7 +30,7 @@ from engine.scoring.evaluation import Evaluation
 from engine.scoring.reports import summarize, write_reports
 from engine.summary import describe_start, summarize_run
 from engine.targets import add_actions, number_actions, require_labels, shape_losses
-from engine.trainer import Trainer
+from engine.training.trainer import Trainer
 from models import build_model
 from pipeline.loader import ClipLoader
 from preprocess.packing.stale import note_stale_labels

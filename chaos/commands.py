@@ -12,7 +12,7 @@ from chaos.child import Child
 from chaos.pack import command as pack_command
 from chaos.pack import contents, make_tree
 from engine.scoring import reports as reporting
-from engine.step import TrainStep
+from engine.training.step import TrainStep
 from pipeline.inspect import __main__ as inspect
 from pipeline.profile import __main__ as profile
 from preprocess import pack, workers

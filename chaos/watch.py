@@ -7,8 +7,8 @@ from typing import Any
 
 import train
 from engine.runs import run_folder as runlog
-from engine.step import TrainStep
-from engine.trainer import Trainer
+from engine.training.step import TrainStep
+from engine.training.trainer import Trainer
 
 PHASES = ("before the first step", "estimating", "training", "validating", "saving", "testing")
 

@@ -20,7 +20,7 @@ from common.errors import UserError, exit_code_of
 from common.palette import SERIES
 from configs import load_config
 from configs.schema import SPLITS
-from engine.optimisation import LearningRate
+from engine.training.optimisation import LearningRate
 from pipeline.inspect import __main__ as inspect
 from pipeline.profile import __main__ as profile
 from preprocess import pack, synth

@@ -35,7 +35,7 @@ from engine.runs.trained import OtherRuns
 from engine.runtime.device import choose_placement
 from engine.runtime.session import RunContext, StopSignal
 from engine.runtime.world import World
-from engine.step import StepOutput, TrainStep
+from engine.training.step import StepOutput, TrainStep
 from models import build_model
 from pipeline.batch import Batch
 from pipeline.profile.measure import describe_machine, measure_shown

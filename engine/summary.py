@@ -10,7 +10,6 @@ from torch import nn
 
 from common.cores import describe_cores
 from common.errors import listed
-from engine.meter import means
 from engine.model_cost import count_flops
 from engine.runs.checkpoint import plain_config
 from engine.runs.provenance import Names, class_names
@@ -18,7 +17,8 @@ from engine.runs.trials import count_trials
 from engine.runtime.device import Placement
 from engine.scoring.evaluation import Evaluation
 from engine.scoring.reports import summarize
-from engine.trainer import Trainer
+from engine.training.meter import means
+from engine.training.trainer import Trainer
 from pipeline.format.streams import UNKNOWN
 from pipeline.loader import ClipLoader
 from pipeline.profile.measure import describe_machine

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import models
 import train
 from configs.options import CommonOptions
-from engine.step import TrainStep
+from engine.training.step import TrainStep
 from models.fusion import Fit, FusionModel, FusionOutput
 
 DIE_AFTER = "TEST_DIE_AFTER"  # environment variable: the number of steps after which the process kills itself

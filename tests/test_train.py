@@ -20,8 +20,8 @@ import train
 from common.lock import locked
 from configs import load_config
 from engine.runs.checkpoint import load_checkpoint, plain_config
-from engine.step import TrainStep
-from engine.trainer import Trainer
+from engine.training.step import TrainStep
+from engine.training.trainer import Trainer
 from pipeline.format.split import open_split
 from preprocess import pack
 from tests import estimating, runs

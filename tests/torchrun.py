@@ -15,7 +15,7 @@ from torch import Tensor
 import train
 from engine.runtime import world as distributed
 from engine.runtime.device import Placement
-from engine.step import TrainStep
+from engine.training.step import TrainStep
 from models import fusion
 from tests.sync_batchnorm import synchronize_on_cpus
 

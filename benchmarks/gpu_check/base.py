@@ -14,7 +14,7 @@ from configs.schema import Config
 from engine.model_cost import black_clips
 from engine.runtime.device import Placement
 from engine.runtime.world import World
-from engine.step import TrainStep
+from engine.training.step import TrainStep
 from models import build_model
 from models.fusion import FusionModel
 from pipeline.batch import Batch

@@ -21,7 +21,7 @@ from configs.options import I3D_STAGES
 from engine.model_cost import black_clips, count_training_bytes
 from engine.runtime.device import Placement
 from engine.runtime.world import World
-from engine.step import TrainStep
+from engine.training.step import TrainStep
 from models import build_model
 from pipeline.batch import Batch
 from pipeline.profile.report import markdown_table

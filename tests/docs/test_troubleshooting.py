@@ -22,7 +22,7 @@ from engine.runtime import session
 from engine.runtime.agreement import require_agreement
 from engine.runtime.device import Placement
 from engine.runtime.world import World
-from engine.step import TrainStep
+from engine.training.step import TrainStep
 from models import heads
 from pipeline.decoders import dali_install as dali
 from tests.docs.markdown import ROOT, Command

@@ -15,7 +15,7 @@ from engine.runs.run_folder import RunFolder
 from engine.runtime.device import Placement
 from engine.runtime.session import RunContext, StopSignal
 from engine.runtime.world import World
-from engine.trainer import Trainer
+from engine.training.trainer import Trainer
 from models.fusion import Fit, FusionModel, FusionOutput
 from pipeline.batch import Batch
 from pipeline.loader import ClipLoader

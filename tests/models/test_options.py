@@ -8,7 +8,7 @@ from configs.load import load_config
 from configs.methods import METHODS
 from engine.runtime.device import Placement
 from engine.runtime.world import World
-from engine.step import TrainStep
+from engine.training.step import TrainStep
 from models import FitResult, build_model
 from pipeline.batch import Batch
 from tests.runs import CONFIG

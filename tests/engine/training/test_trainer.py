@@ -12,9 +12,9 @@ import torch
 
 from configs import UserError
 from engine.runs.checkpoint import load_checkpoint
-from engine.trainer import Trainer
+from engine.training.trainer import Trainer
 from tests.engine.conftest import FakeLoader, MakeTrainer
-from tests.engine.waits import CountCalls
+from tests.engine.training.waits import CountCalls
 
 
 def scripted(trainer: Trainer, accuracies: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

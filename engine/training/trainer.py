@@ -10,8 +10,6 @@ import torch
 
 from common.errors import UserError
 from configs.schema import LOSS, Config
-from engine.meter import Meter, describe, means
-from engine.optimisation import LearningRate
 from engine.runs.checkpoint import State
 from engine.runs.provenance import describe_data
 from engine.runs.records import is_over
@@ -21,8 +19,10 @@ from engine.scoring.evaluation import Evaluation, evaluate
 from engine.scoring.plots import draw_clips, draw_confusion
 from engine.scoring.reports import summarize
 from engine.scoring.subsets import find_subsets
-from engine.short_training import ShortTraining
-from engine.step import TrainStep, derive_seed
+from engine.training.meter import Meter, describe, means
+from engine.training.optimisation import LearningRate
+from engine.training.short_training import ShortTraining
+from engine.training.step import TrainStep, derive_seed
 from models.fusion import FusionModel
 from pipeline.batch import Batch
 from pipeline.loader import ClipLoader

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from configs import UserError
-from engine.meter import Meter, describe, means
 from engine.runtime.world import World
-from engine.step import StepOutput
+from engine.training.meter import Meter, describe, means
+from engine.training.step import StepOutput
 from pipeline.batch import Batch
 
 
@@ -112,7 +112,7 @@ def test_data_wait_is_the_share_of_time_inside_next(
     loading: float, working: float, share: float, monkeypatch: pytest.MonkeyPatch
 ):
     now = 100.0
-    monkeypatch.setattr("engine.meter.time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr("engine.training.meter.time", SimpleNamespace(perf_counter=lambda: now))
 
     def slow_loader():
         nonlocal now

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from configs.schema import TrainSection
-from engine.gradients import SummedGradients, gradients_of
-from engine.optimisation import make_optimizer
 from engine.runs.checkpoint import State
 from engine.runtime.device import Placement
 from engine.runtime.world import World, unsynchronized
+from engine.training.gradients import SummedGradients, gradients_of
+from engine.training.optimisation import make_optimizer
 from models.fusion import FusionModel, FusionOutput
 from pipeline.batch import Batch
 

@@ -10,11 +10,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, R
 from common.errors import ConfigError
 from configs import load_config
 from configs.schema import TrainSection
-from engine.optimisation import LearningRate, make_optimizer, parameter_groups
 from engine.runs.checkpoint import load_checkpoint
+from engine.training.optimisation import LearningRate, make_optimizer, parameter_groups
 from models import FUSIONS, build_model
 from tests.engine.conftest import FakeLoader, MakeTrainer, TinyModel
-from tests.engine.test_trainer import lines
+from tests.engine.training.test_trainer import lines
 from tests.runs import CONFIG
 
 EPOCH = 5  # steps

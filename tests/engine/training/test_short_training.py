@@ -21,13 +21,13 @@ from configs import Config, UserError
 from engine.loaders import open_loader
 from engine.runs.checkpoint import load_checkpoint
 from engine.runtime.session import RunContext
-from engine.short_training import HoldoutSplit, ShortTraining, split_by_video
-from engine.step import TrainStep
+from engine.training.short_training import HoldoutSplit, ShortTraining, split_by_video
+from engine.training.step import TrainStep
 from pipeline.loader import ClipLoader
 from tests.estimating import Estimating, first_loss
 from tests.runs import MakeArguments, MakeConfig
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RATE = "train.lr=0.05"  # enough to see it learn
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from engine.runtime.world import World
-from engine.step import StepOutput
+from engine.training.step import StepOutput
 from pipeline.batch import Batch
 
 Item = TypeVar("Item")

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from configs import load_config
-from engine.optimisation import make_optimizer
 from engine.runtime.device import Placement
 from engine.runtime.world import World
-from engine.step import TrainStep
+from engine.training.optimisation import make_optimizer
+from engine.training.step import TrainStep
 from models import FUSIONS, build_model
 from pipeline.batch import Batch
-from tests.engine.waits import CountCalls, CountOperations
+from tests.engine.training.waits import CountCalls, CountOperations
 from tests.runs import CONFIG
 
 SMALL = {"width": 0.05, "num_classes": 6}

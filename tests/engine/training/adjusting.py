@@ -1,4 +1,4 @@
-"""Tiny methods that use both hooks, and two ranks that train them: `python -m tests.engine.adjusting OUT`."""
+"""Tiny methods that use both hooks, and two ranks that train them: `python -m tests.engine.training.adjusting OUT`."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from configs import load_config
 from configs.options import CommonOptions
 from engine.runtime.device import Placement
 from engine.runtime.world import World, joined_world
-from engine.step import StepOutput, TrainStep
+from engine.training.step import StepOutput, TrainStep
 from models.fusion import FusionModel, FusionOutput, GradientStep
 from pipeline.batch import Batch
 from tests.runs import CONFIG

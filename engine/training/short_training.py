@@ -14,9 +14,9 @@ from torch import Tensor
 from common.errors import UserError
 from configs.schema import Config
 from engine.loaders import open_loader
-from engine.meter import Meter, describe, means
 from engine.runtime.session import InterruptionError, RunContext
-from engine.step import TrainStep
+from engine.training.meter import Meter, describe, means
+from engine.training.step import TrainStep
 from models.fusion import FitResult, FusionModel, FusionOutput
 from pipeline.loader import ClipLoader
 
