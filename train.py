@@ -168,7 +168,7 @@ def run(config: Config, session: RunContext, log: RunFolder, resume: bool) -> No
     log.summarize(summarize_run(trainer, test, loaders))
     if session.world.is_main:
         write_page(log.folder / PAGE, config, log.folder, None if test is None else log.folder / "test", "test")
-    session.display.print(f"{log.folder}: best val {trainer.monitored} {trainer.best_value:.3f}, all in {PAGE}")
+    session.display.print(f"{log.folder}: best val {trainer.monitor.name} {trainer.best_value:.3f}, all in {PAGE}")
 
 
 def _test_best(trainer: Trainer, loader: ClipLoader, session: RunContext, log: RunFolder) -> Evaluation:

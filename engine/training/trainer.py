@@ -1,15 +1,14 @@
 """Training loop: epochs, validation, early stopping, and the state to resume from bit for bit."""
 
-import math
 import time
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 
 import torch
 
 from common.errors import UserError
-from configs.schema import LOSS, Config
+from configs.schema import Config
 from engine.runs.checkpoint import State
 from engine.runs.provenance import describe_data
 from engine.runs.records import is_over
@@ -21,28 +20,12 @@ from engine.scoring.reports import summarize
 from engine.scoring.subsets import find_subsets
 from engine.training.meter import Meter, describe, means
 from engine.training.optimisation import LearningRate
+from engine.training.progress import Monitor, TrainProgress
 from engine.training.short_training import ShortTraining
 from engine.training.step import TrainStep, derive_seed
 from models.fusion import FusionModel
 from pipeline.batch import Batch
 from pipeline.loader import ClipLoader
-
-
-@dataclass
-class TrainProgress:
-    """How far a run is, and how well it did."""
-
-    epoch: int = 0  # epochs trained and validated
-    step: int = 0  # steps of the run
-    batches: int = 0  # steps of the epoch that is under way
-    best_score: float = -math.inf  # of a validation, by train.monitor; the higher the better
-    best_epoch: int = 0  # the last one with that score
-    improved_epoch: int = 0  # the first one with it
-    best: dict[str, float | None] = field(default_factory=dict)  # the metrics of best_epoch
-    prepared: int = 0  # epochs that the method has been prepared for
-    seconds: float = 0.0  # wall time of the parts of the run before this one
-    peak_memory: int = 0  # bytes, likewise
-    skipped: dict[str, int] = field(default_factory=dict)  # corrupt clips, and how often others stood in for each
 
 
 class Trainer:
@@ -63,7 +46,7 @@ class Trainer:
         self.stepper = TrainStep(model, model.losses, config.train, config.seed, session.placement, session.world)
         self.learning_rate = LearningRate(self.stepper.optimizer, config.train, len(train_loader))
         self.meter = Meter(session.world, train_loader.clip_ids, session.placement.precision)
-        self.counters = TrainProgress()
+        self.monitor, self.counters = Monitor(config.train.monitor), TrainProgress()
         self.started = time.perf_counter()
         self.has_shown = False  # how it goes
         session.placement.reset_peak_memory()
@@ -98,9 +81,8 @@ class Trainer:
         if counters.epoch < self.settings.epochs:
             self.session.display.print(
                 f"stopped early after epoch {counters.epoch}: {self.settings.stop_patience} epochs "
-                f"(train.stop_patience) brought no val {self.monitored} "
-                f"{'below' if self.settings.monitor == LOSS else 'above'} {self.best_value:.3f}, of epoch "
-                f"{counters.improved_epoch}"
+                f"(train.stop_patience) brought no val {self.monitor.name} {self.monitor.better} "
+                f"{self.best_value:.3f}, of epoch {counters.improved_epoch}"
             )
 
     def train_epoch(self) -> None:
@@ -165,16 +147,8 @@ class Trainer:
     def end_epoch(self, validation: Evaluation) -> None:
         """Draw the conclusions of a validation: the best weights, the log, the learning rate, last.pt."""
         counters, numbers = self.counters, summarize(validation)
-        value = numbers[self.settings.monitor]
-        assert value is not None, "clips to validate on have labels"
-        score = -value if self.settings.monitor == LOSS else value  # the higher the better
-        counters.epoch += 1
-        counters.batches = 0
-        is_best = score >= counters.best_score
-        if is_best:
-            if score > counters.best_score:
-                counters.improved_epoch = counters.epoch
-            counters.best_score, counters.best_epoch, counters.best = score, counters.epoch, numbers
+        score = self.monitor.score(numbers)
+        is_best = counters.end_epoch(score, numbers)
         train, where = means(self.meter.epoch), {"epoch": counters.epoch, "step": counters.step}
         self.run.log("epoch", {**where, **self.state_of_run(), **train})
         self.run.log("val", {**where, **numbers})
@@ -186,20 +160,14 @@ class Trainer:
         self.save()
         if is_best:  # after last.pt, from which check_best() can make it anew
             self.save_best()
-        best = " (best)" if is_best else ""
-        text = f"{self.title(counters.epoch)}  {describe(train)}  val {self.monitored} {value:.3f}{best}"
+        value, best = self.monitor.value(score), " (best)" if is_best else ""
+        text = f"{self.title(counters.epoch)}  {describe(train)}  val {self.monitor.name} {value:.3f}{best}"
         self.session.display.print(text)
-
-    @property
-    def monitored(self) -> str:
-        """What train.monitor names, for people."""
-        return {"top1": "accuracy"}.get(self.settings.monitor, self.settings.monitor)
 
     @property
     def best_value(self) -> float:
         """The best value of what train.monitor names."""
-        score = self.counters.best_score
-        return -score if self.settings.monitor == LOSS else score
+        return self.monitor.value(self.counters.best_score)
 
     def log(self, batch: Batch) -> None:
         """Write down the steps since the last log, of which `batch` was the last; the device is waited for here."""
@@ -250,8 +218,7 @@ class Trainer:
         loader.skipped.clear()
         times = world.sum(positions.bincount(minlength=len(loader.clip_ids)).to(self.session.placement.device)).tolist()
         found = {clip_id: count for clip_id, count in zip(loader.clip_ids, times, strict=True) if count}
-        for clip_id, count in found.items():
-            counters.skipped[clip_id] = counters.skipped.get(clip_id, 0) + count
+        counters.add_skipped(found)
         self.run.log("skipped", {"epoch": counters.epoch + 1, "step": counters.step, "clips": found})
         self.session.display.print(f"warning: corrupt, others were trained on instead: {', '.join(found)}")
 
@@ -283,7 +250,7 @@ class Trainer:
         if self.finished:
             raise UserError(f"{text}, and none is left to train; put that file back, or raise train.epochs")
         warnings.warn(f"{text}, whose weights are lost; the best of the epochs to come is kept instead", stacklevel=1)
-        counters.best_score, counters.best_epoch, counters.improved_epoch = -math.inf, counters.epoch, counters.epoch
+        counters.forget_best()
 
     def stop_if_asked(self) -> None:
         """Save, and leave by an InterruptionError, when a rank has had a signal."""
