@@ -26,8 +26,8 @@ from common.errors import exit_code_of
 from configs import Config, ConfigError, UserError, load_config
 from configs.methods import METHODS, unknown_fusion
 from configs.schema import SPLITS
-from engine.runs.comparison_report import show_comparison
-from engine.runs.rows import Row, compare
+from engine.runs.comparison.report import show_comparison
+from engine.runs.comparison.rows import Row, compare
 from preprocess import pack, synth
 
 ROOT = Path(__file__).parent

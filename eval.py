@@ -17,8 +17,9 @@ from common.errors import exit_code_of
 from configs import Config, ConfigError, load_config
 from engine.loaders import check_split, open_loader
 from engine.report.page import page_of, write_page
-from engine.runs import comparison, ensemble
+from engine.runs import ensemble
 from engine.runs.checkpoint import BEST, find_checkpoint
+from engine.runs.comparison import __main__ as comparison
 from engine.runs.provenance import source_differences, trained_actions, trained_classes
 from engine.runs.records import CONFIG
 from engine.runs.trained import configured_model, read_state

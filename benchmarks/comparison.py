@@ -27,10 +27,10 @@ from common.cli import path_type
 from common.errors import UserError, exit_code_of
 from common.files import atomic_files, atomic_write
 from configs import load_config
-from engine.runs.comparison_report import difference_text, draw_comparison, markdown_tables
+from engine.runs.comparison.report import difference_text, draw_comparison, markdown_tables
+from engine.runs.comparison.rows import Comparison, Difference, Row, compare, difference, find_runs
 from engine.runs.ensemble import ENSEMBLE
 from engine.runs.records import SUMMARY, Run
-from engine.runs.rows import Comparison, Difference, Row, compare, difference, find_runs
 from engine.scoring import robustness
 from pipeline.format.streams import STREAMS
 from pipeline.profile.report import markdown_table

@@ -13,8 +13,8 @@ import yaml
 import demo
 from common.errors import UserError
 from configs.methods import METHODS
+from engine.runs.comparison.rows import Row
 from engine.runs.records import Accuracy, Run, Summary
-from engine.runs.rows import Row
 
 ROOT = Path(__file__).parents[1]
 

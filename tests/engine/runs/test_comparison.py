@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from common.display import Display
 from configs import UserError
 from engine.runs.checkpoint import plain_config
-from engine.runs.comparison_report import show_comparison
+from engine.runs.comparison.report import show_comparison
+from engine.runs.comparison.rows import compare
 from engine.runs.records import read_config
-from engine.runs.rows import compare
 from engine.runs.trials import count_trials
 from tests.runs import MakeConfig
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from common.errors import UserError
 from configs.methods import METHODS
+from engine.runs.comparison.settings import describe, letter_of
 from engine.runs.ensemble import ENSEMBLE, ensemble_of
 from engine.runs.records import CONFIG, SUMMARY, Accuracy, Run, read_run
-from engine.runs.settings import describe, letter_of
 from engine.runs.trials import count_trials
 from engine.scoring.intervals import Interval, accuracy_interval, mean_interval
 from engine.scoring.predictions import match, read_predictions, target_folder

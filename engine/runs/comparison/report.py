@@ -11,7 +11,7 @@ from common.files import atomic_files, make_folder
 from common.palette import INK, SKY
 from engine.report.charts import themed, to_svg
 from engine.report.html import render
-from engine.runs.rows import REFERENCES, Comparison, Row
+from engine.runs.comparison.rows import REFERENCES, Comparison, Row
 from engine.scoring.reports import write_csv
 
 CAPTION = (

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from common.cli import command_parser, path_type
 from common.display import Display
 from common.errors import exit_code_of
-from engine.runs.comparison_report import show_comparison
-from engine.runs.rows import compare
+from engine.runs.comparison.report import show_comparison
+from engine.runs.comparison.rows import compare
 
 NOTES = """\
 A RUN is a run's folder, or a folder of runs. Runs that differ by their seed alone are one row; those of other data,
