@@ -13,7 +13,7 @@ from common.errors import listed
 from engine.model_cost import count_flops
 from engine.runs.checkpoint import plain_config
 from engine.runs.provenance import Names, class_names
-from engine.runs.trials import count_trials
+from engine.runs.trials import configs_in, count_trials
 from engine.runtime.device import Placement
 from engine.scoring.evaluation import Evaluation
 from engine.scoring.reports import summarize
@@ -57,7 +57,7 @@ def summarize_run(trainer: Trainer, test: Evaluation | None, loaders: Mapping[st
         "name": config.name,
         "fusion": config.model.fusion,
         "seed": config.seed,
-        "trials": count_trials(plain_config(config), config.runs),
+        "trials": count_trials(plain_config(config), configs_in(config.runs)),
         "val": {name: value for name, value in counters.best.items() if name != "clips_per_s"},
         "best_epoch": counters.best_epoch,
         "improved_epoch": counters.improved_epoch,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,14 @@ class Run:
 
 def with_defaults(config: State) -> State:
     """A config with the keys that it lacks, of an older version, as they are unless asked otherwise."""
-    defaults = read_yaml(load.BASE)
     sections = {name: content for name, content in config.items() if isinstance(content, dict)}
-    return config | {name: defaults.get(name, {}) | content for name, content in sections.items()}
+    return config | {name: _defaults().get(name, {}) | content for name, content in sections.items()}
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    defaults: dict[str, Any] = read_yaml(load.BASE)
+    return defaults
 
 
 def is_over(epoch: int, improved_epoch: int, train: Mapping[str, Any]) -> bool:

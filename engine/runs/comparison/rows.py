@@ -9,10 +9,11 @@ import numpy as np
 
 from common.errors import UserError
 from configs.methods import METHODS
+from engine.runs.checkpoint import State
 from engine.runs.comparison.settings import describe, letter_of
 from engine.runs.ensemble import ENSEMBLE, ensemble_of
 from engine.runs.records import CONFIG, SUMMARY, Accuracy, Run, read_run
-from engine.runs.trials import count_trials
+from engine.runs.trials import configs_in, count_trials
 from engine.scoring.intervals import Interval, accuracy_interval, mean_interval
 from engine.scoring.predictions import match, read_predictions, target_folder
 from engine.scoring.reports import PREDICTIONS
@@ -132,7 +133,8 @@ def compare(folders: Iterable[Path]) -> Comparison:
     notes = [describe(number, settings) for number in range(1, len(settings))]
     notes += _without_intervals(runs)
     notes += [f"not finished, left out: {', '.join(unfinished)}"] if unfinished else []
-    return Comparison([_completed(row, rows) for row in rows], notes)
+    begun = {folder: configs_in(folder) for folder in {run.folder.parent for run in runs}}
+    return Comparison([_completed(row, rows, begun) for row in rows], notes)
 
 
 def _without_intervals(runs: Iterable[Run]) -> list[str]:
@@ -196,8 +198,8 @@ def _best(rows: Sequence[Row], setting: str, fusions: Iterable[str]) -> Row | No
     return max(candidates, key=lambda row: fmean(run.summary.val.top1 for run in row.runs), default=None)
 
 
-def _completed(row: Row, rows: Sequence[Row]) -> Row:
-    """A row with its interval, its differences and its trials."""
+def _completed(row: Row, rows: Sequence[Row], begun: Mapping[Path, Sequence[State]]) -> Row:
+    """A row with its interval, its differences and its trials, of the configs that were `begun` in each folder."""
     held_to = {
         LATE: _best(rows, row.setting, [LATE]),
         ENSEMBLE: _best(rows, row.setting, [ENSEMBLE]),
@@ -205,7 +207,7 @@ def _completed(row: Row, rows: Sequence[Row]) -> Row:
     }
     others = {kind: difference(row, other) for kind, other in held_to.items() if other is not None and other is not row}
     hits = [run.predictions.hits for run in row.runs if run.predictions is not None]
-    counted = [count_trials(run.config, run.folder.parent) for run in row.runs if row.fusion != ENSEMBLE]
+    counted = [count_trials(run.config, begun[run.folder.parent]) for run in row.runs if row.fusion != ENSEMBLE]
     return replace(
         row,
         interval=accuracy_interval(np.stack(hits)) if len(hits) == len(row.runs) else None,

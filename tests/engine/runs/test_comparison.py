@@ -19,7 +19,7 @@ from engine.runs.checkpoint import plain_config
 from engine.runs.comparison.report import show_comparison
 from engine.runs.comparison.rows import compare
 from engine.runs.records import read_config
-from engine.runs.trials import count_trials
+from engine.runs.trials import configs_in, count_trials
 from tests.runs import MakeConfig
 
 NUM_CLIPS = 20
@@ -356,7 +356,7 @@ def test_trials_are_of_one_method_on_one_data_set_however_many_seeds(run: MakeRu
     folder = run("e", "data.preset=epic-100")
     (folder.parent / "f").mkdir()
     (folder.parent / "f" / "config.yaml").write_text("[")  # damaged: no reason to end
-    assert count_trials(read_config(folder.parent / "b"), folder.parent) == 2
+    assert count_trials(read_config(folder.parent / "b"), configs_in(folder.parent)) == 2
     rows = compare([folder.parent / name for name in "abcde"]).rows
     assert {row.name: row.trials for row in rows} == {"d": 1, "a": 3, "b, c": 2, "e": 1}
 
