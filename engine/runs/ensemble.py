@@ -18,7 +18,7 @@ from engine.report.page import page_of, write_page
 from engine.runs.records import CONFIG, Accuracy, Parameters, Run
 from engine.scoring.fusing import LEVELS, evaluate_scores, fuse
 from engine.scoring.predictions import read_predictions
-from engine.scoring.reports import PREDICTIONS, metrics_table, write_reports
+from engine.scoring.reports import PREDICTIONS, metrics_tables, write_reports
 
 ENSEMBLE = "ensemble"  # what stands for a method
 NOTES = """\
@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if config is not None:
             write_page(page_of(folder), config, None, folder, arguments.split)
         display = Display(arguments.quiet)
-        if evaluation.metrics is not None:
-            display.table(metrics_table(evaluation, evaluation.metrics, f"{names} on {arguments.split}"))
+        for table in metrics_tables(evaluation, f"{names} on {arguments.split}"):
+            display.table(table)
         display.print(f"written to {folder}")
         return 0
 

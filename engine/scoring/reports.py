@@ -111,7 +111,7 @@ def write_csv(file: IO[str], header: Sequence[str], rows: Iterable[Sequence[Any]
 def metrics_tables(evaluation: Evaluation, title: str) -> list[Table]:
     """Tables for the terminal: of one target its classes; of several what each comes to and what is confused most."""
     if not evaluation.targets:
-        return [] if evaluation.metrics is None else [metrics_table(evaluation, evaluation.metrics, title)]
+        return [] if evaluation.metrics is None else [_class_table(evaluation, evaluation.metrics, title)]
     loss = None if evaluation.loss is None else f"loss {evaluation.loss:.4f}"
     numbers = summarize(evaluation)
     names = [*evaluation.targets, *([ACTION] if evaluation.actions else [])]
@@ -139,7 +139,7 @@ def _confused_table(target: str, evaluation: Evaluation) -> Table | None:
     return table
 
 
-def metrics_table(evaluation: Evaluation, metrics: Metrics, title: str) -> Table:
+def _class_table(evaluation: Evaluation, metrics: Metrics, title: str) -> Table:
     """One row per class, the split's metrics below."""
     top5 = "" if metrics.top5 is None else f"  top-5 {metrics.top5:.1%}"
     loss = "" if evaluation.loss is None else f"  loss {evaluation.loss:.4f}"
