@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 import train
-from engine import gradients
+from engine.training import gradients
 from pipeline.format.split import open_split
 from tests import runs
 from tests.docs.markdown import ROOT
