@@ -10,6 +10,7 @@ from common.errors import UserError
 from pipeline.decoders.base import Decoder, StreamSpec
 from pipeline.decoders.dali_install import check_installed
 from pipeline.decoders.pool import OpenWindow, PoolDecoder
+from pipeline.decoders.turbojpeg import JpegWindows
 from pipeline.decoders.upload import Upload
 from pipeline.reader import crop_raw
 
@@ -58,11 +59,7 @@ def open_decoders(
 
 def _window_of(spec: StreamSpec) -> OpenWindow:
     """How a frame of this codec is opened."""
-    if spec.raw:
-        return crop_raw
-    from pipeline.decoders.turbojpeg import JpegWindows  # here: importing Numba takes its time
-
-    return JpegWindows(spec.channels, spec.frame_bytes)
+    return crop_raw if spec.raw else JpegWindows(spec.channels, spec.frame_bytes)
 
 
 def _open_dali(spec: StreamSpec, device: torch.device, num_threads: int, prefetch: int) -> Decoder:
