@@ -1,7 +1,7 @@
 """JPEG Huffman decoding: a scan as tokens, and whether another holds the same. Compiled.
 
 A token is a code to be written: Huffman table << 24 | symbol << 16 | the bits that follow it. Tables 0 to 3 are for DC
-differences, 4 to 7 for AC coefficients.
+differences, 4 to 7 for AC coefficients. Both jobs share code, so that they share a file: see `compiled`.
 """
 
 import numpy as np
