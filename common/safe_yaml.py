@@ -35,7 +35,8 @@ def parse_yaml(text: str) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+        said = str(error)
+        raise ValueError("nested too deeply" if "maximum nesting depth" in said else said) from None
     except (
         ArithmeticError,
         AttributeError,
@@ -45,7 +46,11 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"a value that its tag does not fit ({error})") from None
 
 
-class _StrictLoader(yaml.SafeLoader):
+# libyaml takes a twentieth of the time; a PyYAML that was built without it lacks the first of the two.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _StrictLoader(_Loader):  # type: ignore[misc]
     """Refuses a key that stands twice, of which YAML would keep the last without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -56,7 +61,8 @@ class _StrictLoader(yaml.SafeLoader):
                     problem=f"{key.value!r} stands twice", problem_mark=node.start_mark
                 )
             seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def _count(node: yaml.Node, counts: dict[int, int]) -> int:

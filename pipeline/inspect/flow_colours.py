@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.utils import flow_to_image
 
 from common.epic import epic_video
 
@@ -37,6 +36,8 @@ class FlowColours:
     @cached_property
     def _table(self) -> Frames:
         """The colour of each level of u and of v, [256, 256, 3]."""
+        from torchvision.utils import flow_to_image  # here: its import takes longer than torch's own
+
         vectors = _all_vectors()
         vectors *= self.fastest / torch.hypot(*vectors).clamp(min=self.fastest)
         colours: Frames = flow_to_image(vectors).permute(1, 2, 0).contiguous().numpy()
