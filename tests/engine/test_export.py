@@ -17,8 +17,9 @@ from engine import export
 from engine.runs.checkpoint import load_checkpoint, plain_config, save_checkpoint
 from engine.runs.model_card import Licences
 from models import build_model
+from models.trunks.i3d import I3D
 from tests.own import Own
-from tests.runs import CONFIG, SMALL
+from tests.runs import CONFIG, SHALLOW, SMALL
 from xnorm import load_run
 
 TINY = """
@@ -168,9 +169,12 @@ def test_onnx_without_its_packages_is_refused_before_the_work(tiny: Path, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fusion", ["xnorm", "misa", "rgb"])
-def test_methods_are_exported(fusion: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("fusion", "stages"), [("rgb", I3D.stages), ("xnorm", SHALLOW), ("misa", SHALLOW)])
+def test_methods_are_exported(
+    fusion: str, stages: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(I3D, "stages", stages)
     path = checkpoint_of(tmp_path, fusion)
     found = export.export(path, tmp_path / "out", list(export.FORMATS), Licences(), Display(quiet=True))
     assert max(found.values()) <= 1e-5
