@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from preprocess import pack
 from tests.own import own
@@ -23,6 +24,9 @@ def pytest_configure() -> None:
     # Small models on shared cores: a second thread costs more than it brings.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
+    # The same examples each time, however busy the machine.
+    settings.register_profile("repeatable", derandomize=True, deadline=None)
+    settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
