@@ -8,7 +8,7 @@ import torch
 from configs import ConfigError
 from engine.runtime.world import World
 from tests.engine import ranks
-from tests.torchrun import torchrun
+from tests.torchrun import forked
 
 
 def test_the_batch_size_is_that_of_all_ranks_together():
@@ -34,8 +34,8 @@ def test_a_single_process_is_a_world_of_its_own():
 
 
 def test_four_ranks_see_and_normalize_the_batches_of_one(split: Path, tmp_path: Path):
-    *_, code = torchrun("tests.engine.ranks", str(split), str(tmp_path / "found.pt"), ranks=4)
-    assert code == "0"
+    _, codes = forked("tests.engine.ranks", str(split), str(tmp_path / "found.pt"), ranks=4)
+    assert codes == [0, 0, 0, 0]
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     assert found["any"] == [True, False]
     assert found["sum"] == 1 + 2 + 4 + 8
