@@ -47,8 +47,7 @@ class Runs:
 
     def arguments(self, name: str) -> list[str]:
         """The command line of a run in `name`."""
-        every = "train.checkpoint_every=2", "train.tensorboard=false"  # its plots take longer than all the steps
-        options = (f"model.fusion={self.method}", *OPTIONS.get(self.method, ()), *every)
+        options = (f"model.fusion={self.method}", *OPTIONS.get(self.method, ()), "train.checkpoint_every=2")
         return ["-c", str(CONFIG), *self.data, *SMALL, *options, f"runs={self.folder / name}", "--quiet"]
 
     def path(self, name: str) -> Path:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from configs import Config, load_config
 from engine.runs.checkpoint import load_checkpoint
+from models.trunks.i3d import I3D
 from preprocess import pack
 from tests.trees import Video, write_annotations, write_video
 
@@ -20,9 +22,14 @@ SPLITS = {  # 12, 6 and 3 clips of 64 x 96 pixels
     "val": [Video(f"P02_{n:02d}", num_frames=48, clips=CLIPS) for n in range(1, 3)],
     "test": [Video("P03_01", num_frames=48, clips=CLIPS)],
 }
-SMALL = (
+SMALL = (  # without TensorBoard, whose pictures take longer than the steps
     *("clip.num_frames=8", "clip.crop_size=32", "loader.batch_size=4", "loader.num_threads=1"),
     *("model.width=0.05", "model.hidden_size=8", "model.num_classes=6", "train.epochs=2", "train.log_every=2"),
+    "train.tensorboard=false",
+)
+SHALLOW = (  # of I3D: all its pooling, and the first stages of each kind; X-Norm exchanges after the mixed ones
+    *("Conv3d_1a_7x7", "MaxPool3d_2a_3x3", "Conv3d_2b_1x1", "Conv3d_2c_3x3", "MaxPool3d_3a_3x3"),
+    *("Mixed_3b", "MaxPool3d_4a_3x3", "Mixed_4d", "MaxPool3d_5a_2x2", "Mixed_5c"),
 )
 
 # What a run that is killed and resumed may have otherwise than one that never was: all of it is time or memory.
@@ -102,6 +109,30 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn() -> Iterator[None]:
+    """Matplotlib saves a pixel: to draw figures takes as long as these trainings, and has tests of its own."""
+    from matplotlib.figure import Figure
+
+    def save(self: Figure, file: Any, format: str = "png", **options: Any) -> None:
+        if format == "svg":
+            file.write('<svg viewBox="0 0 1 1"></svg>')
+        else:
+            Image.new("L", (1, 1)).save(file, "PNG")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow() -> Iterator[None]:
+    """I3D has ten stages, for what does not depend on how many there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(I3D, "stages", SHALLOW)
+        yield
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ from common.errors import UserError
 from configs.methods import METHODS
 from engine.runs.comparison.rows import Row
 from engine.runs.records import Accuracy, Run, Summary
+from tests.runs import shallow, undrawn
 
+__all__ = ["shallow", "undrawn"]  # fixtures
 ROOT = Path(__file__).parents[1]
 
 

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +19,10 @@ from pipeline.loader import ClipLoader
 from preprocess import pack
 from tests import runs
 from tests.runs import MakeArguments, MakeConfig
+from tests.torchrun import forked
 
-ROOT = Path(__file__).parents[1]
-data, arguments, config, one_thread = runs.data, runs.arguments, runs.config, runs.one_thread  # fixtures
+data, arguments, config = runs.data, runs.arguments, runs.config  # fixtures
+one_thread, undrawn, shallow = runs.one_thread, runs.undrawn, runs.shallow
 
 
 @pytest.fixture
@@ -83,9 +82,8 @@ def test_several_views_are_one_line_per_clip_on_any_number_of_processes(argument
     assert [row["clip_id"] for row in alone] == [f"P02_0{v}_{n}" for v in (1, 2) for n in range(3)]
     metrics = json.loads((best.parent / "val-2x3" / "metrics.json").read_text())
     assert (metrics["clips"], metrics["views"], metrics["crops"]) == (6, 2, 3)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "eval.py"]
-    both = subprocess.run([*launcher, *scoring, "-o", str(best.parent / "both")], cwd=ROOT, capture_output=True)
-    assert both.returncode == 0, both.stderr.decode()
+    _, codes = forked("eval", *scoring, "-o", str(best.parent / "both"), ranks=2)
+    assert codes == [0, 0]
     for one, two in zip(alone, rows(best.parent / "both" / "predictions.csv"), strict=True):
         assert one["prediction"] == two["prediction"]
         scores = [[float(row[f"score_{label}"]) for label in range(6)] for row in (one, two)]

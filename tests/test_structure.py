@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("common", "configs", "engine", "models", "pipeline", "preprocess", "xnorm")
 DALI = {"pipeline/decoders/dali.py"}
 SOURCES = [*sorted(ROOT.glob("*.py")), *(path for name in PACKAGES for path in sorted(ROOT.glob(f"{name}/**/*.py")))]
-TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in SOURCES}
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Every source, parsed."""
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in SOURCES}
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -28,14 +34,14 @@ def test_imports_run_one_way() -> None:
     linted = subprocess.run([Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True)
     assert linted.returncode == 0, linted.stdout
     commands = {path.stem for path in ROOT.glob("*.py")}
-    inside = {name: tree for name, tree in TREES.items() if "/" in name}
+    inside = {name: tree for name, tree in trees().items() if "/" in name}
     assert {
         name for name, tree in inside.items() if commands & {full.split(".")[0] for full in imported(tree)}
     } == set()
 
 
 def test_dali_is_imported_in_one_file_alone() -> None:
-    assert {name for name, tree in TREES.items() if any(n.startswith("nvidia") for n in imported(tree))} == DALI
+    assert {name for name, tree in trees().items() if any(n.startswith("nvidia") for n in imported(tree))} == DALI
 
 
 def test_the_sampler_needs_neither_torch_nor_dali() -> None:
@@ -49,7 +55,7 @@ def test_nothing_is_read_that_could_run_code(forbidden: str) -> None:
 
 
 def test_the_first_line_of_every_file_says_its_one_job() -> None:
-    docs = {name: ast.get_docstring(tree) or "" for name, tree in TREES.items()}
+    docs = {name: ast.get_docstring(tree) or "" for name, tree in trees().items()}
     assert {name for name, doc in docs.items() if not 20 < len(doc.split("\n")[0]) < 118} == set()
 
 
@@ -70,7 +76,7 @@ def named(node: ast.expr | None) -> set[str]:
 
 def test_what_a_public_function_raises_stands_in_its_docstring() -> None:
     silent = []
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for function, doc in public_functions(tree):
             raised = [node.exc for node in ast.walk(function) if isinstance(node, ast.Raise)]
             errors = {call.func.id for call in raised if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)}

@@ -35,8 +35,8 @@ LISTS = {
     "EPIC_100_tail_nouns.csv": ("noun", "3"),
 }
 TARGETS = ("model.targets=[verb,noun]", "model.num_classes={verb: 3, noun: 4}")
-LIGHT = ("model.fusion=rgb", "train.epochs=1", "train.tensorboard=false", "loader.batch_size=3", "--quiet")
-one_thread = runs.one_thread
+LIGHT = ("model.fusion=rgb", "train.epochs=1", "loader.batch_size=3", "--quiet")
+one_thread, undrawn, shallow = runs.one_thread, runs.undrawn, runs.shallow
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,11 +24,13 @@ from pipeline.format.split import open_split
 from preprocess import pack
 from tests import estimating, runs
 from tests.runs import MakeArguments, difference, metrics
+from tests.torchrun import forked
 
-data, arguments, one_thread = runs.data, runs.arguments, runs.one_thread  # fixtures
+data, arguments = runs.data, runs.arguments  # fixtures
+one_thread, undrawn, shallow = runs.one_thread, runs.undrawn, runs.shallow
 
 ROOT = Path(__file__).parents[1]
-LIGHT = ("model.fusion=rgb", "train.epochs=1", "train.tensorboard=false")  # for what does not depend on the method
+LIGHT = ("model.fusion=rgb", "train.epochs=1")  # for what does not depend on the method
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -77,7 +77,8 @@ def crash() -> None:
 @pytest.fixture(scope="module")
 def never_stopped(data: list[str], one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    assert train.main(["-c", str(runs.CONFIG), *data, *runs.SMALL, f"runs={folder}", "--quiet"]) == 0
+    whole = ("train.tensorboard=true", f"runs={folder}", "--quiet")
+    assert train.main(["-c", str(runs.CONFIG), *data, *runs.SMALL, *whole]) == 0
     return folder / "xnorm"
 
 
@@ -149,9 +150,8 @@ def test_resume_after_kill_9_in_mid_epoch_equals_never_stopping(
     arguments: MakeArguments, never_stopped: Path, tmp_path: Path
 ):
     every = "train.checkpoint_every=4"  # killed at step 5 of 6, three per epoch: after a checkpoint
-    environment = os.environ | {"OMP_NUM_THREADS": "1", estimating.DIE_AFTER: "5"}
-    command = [sys.executable, "-m", "tests.estimating", *arguments(every), "--quiet"]
-    assert subprocess.run(command, cwd=ROOT, env=environment).returncode == -signal.SIGKILL
+    _, codes = forked("tests.estimating", *arguments(every), "--quiet", ranks=1, **{estimating.DIE_AFTER: "5"})
+    assert codes == [-signal.SIGKILL]
     assert load_checkpoint(tmp_path / "runs/xnorm/last.pt")["counters"]["step"] == 4
     assert train.main([*arguments(every), "--resume"]) == 0
     assert_same_run(never_stopped, tmp_path / "runs" / "xnorm")
@@ -160,10 +160,9 @@ def test_resume_after_kill_9_in_mid_epoch_equals_never_stopping(
 @pytest.mark.slow
 def test_killed_inside_a_write_or_an_estimation_a_run_ends_with_the_same_bits():
     trials = ["--kills", "1", "--methods", "misa", "gblend", "--kinds", "saving", "estimation"]
-    script = [sys.executable, "-m", "chaos.train", *trials]
-    done = subprocess.run(script, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("| 1 | 1 weights, metrics and predictions are bit for bit those of a run") == 3
+    printed, codes = forked("chaos.train", *trials, ranks=1)
+    assert codes == [0]
+    assert "\n".join(printed).count("| 1 | 1 weights, metrics and predictions are bit for bit those of a run") == 3
 
 
 @pytest.mark.slow
@@ -277,7 +276,7 @@ def test_an_early_stop_says_why_and_more_patience_goes_on(
         "validate",
         lambda self: dataclasses.replace(result := real(self), metrics=dataclasses.replace(result.metrics, top1=0.5)),
     )
-    patient = arguments(*LIGHT[::2], "train.epochs=3")
+    patient = arguments(*LIGHT[:1], "train.epochs=3")
     assert train.main([*patient, "train.stop_patience=1"]) == 0
     assert "stopped early after epoch 2: 1 epochs (train.stop_patience) brought no val" in capsys.readouterr().out
     assert train.main([*patient, "train.stop_patience=2", "--resume", "--quiet"]) == 0

@@ -24,6 +24,7 @@ from models.trunks import i3d
 from preprocess.videos import own_config
 from tests.docs.markdown import ROOT, Command
 from tests.movies import moving, write_movie
+from tests.runs import SHALLOW
 from tests.trees import Video, write_annotations, write_video
 
 
@@ -150,6 +151,7 @@ def make_project(folder: Path, patch: pytest.MonkeyPatch) -> None:
     base.write_text(yaml.safe_dump(content))
     patch.setattr(load, "BASE", base)
     patch.setattr(own_config, "MIN_UPDATES", 1)
+    patch.setattr(i3d.I3D, "stages", SHALLOW)
     patch.setattr(i3d, "_scaled", lambda channels, width: max(4, round(channels * width / 20)))
     patch.chdir(folder)
     for stream, channels in (("rgb", 3), ("flow", 2)):

@@ -8,6 +8,9 @@ import pytest
 
 from tests.docs.markdown import NEEDS, ROOT, Command, block_commands, documents, help_commands, inline_commands
 from tests.docs.project import check, entry_points, make_project, run, steps
+from tests.runs import undrawn
+
+__all__ = ["undrawn"]  # a fixture
 
 SHOWN = [command for path in documents() for command in block_commands(path)]
 MENTIONED = [

@@ -14,7 +14,7 @@ from models import build_model
 from tests import runs
 from tests.docs.markdown import ROOT
 
-data, one_thread = runs.data, runs.one_thread  # fixtures
+data, one_thread, undrawn, shallow = runs.data, runs.one_thread, runs.undrawn, runs.shallow  # fixtures
 TEXT = (ROOT / "docs/own-method.md").read_text("utf-8")
 (CODE, *MORE), (YAML,) = (
     re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.M | re.S) for language in ("python", "yaml")

@@ -16,7 +16,7 @@ from pipeline.format.split import open_split
 from tests import runs
 from tests.docs.markdown import ROOT
 
-data, one_thread = runs.data, runs.one_thread  # fixtures
+data, one_thread, shallow = runs.data, runs.one_thread, runs.shallow  # fixtures
 
 DOCUMENT = (ROOT / "docs/runs.md").read_text("utf-8")
 PATTERNS = {"loss/<term>": r"loss/\w+", "<head>_dG": r"\w+_dG", "<head>_dO": r"\w+_dO", "<head>_w": r"\w+_w"}
@@ -38,8 +38,8 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 
 def train_in(folder: Path, data: list[str], *overrides: str) -> Path:
-    arguments = ["-c", str(runs.CONFIG), *data, *runs.SMALL, f"runs={folder}", "train.epochs=1", "train.log_every=1"]
-    assert train.main([*arguments, *overrides, "--quiet"]) == 0
+    given = (f"runs={folder}", "train.epochs=1", "train.log_every=1", "train.tensorboard=true", *overrides)
+    assert train.main(["-c", str(runs.CONFIG), *data, *runs.SMALL, *given, "--quiet"]) == 0
     return folder / "xnorm"
 
 

@@ -15,7 +15,7 @@ import train
 from tests import runs
 from tests.docs.markdown import ROOT
 
-data, one_thread = runs.data, runs.one_thread  # fixtures
+data, one_thread, undrawn = runs.data, runs.one_thread, runs.undrawn  # fixtures
 
 SCRIPT = re.search(
     r"^```bash\n(#!/bin/bash\n#SBATCH.*?)^```", (ROOT / "docs/scaling.md").read_text("utf-8"), re.M | re.S

@@ -92,7 +92,7 @@ def trainer(config: MakeConfig, session: RunContext) -> MakeTrainer:
     """A trainer of a TinyModel on fake clips, its folder opened."""
 
     def make(*overrides: str, loader: FakeLoader | None = None, session: RunContext = session) -> Trainer:
-        settings = config("train.tensorboard=false", *overrides)  # there are no clips to show
+        settings = config(*overrides)
         torch.manual_seed(0)
         model = session.placement.move(TinyModel())
         log = RunFolder(settings, writes=True)

@@ -11,8 +11,9 @@ from engine.runtime.world import World
 from engine.training.step import TrainStep
 from models import FitResult, build_model
 from pipeline.batch import Batch
-from tests.runs import CONFIG
+from tests.runs import CONFIG, shallow
 
+__all__ = ["shallow"]  # a fixture
 SMALL = {"width": 0.05}
 SETTINGS = load_config(CONFIG, ["train.clip_norm=1e9"]).train
 CHANGED = {

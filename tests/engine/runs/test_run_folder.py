@@ -31,7 +31,7 @@ def begin(config: MakeConfig) -> Begin:
     """Open a run's folder."""
 
     def make(*overrides: str, resume: bool = False) -> RunFolder:
-        run = RunFolder(config(*overrides), writes=True)
+        run = RunFolder(config("train.tensorboard=true", *overrides), writes=True)
         run.check(resume)
         run.open(run.load() if resume else None, {})
         return run
@@ -95,7 +95,7 @@ def test_a_number_that_json_lacks_is_null(begin: Begin):
 
 
 def test_a_checkpoint_has_the_resolved_config(config: MakeConfig, begin: Begin):
-    run = begin("train.lr=0.5")
+    run = begin("train.lr=0.5", "train.tensorboard=false")
     run.save_best({"model": {}})
     assert load_checkpoint(run.best)["config"] == plain_config(config("train.lr=0.5"))
 

@@ -15,7 +15,7 @@ from engine.runtime.rendezvous import TorchrunJob, open_store, read_environment,
 from tests import runs
 from tests.runs import MakeArguments
 
-data, arguments, one_thread = runs.data, runs.arguments, runs.one_thread  # fixtures
+data, arguments, one_thread, undrawn = runs.data, runs.arguments, runs.one_thread, runs.undrawn  # fixtures
 
 LIMIT = timedelta(seconds=20)
 GIVEN = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}

@@ -4,8 +4,6 @@ import copy
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +23,10 @@ from engine.training.short_training import HoldoutSplit, ShortTraining, split_by
 from engine.training.step import TrainStep
 from pipeline.loader import ClipLoader
 from tests.estimating import Estimating, first_loss
-from tests.runs import MakeArguments, MakeConfig
+from tests.runs import MakeArguments, MakeConfig, shallow, undrawn
+from tests.torchrun import forked
 
-ROOT = Path(__file__).parents[3]
+__all__ = ["shallow", "undrawn"]  # fixtures
 RATE = "train.lr=0.05"  # enough to see it learn
 
 
@@ -208,9 +207,8 @@ def test_two_processes_measure_what_one_does(arguments: MakeArguments, estimatin
         return next(line for line in map(json.loads, lines) if line["kind"] == "prepare")
 
     assert train.main(command("one")) == 0
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*launcher, "-m", "tests.estimating", *command("two")], cwd=ROOT, env=environment, check=True)
+    _, codes = forked("tests.estimating", *command("two"), ranks=2)
+    assert codes == [0, 0]
     one, two = prepared("one"), prepared("two")
     for key in ("train_before", "holdout_before", "train_after", "holdout_after"):  # the same clips in the same steps
         assert two[key] == pytest.approx(one[key], rel=1e-4), key

@@ -25,7 +25,7 @@ from preprocess import pack
 from tests import runs
 from xnorm import load_run
 
-data, one_thread = runs.data, runs.one_thread  # fixtures
+data, one_thread, undrawn, shallow = runs.data, runs.one_thread, runs.undrawn, runs.shallow  # fixtures
 SMALL = {"width": 0.05, "hidden_size": 8, "num_classes": 6}
 
 
