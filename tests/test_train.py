@@ -159,10 +159,10 @@ def test_resume_after_kill_9_in_mid_epoch_equals_never_stopping(
 
 @pytest.mark.slow
 def test_killed_inside_a_write_or_an_estimation_a_run_ends_with_the_same_bits():
-    trials = ["--kills", "1", "--methods", "misa", "gblend", "--kinds", "saving", "estimation"]
+    trials = ["--kills", "1", "--methods", "gblend", "--kinds", "saving", "estimation"]
     printed, codes = forked("chaos.train", *trials, ranks=1)
     assert codes == [0]
-    assert "\n".join(printed).count("| 1 | 1 weights, metrics and predictions are bit for bit those of a run") == 3
+    assert "\n".join(printed).count("| 1 | 1 weights, metrics and predictions are bit for bit those of a run") == 2
 
 
 @pytest.mark.slow
