@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from common.errors import ConfigError, UserError
 from pipeline.batch import Batch
 from pipeline.decoders.base import FrameError
+from pipeline.format.index import INDEX_NAME
 from pipeline.format.streams import STREAMS
 from pipeline.in_memory import MemoryBatches, MemoryClip, seen_frames
 from pipeline.loader import ClipLoader
@@ -29,8 +30,6 @@ from preprocess.videos.encoding import ExtractOptions
 from xnorm.spans import Cut, Span
 
 Item = TypeVar("Item")
-
-INDEX = "index.json"  # a folder that has it is a packed split
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class SplitSource:
 
 def is_split(path: Path) -> bool:
     """Whether a path is a packed split, rather than a video or a folder of frames."""
-    return (path / INDEX).is_file()
+    return (path / INDEX_NAME).is_file()
 
 
 def _in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

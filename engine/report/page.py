@@ -15,7 +15,7 @@ from engine.report.clips import draw_strips
 from engine.report.html import render
 from engine.report.scores import ScoredClip, Scores
 from engine.runs.curves import SHARED
-from engine.runs.metrics_log import read_log
+from engine.runs.metrics_log import LOG, read_log
 from engine.runs.records import CONFIG, SUMMARY, commonest_share
 from engine.scoring.predictions import read_predictions
 from engine.scoring.reports import METRICS
@@ -85,7 +85,7 @@ def _about_run(run: Path | None) -> dict[str, Any]:
     if run is None or not (run / CONFIG).is_file():
         return nothing
     summary = _read_json(run / SUMMARY) if (run / SUMMARY).is_file() else None
-    log = read_log(run / "metrics.jsonl")
+    log = read_log(run / LOG)
     return nothing | {
         "run_config": (run / CONFIG).read_text("utf-8"),
         "summary": summary,

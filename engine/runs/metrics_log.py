@@ -9,6 +9,7 @@ from typing import Any
 
 from common.files import append, as_user_error, atomic_write
 
+LOG = "metrics.jsonl"
 Record = dict[str, Any]
 
 

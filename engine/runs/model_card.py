@@ -10,9 +10,10 @@ import torch
 import yaml
 
 from common.errors import listed
-from engine.runs.checkpoint import EXPORTED, State
+from engine.runs.checkpoint import BEST, EXPORTED, State
 from engine.runs.provenance import preprocessing, trained_classes
 from engine.runs.records import SUMMARY
+from engine.scoring.reports import METRICS
 from models import FusionModel
 
 UNKNOWN = "not stated"
@@ -119,9 +120,9 @@ def _accuracies(state: State, summary: State, run: Path) -> list[str]:
     if "top1" in state:
         val = summary.get("val") or {}
         rows.append(("val, which chose the epoch", "", f"top-1 {state['top1']:.1%}", _share("mean_class", val)))
-    for path in sorted(run.glob("*/metrics.json")):
+    for path in sorted(run.glob(f"*/{METRICS}")):
         found = _read(path)
-        if found.get("checkpoint") == "best.pt" and found.get("top1") is not None:
+        if found.get("checkpoint") == BEST and found.get("top1") is not None:
             shares = (_share(key, found) for key in SHARES)
             top1, *more = [share for share in shares if share]
             rows.append((path.parent.name, f"{found['clips']:,}", top1, ", ".join(more)))

@@ -25,7 +25,7 @@ from engine.runs.checkpoint import (
     save_checkpoint,
 )
 from engine.runs.curves import draw_history
-from engine.runs.metrics_log import MetricsLog, Record, read_log
+from engine.runs.metrics_log import LOG, MetricsLog, Record, read_log
 from engine.runs.records import CONFIG, SUMMARY, commonest_share, read_config, read_summary, with_defaults
 from engine.runs.tensorboard import EventFolder
 from engine.scoring.reports import write_json
@@ -67,7 +67,7 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         """The log; see MetricsLog."""
-        return self.folder / "metrics.jsonl"
+        return self.folder / LOG
 
     @property
     def summary(self) -> Path:
