@@ -13,6 +13,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -118,13 +119,15 @@ def export(
     with torch.inference_mode():
         expected = model(**random).logits
     differences = {}
+    traced = random_clips(model, clip, 2)
+    trace = cache(partial(_trace, model, traced))  # once for all formats
     make_folder(folder)
     with atomic_files(folder) as create:
         create(EXPORTED).write(tensor_file(state["model"], about))
         yaml.safe_dump(state["config"], create(CONFIG, "w"), sort_keys=False)
         for name in formats:
             display.print(f"{FORMATS[name]} ...")
-            write, run = _exported(name, model, random_clips(model, clip, 2), about)
+            write, run = _exported(name, model, trace, traced, about)
             differences[name] = _difference(run(random), expected, f"{checkpoint}: {name}")
             write(create(FORMATS[name]))
             display.print(f"{FORMATS[name]}: logits within {differences[name]:.1e} of the model's")
@@ -150,13 +153,18 @@ def _metadata(state: State) -> dict[str, str]:
     return {key: json.dumps(value) for key, value in (kept | readable).items()}
 
 
-def _exported(name: str, model: FusionModel, clips: Clips, about: dict[str, str]) -> Export:
-    """Export a model as torch.export's program or as ONNX."""
+def _trace(model: FusionModel, clips: Clips) -> Any:
+    """torch.export's program of a model, for any number of clips."""
     batch = torch.export.Dim("batch")
     free = {stream: None if pixels is None else {0: batch} for stream, pixels in clips.items()}
+    return torch.export.export(Logits(model), tuple(clips.values()), dynamic_shapes=free)
+
+
+def _exported(name: str, model: FusionModel, trace: Callable[[], Any], clips: Clips, about: dict[str, str]) -> Export:
+    """Export a model, which `trace` makes a program of, as that or as ONNX."""
     try:
         with torch.no_grad(), _silence():
-            program = torch.export.export(Logits(model), tuple(clips.values()), dynamic_shapes=free)
+            program = trace()
             if name == "program":
                 return lambda file: _save_program(program, file, about), lambda given: program.module()(*given.values())
             return _as_onnx(program, clips, about)
