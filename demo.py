@@ -62,6 +62,10 @@ class Demo:
     others: Range
     paths: tuple[str, ...] = ()
 
+    def load(self, overrides: Sequence[str] = ()) -> Config:
+        """The configuration of the task, with `overrides` of its training."""
+        return load_config(self.config, [*self.paths, *overrides])
+
     def expects(self, method: str) -> Range:
         """The lowest and the highest accuracy that `method` may have."""
         return self.expected.get(method, self.others)
@@ -88,9 +92,7 @@ DEMOS = {
         CONFIGS / "demo-binding.yaml",
         methods=("xnorm", "late"),
         expected={
-            "rgb": SINGLE,
-            "flow": SINGLE,
-            "distill": SINGLE,
+            **dict.fromkeys(("rgb", "flow", "distill"), SINGLE),
             **dict.fromkeys(("late", ENSEMBLE), (0.0, 0.75)),
             "xnorm": (0.95, 1.0),
         },
@@ -121,14 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks", nargs="+", default=usual, choices=DEMOS, help="what a fusion must be able to do")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="names, or all (default: a few of each task's)")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0,), metavar="SEED", help="trains once with each")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=(),
-        metavar="key=value",
-        dest="overrides",
-        help="config keys to replace in training (default: none)",
-    )
+    overrides = "config keys to replace in training (default: none)"
+    parser.add_argument("--set", nargs="+", default=(), metavar="key=value", dest="overrides", help=overrides)
     arguments = parser.parse_args(argv)
     return exit_code_of(lambda: _run(arguments))
 
@@ -145,7 +141,7 @@ def _run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--set: found {override!r}, allowed: keys that begin with {', '.join(ADJUSTABLE)}")
     chosen = {task: methods or DEMOS[task].methods for task in tasks}
     for task in tasks:  # refused now rather than after the data is written
-        load_config(DEMOS[task].config, [*DEMOS[task].paths, *overrides])
+        DEMOS[task].load(overrides)
     for task in tasks:
         _prepare(task, silence)
     for taught in (False, True):  # a teacher before whom it teaches
@@ -166,7 +162,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _prepare(task: str, silence: Sequence[str]) -> None:
     """Write and pack the data of one task; the runs of the demo before go: it is there to be seen training."""
     demo = DEMOS[task]
-    config = load_config(demo.config, demo.paths)
+    config = demo.load()
     shutil.rmtree(config.runs, ignore_errors=True)
     _must(synth.main(["--task", task, "-o", str(config.data.frames), *silence]), "writing the data")
     _must(pack.main(["-c", str(demo.config), *silence, *demo.paths]), "packing")
@@ -174,10 +170,9 @@ def _prepare(task: str, silence: Sequence[str]) -> None:
 
 def _show(task: str, methods: Sequence[str], display: Display) -> bool:
     """Compare what was trained on one task; whether all methods came out as they must."""
-    demo = DEMOS[task]
-    config = load_config(demo.config, demo.paths)
+    config = DEMOS[task].load()
     comparison = compare([config.runs])
-    show_comparison(comparison, config.runs, display, with_tables=tuple(methods) != demo.methods)
+    show_comparison(comparison, config.runs, display, with_tables=tuple(methods) != DEMOS[task].methods)
     display.table(_verdicts(task, config, comparison.rows))
     return all(is_as_expected(task, row) for row in comparison.rows)
 
@@ -191,8 +186,9 @@ def is_as_expected(task: str, row: Row) -> bool:
 def _command(task: str, method: str, seed: int) -> list[str]:
     """The command that trains `method` on `task`."""
     demo = DEMOS[task]
-    runs = load_config(demo.config, demo.paths).runs
-    variant = [part.format(runs=runs, seed=seed) for part in VARIANTS.get(method, (f"model.fusion={method}",))]
+    variant = [
+        part.format(runs=demo.load().runs, seed=seed) for part in VARIANTS.get(method, (f"model.fusion={method}",))
+    ]
     settings = [*demo.paths, *variant, f"name={method}", f"seeds=[{seed}]"]
     return [sys.executable, str(ROOT / "train.py"), "-c", str(demo.config), *settings]
 
