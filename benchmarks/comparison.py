@@ -26,7 +26,6 @@ from benchmarks.document import replaced
 from common.cli import path_type
 from common.errors import UserError, exit_code_of
 from common.files import atomic_files, atomic_write
-from configs import load_config
 from engine.runs.comparison.report import difference_text, draw_comparison, markdown_tables
 from engine.runs.comparison.rows import Comparison, Difference, Row, compare, difference, find_runs
 from engine.runs.ensemble import ENSEMBLE
@@ -59,7 +58,7 @@ def _task(text: str) -> tuple[str, Path]:
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    own = {task: load_config(one.config, one.paths).runs for task, one in demo.DEMOS.items()}
+    own = {task: one.load().runs for task, one in demo.DEMOS.items()}
     folders = dict(arguments.tasks) or {task: folder for task, folder in own.items() if _finished(folder)}
     if not folders:
         raise UserError(f"no finished run in {', '.join(map(str, own.values()))}; make compare trains them")
