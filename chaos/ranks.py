@@ -162,13 +162,13 @@ def preempt(runs: Runs, tally: Tally) -> None:
     tally.note("and `--resume`", SAME, wrong)
 
 
-def try_the_rest(kinds: Sequence[Runs], kills: int, random: np.random.Generator, tally: Tally) -> None:
+def try_the_rest(kinds: Sequence[Runs], restarts: int, random: np.random.Generator, tally: Tally) -> None:
     """All faults but the plain kill."""
     for runs in kinds:
         agree(runs, tally)
     score(kinds[1], tally)
     hit(kinds[1], signal.SIGSTOP, random, tally)
-    for number in range(kills):
+    for number in range(restarts):
         restart(kinds[number % 2], random, tally)
     restart_on_two_machines(kinds[0], tally)
     preempt(kinds[1], tally)
@@ -177,8 +177,9 @@ def try_the_rest(kinds: Sequence[Runs], kills: int, random: np.random.Generator,
 def main() -> int:
     """Run all of it; the exit code says whether everything ended as it must."""
     parser = fault_parser("ranks", "Let the ranks of a training agree, die, hang and go on.")
-    parser.add_argument("--kills", type=int, default=5, help="of each sort (default: %(default)s)")
-    parser.add_argument("--alone", action="store_true", help="kill ranks, and try nothing else")
+    parser.add_argument("--kills", type=int, default=5, help="of a rank (default: %(default)s)")
+    restarts = "kills of a rank that torchrun starts again (default: %(default)s)"
+    parser.add_argument("--restarts", type=int, default=2, help=restarts)
     arguments = parser.parse_args()
     random, tally = np.random.default_rng(arguments.seed), Tally()
     with tempfile.TemporaryDirectory() as folder:
@@ -189,8 +190,7 @@ def main() -> int:
             assert done.code == 0, done.printed
         for number in range(arguments.kills):
             hit(kinds[number % 2], signal.SIGKILL, random, tally)
-        if not arguments.alone:
-            try_the_rest(kinds, arguments.kills, random, tally)
+        try_the_rest(kinds, arguments.restarts, random, tally)
         for fault in {fault for runs in kinds for fault in runs.seconds}:
             seconds = [each for runs in kinds for each in runs.seconds.get(fault, [])]
             tally.remark(fault, f"{min(seconds):.1f} to {max(seconds):.1f} s after the signal")
