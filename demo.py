@@ -198,7 +198,7 @@ def _train(commands: Mapping[str, Sequence[str]]) -> None:
 
     As small as these networks are, one core trains them as fast as two, so that each training has its own.
     """
-    at_once = max(1, min(usable_cores(), AT_ONCE, len(commands)))
+    at_once = min(usable_cores(), AT_ONCE)
     environment = {**os.environ, "OMP_NUM_THREADS": str(usable_cores() // at_once)}
     running: list[subprocess.Popen[str]] = []
     failed: list[tuple[int, str]] = []
