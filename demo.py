@@ -147,7 +147,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for taught in (False, True):  # a teacher before whom it teaches
         _train(
             {
-                f"{task} {method}-seed{seed}": [*_command(task, method, seed), *overrides, *silence]
+                f"{task} {method}-seed{seed}": [*_command(task, method, seed, overrides), *silence]
                 for task in tasks
                 for method in chosen[task]
                 for seed in arguments.seeds
@@ -183,13 +183,12 @@ def is_as_expected(task: str, row: Row) -> bool:
     return all(low <= accuracy <= high for accuracy in row.accuracies("top1"))
 
 
-def _command(task: str, method: str, seed: int) -> list[str]:
-    """The command that trains `method` on `task`."""
+def _command(task: str, method: str, seed: int, overrides: Sequence[str]) -> list[str]:
+    """The command that trains `method` on `task`; what makes it this method stands after `overrides`, and holds."""
     demo = DEMOS[task]
-    variant = [
-        part.format(runs=demo.load().runs, seed=seed) for part in VARIANTS.get(method, (f"model.fusion={method}",))
-    ]
-    settings = [*demo.paths, *variant, f"name={method}", f"seeds=[{seed}]"]
+    runs = demo.load().runs
+    variant = [part.format(runs=runs, seed=seed) for part in VARIANTS.get(method, (f"model.fusion={method}",))]
+    settings = [*demo.paths, *overrides, *variant, f"name={method}", f"seeds=[{seed}]"]
     return [sys.executable, str(ROOT / "train.py"), "-c", str(demo.config), *settings]
 
 

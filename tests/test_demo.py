@@ -12,6 +12,7 @@ import yaml
 
 import demo
 from common.errors import UserError
+from configs import load_config
 from configs.methods import METHODS
 from engine.runs.comparison.rows import Row
 from engine.runs.records import Accuracy, Run, Summary
@@ -113,6 +114,13 @@ def test_an_unknown_method_is_refused_before_anything_is_deleted(short: Path, ca
     assert "--methods: found 'xnrm', allowed: rgb, flow" in capsys.readouterr().err
     assert (short / "runs").exists()
     shutil.rmtree(short / "runs")
+
+
+def test_an_override_does_not_make_another_method_of_the_one_that_is_named():
+    settings = demo._command("additive", "xnorm-unsynchronized", 1, ["model.fusion=rgb", "clip.synchronized=true"])[4:]
+    config = load_config(demo.DEMOS["additive"].config, settings)
+    assert (config.model.fusion, config.clip.synchronized) == ("xnorm", False)
+    assert [run.name for run in config.each_seed()] == ["xnorm-unsynchronized-seed1"]
 
 
 def sleeper(log: Path, number: int) -> list[str]:
